@@ -1,0 +1,1 @@
+"""Families of tasks, and trials out of their episodes."""

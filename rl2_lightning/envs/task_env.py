@@ -1,0 +1,190 @@
+"""The contract of a family of tasks: many tasks of one distribution, played at once."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Composite, TensorSpec, Unbounded
+from torchrl.envs import EnvBase
+
+from rl2_lightning import keys
+from rl2_lightning.errors import UserError
+from rl2_lightning.oracles.oracle import Oracle
+
+
+class Transition(NamedTuple):
+    """What B tasks answer to B actions.
+
+    Attributes:
+        observation: `[B, *observation]`, float32.
+        reward: `[B, 1]`, float32.
+        terminated: `[B, 1]`, bool: the task ended the episode.
+        episode_done: `[B, 1]`, bool: terminated, or out of steps.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    terminated: Tensor
+    episode_done: Tensor
+
+
+class TaskEnv(EnvBase):
+    """A batch of B tasks of one family, each played episode by episode.
+
+    A family implements `sample_tasks`, `begin_episodes` and `advance`, and names its tasks'
+    parameters. All randomness comes from `self.generator`, so that a seed fixes everything.
+    `reset` starts a new episode in the rows of the `_reset` mask: on the tasks given under
+    `"task"`, or on new ones; the other rows keep task and episode.
+
+    Args:
+        num_tasks: B, the number of tasks played at once.
+        observation_spec: spec of one observation, without the batch dimension.
+        action_spec: spec of one action, without the batch dimension.
+        max_episode_steps: length at which an episode is cut, in env steps.
+        device: where the tasks are played.
+    """
+
+    tasks: TensorDictBase
+
+    def __init__(
+        self,
+        num_tasks: int,
+        *,
+        observation_spec: TensorSpec,
+        action_spec: TensorSpec,
+        max_episode_steps: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device=torch.device(device), batch_size=torch.Size([num_tasks]))
+        self.num_tasks = num_tasks
+        self.max_episode_steps = max_episode_steps
+        self.generator = torch.Generator(self.device)
+        flag = Binary(1, shape=(1,), dtype=torch.bool)
+        batch = self.batch_size
+        self.observation_spec = Composite({keys.OBSERVATION: observation_spec}).expand(batch)
+        self.action_spec = action_spec.expand(*batch, *action_spec.shape)
+        self.reward_spec = Unbounded((*batch, 1))
+        done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED, keys.TRUNCATED)
+        self.done_spec = Composite({key: flag.clone() for key in done_keys}).expand(batch)
+        self.to(self.device)
+        self.episode_steps = torch.zeros(num_tasks, 1, dtype=torch.int64, device=self.device)
+
+    @abstractmethod
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        """Draws tasks from the family's distribution.
+
+        Returns:
+            The parameters of `num_tasks` tasks, `[num_tasks]`, on the environment's device.
+        """
+
+    @abstractmethod
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        """Starts a new episode in some rows.
+
+        Args:
+            rows: `[B, 1]`, bool.
+
+        Returns:
+            The observation of every row, `[B, *observation]`, float32.
+        """
+
+    @abstractmethod
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Plays one step of every task.
+
+        Args:
+            action: `[B]`, int64, or `[B, A]`, float32.
+
+        Returns:
+            Observation `[B, *observation]`, reward `[B, 1]`, and whether the task ended the
+            episode, `[B, 1]`, bool.
+        """
+
+    def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
+        """The reference players of this family for trials of `num_episodes`, the best one last."""
+        return {}
+
+    def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
+        """Puts new tasks into some rows.
+
+        Args:
+            tasks: task parameters, `[B]`.
+            rows: `[B, 1]`, bool.
+
+        Raises:
+            UserError: the number of tasks is not that of the environment.
+        """
+        if tasks.batch_size != self.batch_size:
+            raise UserError(
+                f"{type(self).__name__} plays {self.num_tasks} tasks at once, but was given "
+                f"{tasks.batch_size}; pass one task for each row"
+            )
+        tasks = tasks.to(self.device)
+        if not hasattr(self, "tasks"):
+            self.tasks = tasks.clone()
+        else:
+            self.tasks = tasks.apply(
+                lambda new, old: torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old),
+                self.tasks,
+            )
+
+    def start_episodes(self, rows: Tensor) -> Tensor:
+        """Starts a new episode in the rows `[B, 1]`; returns the observation of every row."""
+        self.episode_steps = torch.where(rows, 0, self.episode_steps)
+        return self.begin_episodes(rows)
+
+    def play(self, action: Tensor) -> Transition:
+        """Plays one step of every task, and cuts the episodes that are out of steps."""
+        observation, reward, terminated = self.advance(action)
+        self.episode_steps = self.episode_steps + 1
+        episode_done = terminated | (self.episode_steps >= self.max_episode_steps)
+        return Transition(observation, reward, terminated, episode_done)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+        rows = reset_rows(self, tensordict)
+        given = None if tensordict is None else tensordict.get(keys.TASK, None)
+        self.set_tasks(self.sample_tasks(self.num_tasks) if given is None else given, rows)
+        observation = self.start_episodes(rows)
+        not_done = torch.zeros_like(rows)
+        return self._pack(
+            {
+                keys.OBSERVATION: observation,
+                keys.TRIAL_DONE: not_done,
+                keys.TRIAL_TERMINATED: not_done,
+                keys.TRUNCATED: not_done,
+            }
+        )
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        transition = self.play(tensordict.get(keys.ACTION))
+        return self._pack({
+            keys.OBSERVATION: transition.observation,
+            keys.STEP_REWARD: transition.reward,
+            keys.TRIAL_DONE: transition.episode_done,
+            keys.TRIAL_TERMINATED: transition.terminated,
+            keys.TRUNCATED: transition.episode_done & ~transition.terminated,
+        })  # fmt: skip
+
+    def _pack(self, entries: dict[str, Tensor]) -> TensorDict:
+        return TensorDict(entries, batch_size=self.batch_size, device=self.device)
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+
+def reset_rows(env: EnvBase, tensordict: TensorDictBase | None) -> Tensor:
+    """The rows that a reset asks for.
+
+    Returns:
+        The `_reset` mask of the request, or all rows where there is none; `[B, 1]`, bool.
+    """
+    rows = None if tensordict is None else tensordict.get(keys.RESET, None)
+    if rows is None:
+        return torch.ones(*env.batch_size, 1, dtype=torch.bool, device=env.device)
+    return rows.view(*env.batch_size, 1)

@@ -1,0 +1,58 @@
+"""Bernoulli bandits: one pull an episode, and arms that pay as often as their probability says."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from rl2_lightning import keys
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.errors import UserError
+
+
+def test_arms_pay_as_often_as_their_probability_says() -> None:
+    num_tasks = 40_000
+    env = BernoulliBandit(num_tasks, num_arms=4)
+    env.set_seed(1)
+    probabilities = torch.tensor([0.0, 0.2, 0.7, 1.0])
+    tasks = TensorDict({keys.ARM_PROBABILITIES: probabilities.expand(num_tasks, 4)}, [num_tasks])
+    env.reset(TensorDict({keys.TASK: tasks}, [num_tasks]))
+    for arm, probability in enumerate(probabilities.tolist()):
+        reward = env.play(torch.full((num_tasks,), arm)).reward
+        assert set(reward.unique().tolist()) <= {0.0, 1.0}
+        standard_error = (probability * (1 - probability) / num_tasks) ** 0.5
+        assert abs(reward.mean().item() - probability) <= 4 * standard_error
+
+
+def test_each_row_pulls_its_own_arm() -> None:
+    env = BernoulliBandit(3, num_arms=3)
+    tasks = TensorDict({keys.ARM_PROBABILITIES: torch.eye(3)}, [3])
+    env.reset(TensorDict({keys.TASK: tasks}, [3]))
+    assert env.play(torch.tensor([0, 1, 2])).reward.flatten().tolist() == [1, 1, 1]
+    assert env.play(torch.tensor([1, 1, 1])).reward.flatten().tolist() == [0, 1, 0]
+
+
+def test_probabilities_are_uniform_and_independent() -> None:
+    env = BernoulliBandit(1, num_arms=3)
+    env.set_seed(5)
+    arms = env.sample_tasks(20_000)[keys.ARM_PROBABILITIES]
+    assert arms.shape == (20_000, 3)
+    assert arms.min() >= 0
+    assert arms.max() <= 1
+    torch.testing.assert_close(arms.mean(0), torch.full((3,), 0.5), atol=0.01, rtol=0)
+    torch.testing.assert_close(arms.var(0), torch.full((3,), 1 / 12), atol=0.002, rtol=0)
+    torch.testing.assert_close(torch.corrcoef(arms.T), torch.eye(3), atol=0.03, rtol=0)
+
+
+def test_every_pull_is_an_episode() -> None:
+    env = BernoulliBandit(5, num_arms=2)
+    env.reset()
+    transition = env.play(torch.zeros(5, dtype=torch.int64))
+    assert transition.episode_done.all()
+    assert transition.terminated.all()
+    assert env.max_episode_steps == 1
+
+
+@pytest.mark.parametrize("num_arms", [1, 0, -2])
+def test_a_bandit_needs_two_arms(num_arms: int) -> None:
+    with pytest.raises(UserError, match=f"^num_arms={num_arms}: a bandit needs at least 2 arms$"):
+        BernoulliBandit(3, num_arms=num_arms)

@@ -1,0 +1,111 @@
+"""The contract of a family of tasks, on a bandit and on a corridor."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.envs import check_env_specs
+
+from rl2_lightning import keys
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.task_env import TaskEnv
+from rl2_lightning.errors import UserError
+from tests.families import Corridor
+
+FAMILIES = {"bandit": BernoulliBandit, "corridor": Corridor}
+
+
+def rows(*numbers: int, num_tasks: int = 4) -> torch.Tensor:
+    mask = torch.zeros(num_tasks, 1, dtype=torch.bool)
+    mask[list(numbers)] = True
+    return mask
+
+
+def partial_reset(
+    env: TaskEnv, state: TensorDict, mask: torch.Tensor, tasks: TensorDict | None = None
+) -> TensorDict:
+    request = state.clone().set("_reset", mask)
+    return env.reset(request if tasks is None else request.set(keys.TASK, tasks))
+
+
+def step(env: TaskEnv, action: torch.Tensor) -> TensorDict:
+    request = TensorDict({keys.ACTION: action}, batch_size=env.batch_size)
+    return env.step(request)[keys.NEXT]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> type[TaskEnv]:
+    return FAMILIES[request.param]
+
+
+def test_specs_are_exact(family: type[TaskEnv]) -> None:
+    check_env_specs(family(4), seed=0)
+
+
+def test_same_seed_same_tasks_and_same_play(family: type[TaskEnv]) -> None:
+    def play(seed: int) -> tuple[TensorDict, TensorDict]:
+        env = family(50)
+        env.set_seed(seed)
+        env.reset()
+        actions = torch.ones(5, 50, dtype=torch.int64)
+        return env.tasks, torch.stack([step(env, action) for action in actions], dim=1)
+
+    (tasks, played), (same_tasks, same_play) = play(3), play(3)
+    assert (tasks == same_tasks).all()
+    assert (played == same_play).all()
+    other_tasks, _ = play(4)
+    assert not (tasks == other_tasks).all()
+
+
+def test_reset_samples_new_tasks(family: type[TaskEnv]) -> None:
+    env = family(50)
+    env.reset()
+    first = env.tasks.clone()
+    env.reset()
+    assert not (env.tasks == first).all()
+
+
+def test_reset_takes_the_tasks_that_it_is_given(family: type[TaskEnv]) -> None:
+    env = family(4)
+    tasks = family(4).sample_tasks(4)
+    env.reset(TensorDict({keys.TASK: tasks}, batch_size=[4]))
+    assert (env.tasks == tasks).all()
+
+
+def test_reset_keeps_tasks_and_episodes_of_the_other_rows() -> None:
+    env = Corridor(4)
+    env.reset(TensorDict({keys.TASK: TensorDict({"goal": torch.full((4, 1), 4.0)}, [4])}, [4]))
+    state = step(env, torch.ones(4, dtype=torch.int64))
+    given = TensorDict({"goal": torch.full((4, 1), 2.0)}, [4])
+    started = partial_reset(env, state, rows(1, 3), given)
+    assert env.tasks["goal"].flatten().tolist() == [4, 2, 4, 2]
+    assert env.episode_steps.flatten().tolist() == [1, 0, 1, 0]
+    assert started[keys.OBSERVATION].flatten().tolist() == [1, 0, 1, 0]
+    reached = step(env, torch.ones(4, dtype=torch.int64))
+    assert reached[keys.OBSERVATION].flatten().tolist() == [2, 1, 2, 1]
+
+
+def test_reset_samples_only_for_the_rows_that_are_reset(family: type[TaskEnv]) -> None:
+    env = family(4)
+    state = env.reset()
+    before = env.tasks.clone()
+    partial_reset(env, state, rows(0))
+    assert (env.tasks[1:] == before[1:]).all()
+    assert (env.tasks[:1] != before[:1]).any()
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_wrong_number_of_tasks_is_refused(family: type[TaskEnv], number: int) -> None:
+    env = family(4)
+    tasks = env.sample_tasks(number)
+    with pytest.raises(UserError, match=rf"plays 4 tasks at once, but was given .*{number}"):
+        env.set_tasks(tasks, rows(0, 1, 2, 3))
+
+
+def test_episode_ends_where_the_task_says_or_out_of_steps() -> None:
+    env = Corridor(2)
+    env.reset(TensorDict({keys.TASK: TensorDict({"goal": torch.tensor([[2.0], [4.0]])}, [2])}, [2]))
+    walk = [torch.tensor([1, 0])] * 2 + [torch.tensor([0, 0])] * 3
+    played = torch.stack([step(env, action) for action in walk], dim=1)
+    assert played["terminated"].squeeze(-1).long().tolist() == [[0, 1, 1, 1, 1], [0] * 5]
+    assert played["truncated"].squeeze(-1).long().tolist() == [[0] * 5, [0, 0, 0, 0, 1]]
+    assert played["done"].squeeze(-1).long().tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 0, 1]]

@@ -1,0 +1,35 @@
+"""A family of tasks whose episodes end early, so that its trials have different lengths."""
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import Categorical, Unbounded
+
+from rl2_lightning.envs.task_env import TaskEnv
+
+
+class Corridor(TaskEnv):
+    """Walk right (action 1) to a goal at distance 1 to 4; the observation is the position."""
+
+    def __init__(self, num_tasks: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(
+            num_tasks,
+            observation_spec=Unbounded((1,)),
+            action_spec=Categorical(2),
+            max_episode_steps=5,
+            device=device,
+        )
+        self.position = torch.zeros(num_tasks, 1, device=self.device)
+
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        goal = torch.randint(1, 5, (num_tasks, 1), generator=self.generator, device=self.device)
+        return TensorDict({"goal": goal.float()}, [num_tasks], self.device)
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        self.position = torch.where(rows, 0.0, self.position)
+        return self.position
+
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.position = self.position + action.unsqueeze(1)
+        arrived = self.position >= self.tasks["goal"]
+        return self.position, arrived.float(), arrived
