@@ -1,0 +1,1 @@
+"""Reference players that know the family of tasks, batched over trials."""

@@ -1,0 +1,100 @@
+"""What holds for every player of Bernoulli bandits."""
+
+import pytest
+import torch
+
+from rl2_lightning.errors import UserError
+from rl2_lightning.oracles.bandit_policies import Random
+from rl2_lightning.oracles.bandits import bernoulli_bandit_oracles
+from tests.oracles.draws import bandits, random_bandits, seeded
+
+NAMES = [
+    "random",
+    "greedy",
+    "epsilon_greedy",
+    "thompson",
+    "optimistic_thompson",
+    "ucb1",
+    "gittins",
+    "bayes_optimal",
+]
+WITHOUT_SAMPLES_OF_THE_POSTERIOR = [name for name in NAMES if "thompson" not in name]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+NUM_ARMS, NUM_PULLS = 5, 10
+
+
+@pytest.fixture(params=NAMES)
+def oracle(request):
+    return bernoulli_bandit_oracles(NUM_ARMS, NUM_PULLS)[request.param]
+
+
+def test_the_reference_comes_last():
+    assert list(bernoulli_bandit_oracles(5, 10)) == NAMES
+    assert list(bernoulli_bandit_oracles(2, 100)) == NAMES
+    assert list(bernoulli_bandit_oracles(5, 100)) == NAMES[:-1]
+    assert list(bernoulli_bandit_oracles(2, 500)) == NAMES[:-1]
+
+
+def test_nothing_is_computed_before_the_first_play(empty_cache, monkeypatch):
+    monkeypatch.setattr("rl2_lightning.oracles.gittins.gittins_table", None)
+    monkeypatch.setattr("rl2_lightning.oracles.tuning.mean_returns_of_candidates", None)
+    bernoulli_bandit_oracles(7, 1000)
+    assert not empty_cache.exists()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_returns_are_rewards_of_single_pulls(oracle, device):
+    tasks = random_bandits(20, NUM_ARMS, seed=0).to(device)
+    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    with torch.device("meta"):
+        returns = oracle.play(tasks, NUM_PULLS, seeded(1, device))
+    assert returns.shape == (20, NUM_PULLS)
+    assert returns.dtype == torch.float32
+    assert returns.device.type == device
+    assert set(returns.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_same_seed_same_play(oracle):
+    tasks = random_bandits(100, NUM_ARMS, seed=0)
+    returns = oracle.play(tasks, NUM_PULLS, seeded(1))
+    assert torch.equal(oracle.play(tasks, NUM_PULLS, seeded(1)), returns)
+    assert not torch.equal(oracle.play(tasks, NUM_PULLS, seeded(2)), returns)
+
+
+def test_the_tasks_are_left_as_they_were(oracle):
+    tasks = random_bandits(10, NUM_ARMS, seed=0)
+    before = tasks.clone()
+    oracle.play(tasks, NUM_PULLS, seeded(1))
+    assert (tasks == before).all()
+
+
+def test_rows_earn_what_their_own_arms_pay(oracle):
+    probabilities = torch.rand(60, NUM_ARMS, generator=seeded(0))
+    probabilities[::3], probabilities[1::3] = 0.0, 1.0
+    returns = oracle.play(bandits(probabilities), NUM_PULLS, seeded(1))
+    assert (returns[::3] == 0).all()
+    assert (returns[1::3] == 1).all()
+    assert 0 < returns[2::3].mean() < 1
+
+
+@pytest.mark.parametrize("name", WITHOUT_SAMPLES_OF_THE_POSTERIOR)
+def test_a_row_does_not_see_its_neighbours(name):
+    # Rejection sampling draws more or fewer numbers for a row, and so shifts its neighbours'.
+    player = bernoulli_bandit_oracles(NUM_ARMS, NUM_PULLS)[name]
+    probabilities = torch.rand(40, NUM_ARMS, generator=seeded(0))
+    other = probabilities.clone()
+    other[::2] = torch.rand(20, NUM_ARMS, generator=seeded(1))
+    returns = [player.play(bandits(p), NUM_PULLS, seeded(2)) for p in (probabilities, other)]
+    assert torch.equal(returns[0][1::2], returns[1][1::2])
+    assert not torch.equal(returns[0][::2], returns[1][::2])
+
+
+@pytest.mark.parametrize("name", ["gittins", "bayes_optimal"])
+def test_another_length_than_the_horizon_is_refused(name):
+    player = bernoulli_bandit_oracles(NUM_ARMS, NUM_PULLS)[name]
+    with pytest.raises(UserError, match=r"num_episodes=7.* 10 pulls.*num_pulls=7"):
+        player.play(random_bandits(2, NUM_ARMS, seed=0), 7, seeded(0))
+
+
+def test_a_rule_without_horizon_plays_any_length():
+    assert Random().play(random_bandits(2, NUM_ARMS, seed=0), 7, seeded(0)).shape == (2, 7)
