@@ -1,0 +1,1 @@
+"""Encoder, memory, heads, and the actor-critic that they make up."""

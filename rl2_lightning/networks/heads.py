@@ -1,0 +1,113 @@
+"""From the memory's features to a distribution over actions, and to a value."""
+
+from collections.abc import Sequence
+
+from tensordict.nn import (
+    InteractionType,
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+)
+from torch import Tensor, nn
+from torch.distributions import Categorical
+from torchrl.data import Categorical as CategoricalSpec
+from torchrl.data import TensorSpec
+from torchrl.modules import MLP
+
+from rl2_lightning import keys
+from rl2_lightning.errors import UserError
+from rl2_lightning.networks.initialisation import initialise_linear
+
+
+def actor_head(
+    num_features: int, action_spec: TensorSpec, hidden_sizes: Sequence[int], *, in_key: str
+) -> ProbabilisticTensorDictSequential:
+    """The policy's head: a categorical distribution over discrete actions.
+
+    It writes the logits `[..., A]`, an action `[...]`, int64, and its log-probability `[...]`.
+
+    Args:
+        num_features: width of the actor's features.
+        action_spec: unbatched spec of the action.
+        hidden_sizes: widths of the layers before the logits.
+        in_key: where the features stand.
+
+    Raises:
+        UserError: the actions are not discrete.
+    """
+    if not isinstance(action_spec, CategoricalSpec):
+        raise UserError(
+            f"actions of {type(action_spec).__name__} have no policy head; use discrete actions"
+        )
+    return ProbabilisticTensorDictSequential(
+        TensorDictModule(
+            _layers(num_features, hidden_sizes, action_spec.space.n, output_gain=0.01),
+            in_keys=[in_key],
+            out_keys=[keys.LOGITS],
+        ),
+        ProbabilisticTensorDictModule(
+            in_keys=[keys.LOGITS],
+            out_keys=[keys.ACTION],
+            distribution_class=Categorical,
+            # Validation would wait for the device at every step.
+            distribution_kwargs={"validate_args": False},
+            default_interaction_type=InteractionType.RANDOM,
+            return_log_prob=True,
+            log_prob_key=keys.ACTION_LOG_PROB,
+        ),
+    )
+
+
+class TimedValue(nn.Module):
+    """Fully connected layers from features and the elapsed fraction of the trial to a value.
+
+    The first layer is that of their concatenation, as two terms: this spares a copy of the
+    features.
+
+    Args:
+        num_features: width of the features.
+        hidden_sizes: widths of the layers before the value.
+    """
+
+    def __init__(self, num_features: int, hidden_sizes: Sequence[int]) -> None:
+        super().__init__()
+        if hidden_sizes:
+            first, *rest = hidden_sizes
+            self.layers = nn.Sequential(nn.ReLU(), _layers(first, rest, 1, output_gain=1.0))
+        else:
+            first, self.layers = 1, nn.Sequential()
+        self.of_features = nn.Linear(num_features, first)
+        self.of_elapsed = nn.Linear(1, first, bias=False)
+        gain = 2**0.5 if hidden_sizes else 1.0
+        initialise_linear(self.of_features, gain)
+        initialise_linear(self.of_elapsed, gain)
+
+    def forward(self, features: Tensor, elapsed: Tensor) -> Tensor:
+        """The value, `[..., 1]`, of features `[..., F]` at an elapsed fraction `[..., 1]`."""
+        return self.layers(self.of_features(features) + self.of_elapsed(elapsed))
+
+
+def critic_head(num_features: int, hidden_sizes: Sequence[int], *, in_key: str) -> TensorDictModule:
+    """The critic's head, which also sees the elapsed fraction of the trial.
+
+    It writes the value `[..., 1]`, in units of the running value scale.
+
+    Args:
+        num_features: width of the critic's features.
+        hidden_sizes: widths of the layers before the value.
+        in_key: where the features stand.
+    """
+    return TensorDictModule(
+        TimedValue(num_features, hidden_sizes),
+        in_keys=[in_key, keys.ELAPSED],
+        out_keys=[keys.STATE_VALUE],
+    )
+
+
+def _layers(
+    num_features: int, hidden_sizes: Sequence[int], num_outputs: int, *, output_gain: float
+) -> MLP:
+    layers = MLP(num_features, num_outputs, num_cells=list(hidden_sizes), activation_class=nn.ReLU)
+    initialise_linear(layers, gain=2**0.5)
+    initialise_linear(layers[-1], gain=output_gain)
+    return layers

@@ -1,0 +1,1 @@
+"""Memories: one file for each kind, all keeping the contract of `memory.py`."""
