@@ -1,0 +1,1 @@
+"""Trials: gathered with the current agent, cut into windows, dealt out as minibatches."""

@@ -1,0 +1,47 @@
+"""Seeds from counters, so that an iteration's randomness depends on nothing that came before."""
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+
+class Purpose(IntEnum):
+    """What a seed is for; no two purposes share a stream of random numbers."""
+
+    NETWORK = 0
+    ENVIRONMENT = 1
+    ACTIONS = 2
+    MINIBATCHES = 3
+    VALIDATION_TASKS = 4
+    TEST_TASKS = 5
+    EVALUATION_ENVIRONMENT = 6
+    EVALUATION_ACTIONS = 7
+
+
+def derive_seed(purpose: Purpose, seed: int, *counters: int) -> int:
+    """Mixes a run's seed with counters (rank, iteration, …) into a seed of its own.
+
+    Returns:
+        A seed below 2^63.
+    """
+    words = np.random.SeedSequence((purpose, seed, *counters)).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
+def seed_play(env: EnvBase, environment_seed: int, action_seed: int) -> None:
+    """Seeds the environment's draws and those of the actions.
+
+    The two must differ: generators of a GPU with the same seed give the same numbers, and the
+    agent's first action would follow from the task that it cannot see.
+    """
+    env.set_seed(environment_seed)
+    torch.manual_seed(action_seed)
+
+
+def permutation(length: int, seed: int, device: torch.device) -> Tensor:
+    """A random order of `length` things, `[length]`, int64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(length, generator=generator).to(device)

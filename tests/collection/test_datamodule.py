@@ -1,0 +1,91 @@
+"""The datamodule: what it collects, how many trials on each rank, and how it is seeded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDictBase
+
+from rl2_lightning import keys
+from rl2_lightning.build import build_data, build_learner
+from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.errors import UserError
+from tests.builders import attach, compose_config
+
+TINY = (
+    "collection.num_trials=16",
+    "algorithm.num_epochs=1",
+    "algorithm.num_minibatches=2",
+    "network.memory.hidden_size=4",
+    "trial.episodes_per_trial=6",
+    "evaluation.validation_tasks=10",
+    "evaluation.test_tasks=11",
+    "evaluation.batch_size=4",
+)
+
+
+def make_data(folder: Path, *overrides: str, rank: int = 0, iteration: int = 0) -> TrialDataModule:
+    """A datamodule of two ranks, with a learner."""
+    cfg = compose_config(folder, *TINY, *overrides)
+    data = build_data(cfg)
+    attach(data, build_learner(cfg, data), rank=rank, iteration=iteration)
+    return data
+
+
+def collected(folder: Path, *overrides: str, **place: int) -> TensorDictBase:
+    """All windows of one iteration, in the order of the trials."""
+    data = make_data(folder, "algorithm.num_minibatches=1", *overrides, **place)
+    (minibatch,) = data.train_dataloader()
+    return minibatch
+
+
+def rewards(folder: Path, *overrides: str, **place: int) -> torch.Tensor:
+    return collected(folder, *overrides, **place)[keys.WINDOW][keys.PREVIOUS_REWARD]
+
+
+def test_each_rank_collects_its_share(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    minibatches = list(data.train_dataloader())
+    assert [len(minibatch) for minibatch in minibatches] == [4, 4], "eight of sixteen trials"
+    assert data.steps_per_iteration == 16 * 6
+
+
+def test_iteration_follows_from_seed_rank_and_number(tmp_path: Path) -> None:
+    first = rewards(tmp_path)
+    assert torch.equal(first, rewards(tmp_path))
+    for other in (
+        rewards(tmp_path, rank=1),
+        rewards(tmp_path, iteration=1),
+        rewards(tmp_path, "seed=2"),
+    ):
+        assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("window", [None, 4, 6, 20])
+def test_windows_as_configured(tmp_path: Path, window: int | None) -> None:
+    minibatch = collected(tmp_path, f"collection.window={window or 'null'}", "collection.burn_in=0")
+    length = min(window or 6, 6)
+    assert minibatch[keys.WINDOW].batch_size == (8 * -(-6 // length), length)
+    assert int(minibatch[keys.WINDOW][keys.MASK].sum()) == 8 * 6
+
+
+def test_held_out_tasks_are_shared_out_whole(tmp_path: Path) -> None:
+    first, second = (make_data(tmp_path, rank=rank).test_dataloader() for rank in (0, 1))
+    for on_first, on_second in zip(first, second, strict=True):
+        sizes = [[len(trials) for trials in loader] for loader in (on_first, on_second)]
+        assert sizes == [[4, 2], [4, 1]], "eleven tasks, at most four at once"
+        assert [len(on_first), len(on_second)] == [2, 2]
+
+
+def test_held_out_tasks_are_played_greedily_and_by_sampling(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "evaluation.batch_size=10")
+    greedy, sampled = data.val_dataloader()
+    (first,), (second,) = greedy, sampled
+    assert not torch.equal(first[keys.REWARD], second[keys.REWARD])
+
+
+def test_budget_that_holds_no_iteration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"total_env_steps=95 is less than the 96 env steps"):
+        make_data(tmp_path, "collection.total_env_steps=95")
+    assert make_data(tmp_path, "collection.total_env_steps=96").num_iterations == 1
+    assert make_data(tmp_path, "collection.total_env_steps=200").num_iterations == 2
