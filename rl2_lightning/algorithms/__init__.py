@@ -1,0 +1,1 @@
+"""Learners: one LightningModule a file, on a small shared base."""

@@ -1,0 +1,141 @@
+"""Small agents, learners and runs for the tests."""
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.plugins.precision import Precision
+from omegaconf import DictConfig
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
+
+from rl2_lightning import keys
+from rl2_lightning.algorithms.ppo import PPO
+from rl2_lightning.collection.collector import PrimedTrialEnv, make_collector
+from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.collection.seeding import seed_play
+from rl2_lightning.collection.stream import cut_windows
+from rl2_lightning.config import PPOConfig, register_schemas
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.trial_env import TrialEnv
+from rl2_lightning.networks.actor_critic import ActorCritic
+from rl2_lightning.networks.encoder import INPUTS
+from rl2_lightning.networks.memory.gru import GRU
+from rl2_lightning.networks.memory.lstm import LSTM
+from tests.families import Corridor
+
+ROOT = Path(__file__).parents[1]
+MEMORIES = {"gru": GRU, "lstm": LSTM}
+SETTINGS = PPOConfig(
+    learning_rate=1e-3,
+    final_learning_rate=0.0,
+    adam_epsilon=1e-8,
+    gamma=0.99,
+    gae_lambda=0.9,
+    clip_epsilon=0.2,
+    value_clip=None,
+    value_coefficient=0.5,
+    value_norm_decay=0.99,
+    entropy_coefficient=0.01,
+    final_entropy_coefficient=0.0,
+    num_epochs=2,
+    num_minibatches=1,
+    target_kl=None,
+)
+
+
+def bandit_trials(num_trials: int, num_episodes: int = 6, **options: object) -> TrialEnv:
+    return TrialEnv(
+        BernoulliBandit(num_trials, num_arms=3), episodes_per_trial=num_episodes, **options
+    )
+
+
+def corridor_trials(num_trials: int, num_episodes: int = 3, **options: object) -> TrialEnv:
+    return TrialEnv(Corridor(num_trials), episodes_per_trial=num_episodes, **options)
+
+
+def make_network(
+    env: EnvBase,
+    memory: str = "gru",
+    *,
+    separate: bool = False,
+    num_layers: int = 1,
+    inputs: tuple[str, ...] = INPUTS,
+    hidden_sizes: tuple[int, ...] = (),
+    seed: int = 0,
+) -> ActorCritic:
+    torch.manual_seed(seed)
+    network = ActorCritic(
+        env.observation_spec_unbatched,
+        env.action_spec_unbatched,
+        partial(MEMORIES[memory], hidden_size=8, num_layers=num_layers),
+        separate=separate,
+        inputs=list(inputs),
+        encoder_hidden_sizes=list(hidden_sizes),
+        actor_hidden_sizes=list(hidden_sizes),
+        critic_hidden_sizes=list(hidden_sizes),
+    )
+    # The initial policy is nearly uniform: sharpen it, so that a mistake shows.
+    with torch.no_grad():
+        for parameter in network.actor.parameters():
+            parameter.mul_(100)
+    return network
+
+
+def make_ppo(network: ActorCritic, env: TrialEnv, **changes: object) -> PPO:
+    settings = PPOConfig(**{**vars(SETTINGS), **changes})
+    return PPO(network, settings, num_episodes=env.max_episodes, num_iterations=10)
+
+
+def collect(env: TrialEnv, network: ActorCritic, seed: int = 1, extra: int = 0) -> TensorDictBase:
+    """One batch of trials `[B, T]` as the datamodule collects them."""
+    primed = PrimedTrialEnv(env, network)
+    collector = make_collector(primed, network, env.max_steps + extra)
+    seed_play(primed, seed, seed + 1)
+    return collector.rollout()
+
+
+def as_minibatch(
+    trials: TensorDictBase, network: ActorCritic, window: int | None = None, burn_in: int = 0
+) -> TensorDictBase:
+    """All windows of prepared trials in one minibatch."""
+    return cut_windows(trials, window or trials.batch_size[1], burn_in, network.state_keys)
+
+
+def gradients(learner: PPO, minibatch: TensorDictBase) -> dict[str, torch.Tensor]:
+    learner.zero_grad()
+    learner.training_step(minibatch, 0).backward()
+    return {name: p.grad.clone() for name, p in learner.network.named_parameters()}
+
+
+def poisoned(trials: TensorDictBase) -> TensorDictBase:
+    """The trials with NaN in every floating entry of every masked step."""
+    mask = trials[keys.MASK]
+
+    def poison(entry: torch.Tensor) -> torch.Tensor:
+        if not entry.is_floating_point():
+            return entry
+        return entry.masked_fill(~mask.view(*mask.shape[:2], *[1] * (entry.ndim - 2)), torch.nan)
+
+    return trials.apply(poison)
+
+
+def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
+    """The config of `python train.py ...`, as composed."""
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", [f"output_dir={output_dir}", *overrides])
+
+
+def attach(data: TrialDataModule, learner: PPO, *, rank: int = 0, iteration: int = 0) -> None:
+    """Stands in for a trainer of two ranks."""
+    data.trainer = SimpleNamespace(
+        world_size=2,
+        global_rank=rank,
+        current_epoch=iteration,
+        lightning_module=learner,
+        precision_plugin=Precision(),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )

@@ -1,0 +1,63 @@
+"""Agents learn to learn: small bandits to a threshold, and the figure that the README promises."""
+
+from pathlib import Path
+
+import pytest
+
+from rl2_lightning.build import build_data, build_learner, build_trainer
+from tests.builders import compose_config
+
+SMALL = (
+    "env.num_arms=2",
+    "trial.episodes_per_trial=8",
+    "collection.num_trials=256",
+    "collection.total_env_steps=102400",  # 50 iterations
+    "algorithm.num_minibatches=4",
+    "algorithm.learning_rate=1e-2",
+    "algorithm.entropy_coefficient=0.01",
+    "network.memory.hidden_size=32",
+    "evaluation.validation_tasks=10",
+    "evaluation.test_tasks=4000",
+    "trainer.accelerator=cpu",
+)
+CHANCE = 8 * 0.5
+
+
+def shares(folder: Path, *overrides: str) -> tuple[float, float]:
+    """Trains; returns the greedy agent's return, and its share of the reference's."""
+    cfg = compose_config(folder, *overrides)
+    data = build_data(cfg)
+    learner = build_learner(cfg, data)
+    trainer = build_trainer(cfg, data)
+    trainer.fit(learner, data)
+    trainer.test(learner, data, verbose=False)
+    curve = learner.latest_curves["greedy"]
+    share = data.held_out["test"].share_of_reference(curve)
+    assert share is not None
+    return curve.trial_return, share
+
+
+@pytest.mark.parametrize("network", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+def test_a_small_bandit_is_learnt_in_seconds(tmp_path: Path, network: str) -> None:
+    _, share = shares(tmp_path, *SMALL, f"network={network}")
+    assert share > 0.97
+
+
+def test_without_the_reward_as_input_the_agent_stays_at_chance(tmp_path: Path) -> None:
+    inputs = "network.inputs=[observation,previous_action,previous_done]"
+    trial_return, _ = shares(tmp_path, *SMALL, inputs)
+    assert trial_return == pytest.approx(CHANCE, abs=0.15)
+
+
+@pytest.mark.slow
+def test_windows_learn_as_well(tmp_path: Path) -> None:
+    _, share = shares(tmp_path, *SMALL, "collection.window=4", "collection.burn_in=2")
+    assert share > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_ten_pulls_of_five_arms_reach_the_optimum(tmp_path: Path, seed: int) -> None:
+    trial_return, share = shares(tmp_path, f"seed={seed}")
+    assert trial_return >= 6.60
+    assert share >= 0.985
