@@ -1,0 +1,1 @@
+"""The Lightning callbacks that `configs/callbacks` names."""

@@ -1,0 +1,151 @@
+"""Draws and writes the adaptation curve after each validation and test."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import imsave
+
+from callbacks.files import write_atomically
+from callbacks.outcome import Outcome, Stage, outcome_of
+from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.plots import adaptation_curve_figure
+
+COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")
+MAX_SCALARS = 10  # episodes of a curve that TensorBoard gets as scalars
+
+
+class AdaptationCurveLogger(Callback):
+    """Puts the adaptation curve beside the oracles' into a CSV file, a PNG file and TensorBoard.
+
+    `adaptation_curve.csv` grows by one row for each player and episode: validations over the
+    whole run, then the test. An oracle's rows are written once, at iteration 0. When a run is
+    resumed, the rows of iterations that it plays again are dropped; a new run starts a new file.
+    `adaptation_curve.png` shows the latest curve. Rank zero writes.
+
+    Args:
+        dirpath: folder of the files.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self._table = Path(dirpath) / "adaptation_curve.csv"
+        self._picture = Path(dirpath) / "adaptation_curve.png"
+        self._oracles_written = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drops the rows of iterations that are still to come."""
+        if trainer.is_global_zero:
+            done = trainer.current_epoch
+            _keep_rows(
+                self._table,
+                lambda row: row["stage"] == "validation" and 0 < int(row["iteration"]) <= done,
+            )
+            self._oracles_written = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds a validation."""
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self._write(trainer, pl_module, "validation", with_oracles=not self._oracles_written)
+            self._oracles_written = True
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the test in place of an earlier one."""
+        if trainer.is_global_zero:
+            _keep_rows(self._table, lambda row: row["stage"] != "test")
+            self._write(trainer, pl_module, "test", with_oracles=True)
+
+    def _write(
+        self, trainer: Trainer, pl_module: LightningModule, stage: Stage, with_oracles: bool
+    ) -> None:
+        outcome = outcome_of(trainer, pl_module, stage)
+        self._picture.parent.mkdir(parents=True, exist_ok=True)
+        _append_rows(self._table, _rows(outcome, with_oracles))
+        image = _render(outcome)
+        imsave(self._picture, image)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                step = trainer.global_step
+                logger.log_metrics(_scalars(outcome), step)
+                name = f"{stage}/adaptation_curve"
+                logger.experiment.add_image(name, image, step, dataformats="HWC")
+
+
+def _rows(outcome: Outcome, with_oracles: bool) -> Iterable[list[str]]:
+    for player, curve in outcome.players().items():
+        is_oracle = player in outcome.oracles
+        if is_oracle and not with_oracles:
+            continue
+        trained = (0, 0) if is_oracle else (outcome.iteration, outcome.env_steps)
+        start = [outcome.stage, *map(str, trained), player]
+        measured = zip(curve.mean.tolist(), curve.half_width.tolist(), strict=True)
+        for episode, numbers in enumerate(measured, start=1):
+            yield [*start, str(episode), *map(_digits, numbers)]
+
+
+def _digits(value: float) -> str:
+    return f"{value:.7g}" if math.isfinite(value) else ""
+
+
+def _append_rows(path: Path, rows: Iterable[list[str]]) -> None:
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def _keep_rows(path: Path, keep: Callable[[dict[str, str]], bool]) -> None:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        # A run that was killed may have left half a row.
+        whole = [row for row in csv.DictReader(file) if None not in row.values()]
+    kept = [row for row in whole if keep(row)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(kept)
+    write_atomically(path, text.getvalue())
+
+
+def _render(outcome: Outcome) -> np.ndarray:
+    """The figure as an image, `[height, width, 3]`, uint8."""
+    figure = adaptation_curve_figure(
+        {f"agent {name}": curve for name, curve in outcome.agents.items()},
+        f"{outcome.stage} on {outcome.tasks.tasks.shape[0]:,} held-out tasks after "
+        f"{outcome.iteration:,} iterations, {outcome.env_steps:,} env steps",
+        outcome.oracles,
+        outcome.tasks.reference,
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _scalars(outcome: Outcome) -> Mapping[str, float]:
+    scalars = {}
+    for name, curve in outcome.agents.items():
+        share = outcome.tasks.share_of_reference(curve)
+        if share is not None:
+            scalars[f"{outcome.stage}/share_of_reference_{name}"] = share
+        scalars[f"{outcome.stage}_curve_{name}/trial"] = curve.trial_return
+        for episode in _spaced_episodes(curve):
+            mean = curve.mean[episode - 1].item()
+            if math.isfinite(mean):
+                scalars[f"{outcome.stage}_curve_{name}/episode_{episode:03d}"] = mean
+    return scalars
+
+
+def _spaced_episodes(curve: Curve) -> list[int]:
+    num_episodes = len(curve.mean)
+    if num_episodes <= MAX_SCALARS:
+        return list(range(1, num_episodes + 1))
+    spaced = np.geomspace(1, num_episodes, MAX_SCALARS).round().astype(int)
+    return sorted(set(spaced.tolist()))

@@ -1,0 +1,47 @@
+"""The table of all players that closes a run on the console."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import box, get_console
+from rich.table import Table
+
+from callbacks.outcome import Outcome, outcome_of
+
+
+class ClosingTable(Callback):
+    """Prints the returns of the agent and the oracles at the end of a test, the best first."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the table on rank zero."""
+        if trainer.is_global_zero:
+            get_console().print(closing_table(outcome_of(trainer, pl_module, "test")))
+
+
+def closing_table(outcome: Outcome) -> Table:
+    """Lays out the players of an outcome, sorted by their mean return of a trial.
+
+    Args:
+        outcome: the curves of all players.
+
+    Returns:
+        A table whose best player is bold.
+    """
+    tasks, reference = outcome.tasks, outcome.tasks.reference
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{outcome.stage} on {tasks.tasks.shape[0]:,} held-out tasks, "
+        f"at most {tasks.num_episodes:,} episodes each",
+        title_justify="left",
+    )
+    table.add_column("player")
+    table.add_column("mean return of a trial ± 95 %", justify="right")
+    if reference is not None:
+        table.add_column("share of the reference", justify="right")
+    ranked = sorted(outcome.players().items(), key=lambda item: -item[1].trial_return)
+    for rank, (name, curve) in enumerate(ranked):
+        words = name.replace("_", " ") + (" (reference)" if name == reference else "")
+        share = tasks.share_of_reference(curve)
+        cells = [words, curve.trial_text()]
+        if reference is not None:
+            cells.append("" if share is None else f"{share:.1%}")
+        table.add_row(*cells, style="bold" if rank == 0 else None)
+    return table

@@ -1,0 +1,98 @@
+"""Ends a run in good order, also when the machine is taken away."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Preemption(Callback):
+    """Saves the last checkpoint, at the end of the run or where SIGTERM or Ctrl-C cuts it.
+
+    The signal ends the run after its iteration, a second one at once.
+
+    A signal to any rank stops all of them at the end of the same iteration. Lightning's own
+    handlers, which would cut the iteration short, are replaced while training runs.
+
+    Args:
+        checkpoint_path: file of the checkpoint, replaced if it exists.
+        seconds_to_second: a signal that follows another by less is the same one, sent along two
+            ways: to the whole job, and by the launcher to its workers.
+
+    Attributes:
+        preempted: whether the run was stopped, and saved in `checkpoint_path`.
+    """
+
+    def __init__(self, checkpoint_path: str, seconds_to_second: float = 2.0) -> None:
+        self.checkpoint_path = checkpoint_path
+        self.preempted = False
+        self._seconds_to_second = seconds_to_second
+        self._received_at: float | None = None
+        self._trainer: Trainer | None = None
+        self._pid = 0
+        self._replaced: dict[signal.Signals, Handler] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the place of Lightning's handlers, which are registered just before."""
+        self.preempted, self._received_at = False, None
+        # Only a main thread may set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self._trainer, self._pid = trainer, os.getpid()
+            self._replaced = {one: signal.signal(one, self._receive) for one in SIGNALS}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets all ranks agree; a stop before the end would cut the iteration."""
+        received = self._received_at is not None
+        if trainer.strategy.reduce_boolean_decision(received, all=False):
+            self.preempted = True
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the last iteration, of the run or before the stop, and gives the handler back."""
+        trainer.save_checkpoint(self.checkpoint_path)
+        self._restore()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the handler back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._trainer is not None:
+            for one, handler in self._replaced.items():
+                signal.signal(one, handler)
+            self._trainer = None
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            # A process forked off during training has this handler too, and no iteration to end.
+            os._exit(128 + signum)
+        now, name = monotonic(), signal.Signals(signum).name
+        if self._received_at is None:
+            self._received_at = now
+            self._say(f"{name}: the run stops and is saved after this iteration")
+        elif now - self._received_at > self._seconds_to_second:
+            self._say(f"second {name}: the run stops at once, this iteration is lost")
+            self._stop_at_once(signum)
+
+    def _stop_at_once(self, signum: int) -> None:
+        assert self._trainer is not None
+        launcher = self._trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signal.SIGKILL)
+        sys.exit(128 + signum)
+
+    def _say(self, text: str) -> None:
+        # print and logging may be interrupted in the middle, and cannot be entered again.
+        if self._trainer is not None and self._trainer.is_global_zero:
+            os.write(2, f"\n{text}\n".encode())

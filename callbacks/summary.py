@@ -1,0 +1,83 @@
+"""The numbers of a finished run in one JSON file."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.files import write_atomically
+from callbacks.outcome import Outcome, outcome_of
+
+PACKAGES = ("torch", "lightning", "torchrl", "tensordict", "rl2-lightning")
+
+
+class Summary(Callback):
+    """Writes `summary.json` at the end of a test; rank zero writes.
+
+    It also keeps the time that training took, over all the runs that a checkpoint was resumed in.
+
+    Args:
+        dirpath: folder of the file.
+        seed: seed of the run, to be written with its numbers.
+    """
+
+    def __init__(self, dirpath: str, seed: int) -> None:
+        self._path = Path(dirpath) / "summary.json"
+        self._seed = seed
+        self._seconds = 0.0
+        self._started: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Wall seconds of training so far."""
+        return {"training_seconds": self._training_seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the time up; a test of an earlier checkpoint does not take time back."""
+        self._seconds = max(self._seconds, state_dict["training_seconds"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._started = monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock."""
+        self._seconds, self._started = self._training_seconds(), None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file."""
+        if trainer.is_global_zero:
+            summary = self._summarise(outcome_of(trainer, pl_module, "test"))
+            write_atomically(self._path, json.dumps(summary, indent=2) + "\n")
+
+    def _summarise(self, outcome: Outcome) -> dict[str, Any]:
+        tasks = outcome.tasks
+        return {
+            "agent": {
+                name: curve.to_dict() | {"share_of_reference": tasks.share_of_reference(curve)}
+                for name, curve in outcome.agents.items()
+            },
+            "oracles": {name: curve.to_dict() for name, curve in outcome.oracles.items()},
+            "reference": tasks.reference,
+            "num_tasks": tasks.tasks.shape[0],
+            "num_episodes": tasks.num_episodes,
+            "iterations": outcome.iteration,
+            "env_steps": outcome.env_steps,
+            "training_seconds": round(self._training_seconds(), 3),
+            "seed": self._seed,
+            "versions": {"python": platform.python_version()}
+            | {name: _version(name) for name in PACKAGES},
+        }
+
+    def _training_seconds(self) -> float:
+        return self._seconds + (0.0 if self._started is None else monotonic() - self._started)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return None

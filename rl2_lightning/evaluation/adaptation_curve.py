@@ -1,0 +1,171 @@
+"""The adaptation curve: the mean return of episode 1, 2, … of a trial, with its interval."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchmetrics import Metric
+
+from rl2_lightning import keys
+
+NORMAL_QUANTILE = 1.96  # standard errors on either side that enclose 95 % of a normal distribution
+
+
+def episode_returns(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
+    """Sums the rewards of each episode of each trial.
+
+    Args:
+        trials: B trials of T steps, `[B, T]`, with the reward (float), the index of the episode
+            in its trial (int64) and the mask (bool), each `[B, T, 1]`; a step whose mask is false
+            is ignored, whatever it holds.
+        num_episodes: E, the most episodes that a trial can hold.
+
+    Returns:
+        The undiscounted returns, `[B, E]`, float32, zero where the trial did not reach the
+        episode; and whether it reached it, `[B, E]`, bool.
+
+    Raises:
+        ValueError: a step that counts belongs to an episode beyond `num_episodes`.
+    """
+    mask = trials[keys.MASK].squeeze(-1)
+    rewards = trials[keys.REWARD].squeeze(-1).float().masked_fill(~mask, 0.0)
+    episodes = trials[keys.EPISODE].squeeze(-1).masked_fill(~mask, 0)
+    if episodes.numel() and int(episodes.max()) >= num_episodes:
+        raise ValueError(
+            f"a trial holds {int(episodes.max()) + 1} episodes, but num_episodes is "
+            f"{num_episodes}; give the most episodes that a trial can hold"
+        )
+    nothing = rewards.new_zeros(rewards.shape[0], num_episodes)
+    returns = nothing.scatter_add(1, episodes, rewards)
+    steps = nothing.scatter_add(1, episodes, mask.float())
+    return returns, steps > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The mean returns of a player on a set of tasks, with the 95 % intervals of the means.
+
+    What was not measured is not a number: the mean of an episode that no trial reached, and the
+    interval of a mean over fewer than two trials.
+
+    Attributes:
+        mean: mean return of each episode over the trials that reached it, `[E]`, float64, CPU.
+        half_width: 1.96 standard errors of each mean, `[E]`, float64, CPU.
+        trial_return: mean over the trials of the sum of all their episodes' returns.
+        trial_half_width: 1.96 standard errors of `trial_return`.
+        num_trials: how many trials were played.
+    """
+
+    mean: Tensor
+    half_width: Tensor
+    trial_return: float
+    trial_half_width: float
+    num_trials: int
+
+    def share_of(self, reference: "Curve") -> float | None:
+        """This trial return over the reference's; None where the reference's is not positive."""
+        if not reference.trial_return > 0:
+            return None
+        return self.trial_return / reference.trial_return
+
+    def trial_text(self) -> str:
+        """The trial return and its interval for a reader, to two digits of the interval."""
+        if not self.trial_half_width > 0:
+            return f"{self.trial_return:.4g}"
+        decimals = max(0, 1 - math.floor(math.log10(self.trial_half_width)))
+        return f"{self.trial_return:.{decimals}f} ± {self.trial_half_width:.{decimals}f}"
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The trial's numbers for JSON; None for what was not measured."""
+        return {
+            "trial_return": _number_or_none(self.trial_return),
+            "trial_half_width": _number_or_none(self.trial_half_width),
+            "num_trials": self.num_trials,
+        }
+
+
+class AdaptationCurve(Metric):
+    """Accumulates the returns of trials into a `Curve`, over batches and over ranks.
+
+    The states are sums, so that ranks may hold different numbers of trials. They are float64 and
+    stay so under every precision of the trainer: a rounded sum of squares gives no variance.
+
+    Args:
+        num_episodes: E, the most episodes that a trial can hold.
+        **kwargs: options of `torchmetrics.Metric`, such as `sync_on_compute=False` for a curve
+            that one rank computes alone.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    totals: Tensor
+    squares: Tensor
+    counts: Tensor
+
+    def __init__(self, num_episodes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_episodes = num_episodes
+        # One column for each episode, and the last one for the whole trial.
+        for name in ("totals", "squares", "counts"):
+            default = torch.zeros(num_episodes + 1, dtype=torch.float64)
+            self.add_state(name, default=default, dist_reduce_fx="sum")
+
+    def update(self, returns: Tensor, played: Tensor) -> None:
+        """Adds a batch of trials.
+
+        Args:
+            returns: return of each episode, `[B, E]`, float.
+            played: whether the trial reached the episode, `[B, E]`, bool; a trial that reached
+                none is not counted.
+
+        Raises:
+            ValueError: a shape is not `[B, E]`.
+        """
+        if returns.shape != played.shape or returns.shape[1:] != (self.num_episodes,):
+            raise ValueError(
+                f"returns {list(returns.shape)} and played {list(played.shape)} must both be "
+                f"[trials, {self.num_episodes}]"
+            )
+        returns = returns.detach().to(torch.float64).masked_fill(~played, 0.0)
+        values = torch.cat([returns, returns.sum(1, keepdim=True)], dim=1)
+        counted = torch.cat([played, played.any(1, keepdim=True)], dim=1)
+        self.totals += values.sum(0)
+        self.squares += values.square().sum(0)
+        self.counts += counted.sum(0)
+
+    def compute(self) -> Curve:
+        """The curve of all trials, on all ranks."""
+        totals, squares, counts = self.totals.cpu(), self.squares.cpu(), self.counts.cpu()
+        mean = totals / counts
+        variance = (squares - totals * mean).clamp(min=0.0) / (counts - 1)
+        half_width = NORMAL_QUANTILE * (variance / counts).sqrt()
+        half_width = half_width.masked_fill(counts < 2, math.nan)
+        return Curve(
+            mean=mean[:-1],
+            half_width=half_width[:-1],
+            trial_return=mean[-1].item(),
+            trial_half_width=half_width[-1].item(),
+            num_trials=int(counts[-1]),
+        )
+
+    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        # The library's wrapper sets the fields of a dataclass anew and squeezes a curve of one
+        # episode: carry the curve past it in an object that it does not look into.
+        wrapped = super()._wrap_compute(lambda: SimpleNamespace(curve=compute()))
+        return lambda: wrapped().curve
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any
+    ) -> "AdaptationCurve":
+        # `Module.to(bfloat16)` reaches the states: let them follow the device and keep the dtype.
+        super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args, **kwargs)
+        return self
+
+
+def _number_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

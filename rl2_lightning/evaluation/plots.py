@@ -1,0 +1,160 @@
+"""The figure of adaptation curves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+from rl2_lightning.evaluation.adaptation_curve import Curve
+
+MAX_POINTS = 30  # on a line; longer trials are drawn in blocks of episodes
+
+BLACK = "#000000"
+# The palettes of Okabe and Ito, and of Paul Tol ("muted"), made for colour-blind readers.
+AGENT_COLOURS = ("#0072B2", "#D55E00")
+ORACLE_COLOURS = ("#44AA99", "#CC6677", "#999933", "#AA4499", "#117733", "#882255", "#332288")
+ORACLE_MARKERS = "os^vDPX"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a player's line is drawn; an agent's is banded, an oracle's is not."""
+
+    colour: str
+    width: float
+    dashes: str
+    marker: str
+    order: int
+    banded: bool
+
+
+def adaptation_curve_figure(
+    curves: Mapping[str, Curve],
+    title: str,
+    oracles: Mapping[str, Curve] | None = None,
+    reference: str | None = None,
+) -> Figure:
+    """Draws the agent's curves with their 95 % intervals over quieter lines for the oracles.
+
+    Up to 30 episodes are drawn one by one. A longer trial, of which single episodes are noise, is
+    drawn on a logarithmic axis in blocks of episodes: each point is the mean of its block, and the
+    band stays as wide as the interval of one episode's mean.
+
+    Args:
+        curves: the agent's curves, at least one, by the names that the legend gives.
+        title: title of the figure.
+        oracles: the oracles' curves on the same tasks.
+        reference: name of the oracle to draw as the reference.
+
+    Returns:
+        A figure outside of pyplot's state, for any backend to render.
+    """
+    figure = Figure(figsize=(9.0, 4.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    players = {**(oracles or {}), **curves}
+    styles = _styles(curves, oracles or {}, reference)
+    num_episodes = max(len(curve.mean) for curve in players.values())
+    blocks = _blocks(num_episodes)
+    for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
+        # Points of a single episode would hide each other: set them side by side.
+        shift = 0.03 * (rank - len(players) / 2) if num_episodes == 1 else 0.0
+        label = _label(name, players[name], reference)
+        _draw(axes, players[name], styles[name], blocks, shift, label)
+    _dress(axes, num_episodes)
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    figure.legend(
+        loc="outside right center",
+        title="mean return of a trial ± 95 %",
+        alignment="left",
+        frameon=False,
+        handlelength=3.2,
+        fontsize="small",
+        title_fontsize="small",
+    )
+    return figure
+
+
+def _styles(
+    agents: Iterable[str], oracles: Iterable[str], reference: str | None
+) -> dict[str, Style]:
+    styles = {}
+    others = [name for name in oracles if name != reference]
+    for i, name in enumerate(others):
+        colour = ORACLE_COLOURS[i % len(ORACLE_COLOURS)]
+        marker = ORACLE_MARKERS[i % len(ORACLE_MARKERS)]
+        styles[name] = Style(colour, 0.9, "-", marker, order=2, banded=False)
+    if reference is not None:
+        styles[reference] = Style(BLACK, 1.6, "--", "", order=6, banded=False)
+    for i, name in enumerate(agents):
+        colour = AGENT_COLOURS[i % len(AGENT_COLOURS)]
+        styles[name] = Style(colour, 2.4, "-", "", order=5 - i, banded=True)
+    return styles
+
+
+def _label(name: str, curve: Curve, reference: str | None) -> str:
+    words = name.replace("_", " ") + (" (reference)" if name == reference else "")
+    return f"{words}: {curve.trial_text()}"
+
+
+def _blocks(num_episodes: int) -> list[slice]:
+    if num_episodes <= MAX_POINTS:
+        return [slice(i, i + 1) for i in range(num_episodes)]
+    edges = np.unique(np.geomspace(1, num_episodes + 1, MAX_POINTS + 1).round().astype(int)) - 1
+    return [slice(low, high) for low, high in pairwise(edges.tolist())]
+
+
+def _draw(
+    axes: Axes, curve: Curve, style: Style, blocks: list[slice], shift: float, label: str
+) -> None:
+    mean, half_width = curve.mean.numpy(), curve.half_width.numpy()
+    reached = [block for block in blocks if np.isfinite(mean[block]).any()]
+    episodes = np.array([np.sqrt((block.start + 1) * block.stop) + shift for block in reached])
+    means = np.array([np.nanmean(mean[block]) for block in reached])
+    axes.plot(
+        episodes,
+        means,
+        color=style.colour,
+        linewidth=style.width,
+        linestyle=style.dashes,
+        marker=style.marker or ("o" if len(reached) == 1 else ""),
+        markersize=4,
+        zorder=style.order,
+        label=label,
+    )
+    if not style.banded:
+        return
+    halves = np.array([np.nan_to_num(half_width[block]).mean() for block in reached])
+    if len(reached) == 1:
+        axes.errorbar(episodes, means, halves, color=style.colour, capsize=6)
+    low, high = means - halves, means + halves
+    axes.fill_between(episodes, low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=1)
+
+
+def _dress(axes: Axes, num_episodes: int) -> None:
+    axes.set_xlabel("episode")
+    axes.set_ylabel("mean return of the episode")
+    if num_episodes > MAX_POINTS:
+        axes.set_xlabel("episode (log scale; the later ones averaged in blocks)")
+        axes.set_xscale("log")
+        ticks = [step * 10**power for power in range(6) for step in (1, 2, 5)]
+        axes.set_xticks([tick for tick in ticks if tick <= num_episodes], minor=False)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        numbers = range(1, num_episodes + 1)
+        axes.set_xticks([n for n in numbers if num_episodes <= 10 or n == 1 or n % 5 == 0])
+        axes.set_xlim(0.5, num_episodes + 0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+    axes.annotate(
+        "agent: 95 % interval of the mean of one episode",
+        xy=(0.99, 0.015),
+        xycoords="axes fraction",
+        ha="right",
+        fontsize="x-small",
+        color="#666666",
+    )
