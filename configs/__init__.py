@@ -1,0 +1,1 @@
+"""The YAML files behind `train.py`."""

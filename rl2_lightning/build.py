@@ -1,0 +1,142 @@
+"""From a checked config to the objects of a run."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import get_class, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from rl2_lightning.algorithms.learner import Learner
+from rl2_lightning.allocator import keep_freed_memory
+from rl2_lightning.checkpoint_io import AtomicCheckpointIO
+from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.collection.seeding import Purpose, derive_seed
+from rl2_lightning.config import CollectionConfig, EvaluationConfig, TrialConfig, require_devices
+from rl2_lightning.errors import UserError
+from rl2_lightning.networks.actor_critic import ActorCritic
+
+
+def build_data(cfg: DictConfig) -> TrialDataModule:
+    """The trials: of the family, the lengths and the seeds that the config names."""
+    return TrialDataModule(
+        instantiate(cfg.env, _partial_=True),
+        cast(TrialConfig, OmegaConf.to_object(cfg.trial)),
+        cast(CollectionConfig, OmegaConf.to_object(cfg.collection)),
+        cast(EvaluationConfig, OmegaConf.to_object(cfg.evaluation)),
+        cfg.seed,
+    )
+
+
+def build_network(cfg: DictConfig, data: TrialDataModule) -> ActorCritic:
+    """The agent, its weights drawn from the run's seed."""
+    torch.manual_seed(derive_seed(Purpose.NETWORK, cfg.seed))
+    specs = data.specimen.observation_spec_unbatched, data.specimen.action_spec_unbatched
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.network, resolve=True))
+    settings["make_memory"] = instantiate(cfg.network.memory)
+    del settings["memory"]
+    return ActorCritic(*specs, **settings)
+
+
+def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
+    """The learner around the agent; its checkpoints hold the config."""
+    learner = get_class(cfg.algorithm._target_)(
+        build_network(cfg, data),
+        OmegaConf.to_object(cfg.algorithm),
+        num_episodes=data.max_episodes,
+        num_iterations=data.num_iterations,
+    )
+    assert isinstance(learner, Learner)
+    learner.save_hyperparameters(OmegaConf.to_container(cfg, resolve=True))
+    return learner
+
+
+def build_trainer(cfg: DictConfig, data: TrialDataModule) -> pl.Trainer:
+    """Lightning's trainer: devices, precision, checkpoints, loggers and callbacks.
+
+    Raises:
+        UserError: the machine has not what the config asks for.
+    """
+    keep_freed_memory()
+    settings: dict[str, Any] = dict(cfg.trainer)
+    settings["max_epochs"] = min(settings["max_epochs"] or data.num_iterations, data.num_iterations)
+    _require_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    try:
+        return pl.Trainer(
+            **settings,
+            callbacks=_instantiate_all(cfg.callbacks),
+            logger=_instantiate_all(cfg.logger),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=cfg.output_dir,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        raise UserError(_why_no_trainer(settings, str(error))) from error
+
+
+def _instantiate_all(configs: DictConfig) -> list[Any]:
+    """What a group of configs describes, without those that were switched off with null."""
+    return [instantiate(config) for config in configs.values() if config is not None]
+
+
+def _require_devices(accelerator: str, wanted: int) -> None:
+    """Asks for what Lightning would take; it would start any number of processes on a CPU."""
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        require_devices(wanted, torch.cuda.device_count(), "GPU")
+    elif accelerator == "auto" and not torch.backends.mps.is_available():
+        require_devices(wanted, os.cpu_count() or 1, "CPU core")
+
+
+def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
+    """Lightning's reason in one line, with the settings that it speaks of."""
+    reason = " ".join(reason.split()).rstrip(".!")
+    spoken_of = [
+        f"trainer.{name}={value}"
+        for name, value in settings.items()
+        if isinstance(value, str) and value != "auto" and (value in reason or name in reason)
+    ]
+    culprits = " ".join(spoken_of) or "trainer.*"
+    return f"{culprits} cannot be used: {reason}; change it, or leave it out"
+
+
+def require_matching_checkpoint(path: Path, cfg: DictConfig) -> None:
+    """Looks into a checkpoint before it is used.
+
+    Raises:
+        UserError: it cannot be read, or was made for another family of tasks or another network.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        trained = {group: checkpoint["hyper_parameters"][group] for group in ("env", "network")}
+    except Exception as error:  # what a broken file raises depends on the break
+        raise UserError(
+            f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
+            "program: it may be cut short; use another one"
+        ) from error
+    for group, settings in trained.items():
+        for key, (theirs, ours) in _differences(OmegaConf.create(settings), cfg[group]).items():
+            raise UserError(
+                f"ckpt_path={path} was trained with {group}.{key}={theirs}, this run has {ours}: "
+                f"set {group}.{key}={theirs} or give another checkpoint"
+            )
+
+
+def _differences(theirs: DictConfig, ours: DictConfig) -> dict[str, tuple[Any, Any]]:
+    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(node, DictConfig):
+            return {prefix: node}
+        names = [str(key) for key in node]
+        parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in names]
+        return {name: value for part in parts for name, value in part.items()}
+
+    left, right = flat(theirs), flat(ours)
+    names = sorted(left.keys() | right.keys())
+    pairs = {name: (left.get(name, "null"), right.get(name, "null")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

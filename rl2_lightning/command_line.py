@@ -1,0 +1,134 @@
+"""A user's mistakes on the command line, told in one line each."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from rl2_lightning.errors import NonFiniteLossError, UserError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
+
+# What OmegaConf says of a value that does not fit its field, and what would fit.
+WRONG_TYPES = (
+    ("could not be converted to Integer", "give a whole number"),
+    ("could not be converted to Float", "give a number"),
+    ("not a valid bool", "give true or false"),
+    ("is not Optional", "this field needs a value"),
+    ("is not a ListConfig", "give a list, such as [1,2]"),
+    ("Cannot convert '.*' to string", "give a single word"),
+    ("is not a subclass of", "set the fields within it instead"),
+)
+
+
+def put_flags_first() -> None:
+    """Lets `-m` stand anywhere; Hydra takes fields only in one row."""
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+
+
+@contextmanager
+def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
+    """Ends the program with one line on standard error and exit code 1 at a user's mistake.
+
+    With `HYDRA_FULL_ERROR=1` in the environment the traceback is shown instead. It is meant
+    around the whole program, for mistakes that Hydra finds, and once more around the job: past
+    Hydra, which would print a line of its own about a job that failed.
+
+    Args:
+        in_job: whether Hydra has composed the config.
+    """
+    if SHOW_TRACEBACKS:
+        yield
+        return
+    try:
+        with _hydra_raises(not in_job):
+            yield
+    except UserError as error:
+        # In a sweep the other runs go on; Hydra names the overrides of this one.
+        diverged = isinstance(error, NonFiniteLossError)
+        if in_job and diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        # The process that was started first speaks for all ranks.
+        sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")
+
+
+@contextmanager
+def _hydra_raises(raises: bool) -> Iterator[None]:
+    """Lets Hydra raise errors instead of printing them; processes that a job starts must not."""
+    before = os.environ.pop(FULL_ERROR, None)
+    if raises:
+        os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR, None)
+        if before is not None:
+            os.environ[FULL_ERROR] = before
+
+
+def explain(error: Exception) -> str:
+    """What Hydra or OmegaConf found wrong with the config, with a remedy, in one line."""
+    cause = error
+    while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
+        cause = cause.__cause__
+    text = " ".join(str(cause).replace("\\n", " ").split())
+    if isinstance(cause, MissingConfigException):
+        return _unknown_choice(cause)
+    if isinstance(cause, OverrideParseException):
+        return f"cannot read '{cause.override}': write field=value, and quote special characters"
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several[1]} has several values: add --multirun to run each, or write a list [a,b]"
+    if isinstance(cause, InstantiationException):
+        return _not_built(text)
+    return _wrong_field(cause, re.sub(r" (full_key|object_type|reference_type)[:=].*", "", text))
+
+
+def _wrong_field(error: Exception, text: str) -> str:
+    full_key = getattr(error, "full_key", None)
+    if not full_key:
+        return text
+    if re.search(r"Key '.*' (is not in struct|not in '.*')", text):
+        known = getattr(error, "parent_node", None) or ()
+        return f"unknown config key '{full_key}': {_suggestion(full_key.rpartition('.')[2], known)}"
+    for pattern, remedy in WRONG_TYPES:
+        if re.search(pattern, text):
+            value = getattr(error, "value", None)
+            return f"{full_key}={'null' if value is None else value} has a wrong type: {remedy}"
+    return f"{full_key}: {text}"
+
+
+def _not_built(text: str) -> str:
+    reason, _, full_key = text.partition(" full_key: ")
+    reason = re.sub(r", set env var HYDRA_FULL_ERROR=1.*", "", reason)
+    return f"{full_key} cannot be built: {reason}; mend its fields, or leave it out"
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return " ".join(str(error).split())
+    names = [name for name in error.options or () if not name.endswith("_schema")]
+    return f"{group}={choice} is unknown: {_suggestion(choice, names)}"
+
+
+def _suggestion(name: str, known: Iterable[object]) -> str:
+    names = [str(one) for one in known if one != "hydra"]
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known are {', '.join(names)}" if names else "see `python train.py --help`"

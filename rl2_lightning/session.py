@@ -1,0 +1,67 @@
+"""A training run from its first iteration, or from a checkpoint, to its last checkpoint."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from rl2_lightning.algorithms.learner import Learner
+from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.errors import NonFiniteLossError, UserError
+
+TALKATIVE_LOGGERS = (
+    "torchrl",
+    "lightning.fabric",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
+    "lightning.pytorch.utilities.rank_zero",
+)
+
+# What Lightning says of data loaders that make no sense of trials, and of its own workings.
+IRRELEVANT_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*The dirpath has changed.*",
+    ".*Be aware that when using `ckpt_path`.*",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # the same number on every rank
+    ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+)
+
+
+def quieten() -> None:
+    """Keeps the libraries' notices about themselves off the console."""
+    for name in TALKATIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+
+
+def fit(
+    trainer: pl.Trainer, learner: Learner, data: TrialDataModule, cfg: DictConfig
+) -> Path | None:
+    """Trains to the end of the budget.
+
+    Returns:
+        The checkpoint of the last iteration; None where there was no iteration left to train, or
+        no callback saves one: then the learner itself is all there is.
+
+    Raises:
+        NonFiniteLossError: names the last good checkpoint.
+        SystemExit: the run was stopped by a signal; it is saved.
+    """
+    # Ranks that were started one by one have output folders of their own.
+    last = Path(trainer.strategy.broadcast(cfg.output_dir)) / "last.ckpt"
+    try:
+        trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except NonFiniteLossError as error:
+        kept = last if last.exists() else cfg.ckpt_path
+        where = f"resume with ckpt_path={kept}" if kept else "there is no checkpoint yet"
+        raise NonFiniteLossError(f"{error}; {where}") from error
+    if trainer.current_epoch < (trainer.max_epochs or 0):
+        sys.exit(f"stopped after iteration {trainer.current_epoch}; resume with ckpt_path={last}")
+    return last if last.exists() else None

@@ -1,0 +1,61 @@
+"""`python train.py ...`, as a process of its own or within this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train
+from tests.builders import ROOT
+
+# The smallest run of everything, with a test.
+SMALL = (
+    "debug=fast",
+    "collection.num_trials=8",
+    "algorithm.num_epochs=1",
+    "algorithm.num_minibatches=2",
+    "network.memory.hidden_size=8",
+    "trial.episodes_per_trial=2",
+    "evaluation.validation_tasks=4",
+    "evaluation.test_tasks=6",
+    "trainer.accelerator=cpu",
+)
+
+
+def run_program(
+    folder: Path, *arguments: str, python_options: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the program in a new process, from another folder than the repository's."""
+    hidden = ("HYDRA_FULL_ERROR", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run(
+        [sys.executable, *python_options, str(ROOT / "train.py"), *arguments],
+        check=False,
+        cwd=folder,
+        env={**env, "OMP_NUM_THREADS": "1", **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def call_program(folder: Path, *arguments: str) -> None:
+    """Runs the program in this process, which has already imported all that is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        train.main()
+
+
+def mistake_told(folder: Path, *arguments: str) -> str:
+    """The line that a run in this process ends with, which is what Python prints at its exit."""
+    with pytest.raises(SystemExit) as ended:
+        call_program(folder, *arguments)
+    line = ended.value.code
+    assert isinstance(line, str), "a text gives exit code 1"
+    assert line.startswith("error: ")
+    assert "\n" not in line
+    return line
