@@ -48,7 +48,7 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
         build_network(cfg, data),
         OmegaConf.to_object(cfg.algorithm),
         num_episodes=data.max_episodes,
-        num_iterations=data.num_iterations,
+        plan=data.plan,
     )
     assert isinstance(learner, Learner)
     learner.save_hyperparameters(OmegaConf.to_container(cfg, resolve=True))
@@ -63,7 +63,9 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule) -> pl.Trainer:
     """
     keep_freed_memory()
     settings: dict[str, Any] = dict(cfg.trainer)
-    settings["max_epochs"] = min(settings["max_epochs"] or data.num_iterations, data.num_iterations)
+    settings["max_epochs"] = min(
+        settings["max_epochs"] or data.plan.num_iterations, data.plan.num_iterations
+    )
     _require_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     try:
         return pl.Trainer(

@@ -33,11 +33,21 @@ class TrialConfig:
 
 
 @dataclass
+class StageConfig:
+    """A part of the budget that is collected in another way."""
+
+    env_steps: int = between(1)
+    num_trials: int = between(1)
+    trial_length: int | None = between(1, default=None)
+
+
+@dataclass
 class CollectionConfig:
     """How trials are gathered, over all ranks."""
 
     num_trials: int = between(1)
     total_env_steps: int = between(1)
+    curriculum: dict[str, StageConfig] = field(default_factory=dict)
     window: int | None = between(1)
     burn_in: int = between(0)
 
@@ -255,15 +265,18 @@ def _check_processes(cfg: DictConfig, num_cores: int, multirun: bool) -> None:
 
 
 def _check_shares(cfg: DictConfig) -> None:
-    ranks, num_trials = num_ranks(cfg), cfg.collection.num_trials
+    ranks = num_ranks(cfg)
     parts = ranks * cfg.algorithm.num_minibatches
-    if num_trials % parts:
-        nearest = max(parts, round(num_trials / parts) * parts)
-        raise UserError(
-            f"collection.num_trials={num_trials} does not divide into "
-            f"algorithm.num_minibatches={cfg.algorithm.num_minibatches} on {ranks} device(s): "
-            f"set collection.num_trials={nearest}"
-        )
+    stages = {f"curriculum.{name}.": stage for name, stage in cfg.collection.curriculum.items()}
+    for name, stage in {"": cfg.collection, **stages}.items():
+        setting, num_trials = f"collection.{name}num_trials", stage.num_trials
+        if num_trials % parts:
+            nearest = max(parts, round(num_trials / parts) * parts)
+            raise UserError(
+                f"{setting}={num_trials} does not divide into "
+                f"algorithm.num_minibatches={cfg.algorithm.num_minibatches} on {ranks} device(s): "
+                f"set {setting}={nearest}"
+            )
     fewest = min(cfg.evaluation.validation_tasks, cfg.evaluation.test_tasks)
     if fewest < ranks:
         raise UserError(

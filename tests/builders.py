@@ -15,9 +15,10 @@ from rl2_lightning import keys
 from rl2_lightning.algorithms.ppo import PPO
 from rl2_lightning.collection.collector import PrimedTrialEnv, make_collector
 from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.collection.plan import CollectionPlan
 from rl2_lightning.collection.seeding import seed_play
 from rl2_lightning.collection.stream import cut_windows
-from rl2_lightning.config import PPOConfig, register_schemas
+from rl2_lightning.config import CollectionConfig, PPOConfig, register_schemas
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.networks.actor_critic import ActorCritic
@@ -84,9 +85,19 @@ def make_network(
     return network
 
 
-def make_ppo(network: ActorCritic, env: TrialEnv, **changes: object) -> PPO:
+def ten_iterations(env: TrialEnv) -> CollectionPlan:
+    """The plan of a short run without a curriculum."""
+    length = env.episodes_per_trial or env.max_steps
+    collection = CollectionConfig(num_trials=1, total_env_steps=10 * length, window=None, burn_in=0)
+    return CollectionPlan(collection, length, 1)
+
+
+def make_ppo(
+    network: ActorCritic, env: TrialEnv, plan: CollectionPlan | None = None, **changes: object
+) -> PPO:
     settings = PPOConfig(**{**vars(SETTINGS), **changes})
-    return PPO(network, settings, num_episodes=env.max_episodes, num_iterations=10)
+    plan = plan or ten_iterations(env)
+    return PPO(network, settings, num_episodes=env.max_episodes, plan=plan)
 
 
 def collect(env: TrialEnv, network: ActorCritic, seed: int = 1, extra: int = 0) -> TensorDictBase:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -18,13 +18,23 @@ from rl2_lightning.networks.actor_critic import ActorCritic
 EVALUATION_MODES = ("greedy", "sampled")
 
 
+class Plan(Protocol):
+    """What a run will collect, as far as a learner needs to know it."""
+
+    def spent_before(self, iteration: int) -> float:
+        """How much of the budget is spent when an iteration begins, in [0, 1]."""
+
+    def trial_length_at(self, iteration: int) -> int:
+        """Length of the trials of an iteration."""
+
+
 class Learner(pl.LightningModule):
     """Learns from trials, one iteration a Lightning epoch.
 
     Args:
         network: the agent.
         num_episodes: most episodes that a trial can have.
-        num_iterations: length of the run, on which schedules are stretched.
+        plan: what the run will collect; schedules are stretched on it.
         num_epochs: passes over the windows of an iteration.
         num_minibatches: minibatches of a pass.
     """
@@ -37,14 +47,14 @@ class Learner(pl.LightningModule):
         network: ActorCritic,
         *,
         num_episodes: int,
-        num_iterations: int,
+        plan: Plan,
         num_epochs: int,
         num_minibatches: int,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_episodes = num_episodes
-        self.num_iterations = num_iterations
+        self.plan = plan
         self.num_epochs = num_epochs
         self.num_minibatches = num_minibatches
         for counter in ("env_steps_done", "iterations_collected"):
@@ -72,7 +82,7 @@ class Learner(pl.LightningModule):
     @property
     def progress(self) -> float:
         """How much of the budget of env steps is spent, in [0, 1]; idle steps count."""
-        return min(1.0, self.iteration / self.num_iterations)
+        return self.plan.spent_before(self.iteration)
 
     def count_iteration(self, num_steps: Tensor) -> None:
         """Counts an iteration with the env steps, an integer `[]`, that this rank has collected."""

@@ -10,7 +10,7 @@ from torchrl.objectives import ClipPPOLoss
 
 from rl2_lightning import keys
 from rl2_lightning.algorithms.advantages import clear_idle_steps, trial_advantages
-from rl2_lightning.algorithms.learner import Learner
+from rl2_lightning.algorithms.learner import Learner, Plan
 from rl2_lightning.algorithms.ranks import over_all_ranks, world_size
 from rl2_lightning.config import PPOConfig
 from rl2_lightning.networks.actor_critic import ActorCritic
@@ -35,7 +35,7 @@ class PPO(Learner):
         network: the agent.
         settings: the hyper-parameters.
         num_episodes: most episodes that a trial can have.
-        num_iterations: length of the run, on which schedules are stretched.
+        plan: what the run will collect; schedules are stretched on it.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class PPO(Learner):
         settings: PPOConfig,
         *,
         num_episodes: int,
-        num_iterations: int,
+        plan: Plan,
     ) -> None:
         super().__init__(
             network,
             num_episodes=num_episodes,
-            num_iterations=num_iterations,
+            plan=plan,
             num_epochs=settings.num_epochs,
             num_minibatches=settings.num_minibatches,
         )
@@ -121,6 +121,7 @@ class PPO(Learner):
         Returns:
             What the loss reads, `[B, T]`, idle steps cleared.
         """
+        self._follow_trial_length()
         values = self._values(trials)
         trials = clear_idle_steps(trials)
         advantages, targets = trial_advantages(
@@ -147,6 +148,13 @@ class PPO(Learner):
         centred = advantages - all_advantages.mean()
         trials.set(keys.ADVANTAGE, centred / all_advantages.std().clamp(min=SMALL))
         return trials.select(*self.network.in_keys, keys.MASK, *LOSS_KEYS)
+
+    def _follow_trial_length(self) -> None:
+        """Where trials become longer, the scale of their values grows with them at once."""
+        before = self.plan.trial_length_at(max(0, self.iteration - 1))
+        ratio = self.plan.trial_length_at(self.iteration) / before
+        self.value_norm.running_mean *= ratio
+        self.value_norm.running_mean_sq *= ratio**2
 
     def _values(self, trials: TensorDictBase) -> Tensor:
         """The critic's values in units of the reward, `[B, T, 1]`; zero where none is meant."""

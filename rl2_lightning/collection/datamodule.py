@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torchrl.collectors import Collector
 from torchrl.envs.utils import ExplorationType
 
 from rl2_lightning.collection.collector import (
@@ -16,11 +17,11 @@ from rl2_lightning.collection.collector import (
     make_collector,
     play_trials,
 )
+from rl2_lightning.collection.plan import CollectionPlan, Stage
 from rl2_lightning.collection.seeding import Purpose, derive_seed, seed_play
 from rl2_lightning.collection.stream import TrialStream, cut_windows
 from rl2_lightning.config import CollectionConfig, EvaluationConfig, TrialConfig
 from rl2_lightning.envs.trial_env import TrialEnv
-from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.held_out import HeldOutTasks
 
 
@@ -58,6 +59,7 @@ class TrialDataModule(pl.LightningDataModule):
         held_out: the tasks of `validation` and `test`, with the curves of their oracles.
         max_steps: T, most env steps that a trial can have.
         max_episodes: most episodes that a trial can have.
+        plan: what each iteration collects.
 
     Raises:
         UserError: the budget is smaller than one iteration.
@@ -78,6 +80,8 @@ class TrialDataModule(pl.LightningDataModule):
         self._evaluation = evaluation
         self._seed = seed
         self._evaluation_envs: dict[int, PrimedTrialEnv] = {}
+        self._stage: Stage | None = None
+        self._stage_players: tuple[PrimedTrialEnv, Collector]
         self.specimen = self._make_trial_env(1, torch.device("cpu"))
         self.max_steps = self.specimen.max_steps
         self.max_episodes = self.specimen.max_episodes
@@ -85,53 +89,44 @@ class TrialDataModule(pl.LightningDataModule):
             "validation": self._hold_out(Purpose.VALIDATION_TASKS, evaluation.validation_tasks),
             "test": self._hold_out(Purpose.TEST_TASKS, evaluation.test_tasks),
         }
-        if self.num_iterations < 1:
-            raise UserError(
-                f"collection.total_env_steps={collection.total_env_steps} is less than the "
-                f"{self.steps_per_iteration} env steps of one iteration: "
-                f"set collection.total_env_steps={self.steps_per_iteration} or more"
-            )
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Most env steps that all ranks collect in one iteration."""
-        return self._collection.num_trials * self.max_steps
-
-    @property
-    def num_iterations(self) -> int:
-        """Whole iterations that fit the budget of env steps."""
-        return self._collection.total_env_steps // self.steps_per_iteration
+        length = trial.episodes_per_trial or trial.steps_per_trial or 0
+        self.plan = CollectionPlan(collection, length, self.max_steps // length)
 
     def train_dataloader(self) -> TrialStream:
         """The minibatches of the current iteration; iterating over it collects."""
-        learner, trainer = self._learner, self._trainer
-        num_trials = self._collection.num_trials // trainer.world_size
-        env = self._prime(num_trials)
-        # Where the trial is a cut, the step after it gives the value to bootstrap from.
-        collector = make_collector(env, learner.network, self.max_steps + self._trial.continues)
-
-        def collect() -> TensorDictBase:
-            seed_play(
-                env,
-                self._iteration_seed(Purpose.ENVIRONMENT),
-                self._iteration_seed(Purpose.ACTIONS),
-            )
-            with trainer.precision_plugin.forward_context(), finite_policy():
-                trials = collector.rollout()
-            trials = learner.prepare_trials(trials)[:, : self.max_steps]
-            return cut_windows(
-                trials,
-                min(self._collection.window or self.max_steps, self.max_steps),
-                self._collection.burn_in,
-                cast(Policy, learner.network).state_keys,
-            )
-
+        learner = self._learner
         return TrialStream(
-            collect,
+            self._collect,
             lambda epoch: self._iteration_seed(Purpose.MINIBATCHES, epoch),
             num_epochs=learner.num_epochs,
             num_minibatches=learner.num_minibatches,
         )
+
+    def _collect(self) -> TensorDictBase:
+        """Plays the trials of the current iteration, and cuts them into windows."""
+        learner, trainer = self._learner, self._trainer
+        env, collector = self._players(self.plan.stage_at(trainer.current_epoch))
+        seeds = (self._iteration_seed(p) for p in (Purpose.ENVIRONMENT, Purpose.ACTIONS))
+        seed_play(env, *seeds)
+        with trainer.precision_plugin.forward_context(), finite_policy():
+            trials = collector.rollout()
+        num_steps = env.base_env.max_steps
+        return cut_windows(
+            learner.prepare_trials(trials)[:, :num_steps],
+            min(self._collection.window or num_steps, num_steps),
+            self._collection.burn_in,
+            cast(Policy, learner.network).state_keys,
+        )
+
+    def _players(self, stage: Stage) -> tuple[PrimedTrialEnv, Collector]:
+        """What plays the trials of a stage; that of the stage before is let go."""
+        if self._stage != stage:
+            env = self._prime(stage.num_trials // self._trainer.world_size, stage.trial_length)
+            # Where the trial is a cut, the step after it gives the value to bootstrap from.
+            num_steps = env.base_env.max_steps + self._trial.continues
+            self._stage_players = env, make_collector(env, self._learner.network, num_steps)
+            self._stage = stage
+        return self._stage_players
 
     def val_dataloader(self) -> list["HeldOutTrials"]:
         """Trials of the validation tasks, played greedily and by sampling."""
@@ -183,18 +178,22 @@ class TrialDataModule(pl.LightningDataModule):
         env.set_seed(seed)
         return HeldOutTasks(env, env.sample_tasks(num_tasks), self.max_episodes, seed)
 
-    def _make_trial_env(self, num_trials: int, device: torch.device) -> TrialEnv:
+    def _make_trial_env(
+        self, num_trials: int, device: torch.device, length: int | None = None
+    ) -> TrialEnv:
         trial = self._trial
+        in_episodes = trial.episodes_per_trial is not None
         return TrialEnv(
             self._make_task_env(num_tasks=num_trials, device=device),
-            episodes_per_trial=trial.episodes_per_trial,
-            steps_per_trial=trial.steps_per_trial,
+            episodes_per_trial=(length or trial.episodes_per_trial) if in_episodes else None,
+            steps_per_trial=None if in_episodes else (length or trial.steps_per_trial),
             continues=trial.continues,
         )
 
-    def _prime(self, num_trials: int) -> PrimedTrialEnv:
+    def _prime(self, num_trials: int, length: int | None = None) -> PrimedTrialEnv:
         device = self._trainer.strategy.root_device
-        return PrimedTrialEnv(self._make_trial_env(num_trials, device), self._learner.network)
+        env = self._make_trial_env(num_trials, device, length)
+        return PrimedTrialEnv(env, self._learner.network)
 
     @property
     def _trainer(self) -> pl.Trainer:

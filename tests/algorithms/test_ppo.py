@@ -13,6 +13,8 @@ from rl2_lightning import keys
 from rl2_lightning.algorithms.advantages import clear_idle_steps, trial_advantages
 from rl2_lightning.algorithms.ppo import PPO
 from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.collection.plan import CollectionPlan
+from rl2_lightning.config import CollectionConfig, StageConfig
 from tests.builders import (
     SETTINGS,
     as_minibatch,
@@ -229,6 +231,26 @@ def test_statistics_of_values_ignore_masked_steps() -> None:
         torch.testing.assert_close(spread, counted.std(correction=0).view(1), rtol=1e-3, atol=0)
         normalised = prepared[keys.VALUE_TARGET][mask]
         torch.testing.assert_close(normalised.mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
+
+
+def test_the_value_scale_is_stretched_where_trials_become_longer() -> None:
+    env = corridor_trials(12)
+    network = make_network(env)
+    stage = StageConfig(env_steps=30, num_trials=1, trial_length=5)
+    collection = CollectionConfig(
+        num_trials=1, total_env_steps=60, curriculum={"short": stage}, window=None, burn_in=0
+    )
+    # Six short iterations, and then one whose trials are three times as long.
+    learner = make_ppo(network, env, plan=CollectionPlan(collection, 15, 1))
+    learner.value_norm.update(torch.tensor([[1.0], [3.0]]))
+    marks = torch.tensor([-1.0, 0.0, 1.0])
+    before = learner.value_norm.denormalize(marks)
+    for iteration, factor in ((0, 1), (5, 1), (6, 3), (7, 1)):
+        learner.iterations_collected.fill_(iteration)
+        learner._follow_trial_length()
+        after = learner.value_norm.denormalize(marks)
+        torch.testing.assert_close(after, factor * before, rtol=1e-4, atol=0)
+        before = after
 
 
 def test_the_value_loss_is_clipped_around_what_the_critic_gave() -> None:

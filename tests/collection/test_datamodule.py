@@ -47,7 +47,15 @@ def test_each_rank_collects_its_share(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     minibatches = list(data.train_dataloader())
     assert [len(minibatch) for minibatch in minibatches] == [4, 4], "eight of sixteen trials"
-    assert data.steps_per_iteration == 16 * 6
+
+
+def test_a_curriculum_changes_what_an_iteration_collects(tmp_path: Path) -> None:
+    stages = "collection.curriculum={short:{env_steps:200,num_trials:32,trial_length:3}}"
+    shapes = [
+        collected(tmp_path, f"+{stages}", iteration=iteration)[keys.WINDOW].batch_size
+        for iteration in (0, 1, 2)
+    ]
+    assert shapes == [(16, 3), (16, 3), (8, 6)], "half of the trials are the other rank's"
 
 
 def test_iteration_follows_from_seed_rank_and_number(tmp_path: Path) -> None:
@@ -87,5 +95,5 @@ def test_held_out_tasks_are_played_greedily_and_by_sampling(tmp_path: Path) -> N
 def test_budget_that_holds_no_iteration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"total_env_steps=95 is less than the 96 env steps"):
         make_data(tmp_path, "collection.total_env_steps=95")
-    assert make_data(tmp_path, "collection.total_env_steps=96").num_iterations == 1
-    assert make_data(tmp_path, "collection.total_env_steps=200").num_iterations == 2
+    assert make_data(tmp_path, "collection.total_env_steps=96").plan.num_iterations == 1
+    assert make_data(tmp_path, "collection.total_env_steps=200").plan.num_iterations == 2

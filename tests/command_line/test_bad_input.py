@@ -46,6 +46,16 @@ EARLY = {
         "num_minibatches=8",
         "set collection.num_trials=1000",
     ),
+    "uneven stage": (
+        "+collection.curriculum={small:{env_steps:1000,num_trials:9}}",
+        "collection.curriculum.small.num_trials=9",
+        "set collection.curriculum.small.num_trials=8",
+    ),
+    "stage of no steps": (
+        "+collection.curriculum={small:{env_steps:0,num_trials:8}}",
+        "collection.curriculum.small.env_steps=0",
+        "at least 1",
+    ),
     "negative rate": ("algorithm.learning_rate=-1", "learning_rate=-1", "at least 0"),
     "discount": ("algorithm.gamma=1.5", "algorithm.gamma=1.5", "at most 1"),
     "layer of no width": (

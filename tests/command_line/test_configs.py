@@ -41,7 +41,7 @@ def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
     whole = compose_config(tmp_path, f"experiment={experiment}")
     check(whole, num_cores=1, multirun=False)
     data = build_data(whole)
-    assert data.num_iterations > 1
+    assert data.plan.num_iterations > 1
     build_learner(whole, data)
     run_small(tmp_path, f"experiment={experiment}")
 

@@ -32,6 +32,10 @@ TINY = (
 )
 
 
+# The first three of six iterations play shorter trials, so that resuming falls between stages.
+CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_length:5}}"
+
+
 def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     """Runs the training of a config in this process; returns its last checkpoint."""
     data = build_data(cfg)
@@ -111,13 +115,18 @@ def test_same_seed_same_run(tmp_path: Path) -> None:
     assert not torch.equal(contents(first)["state_dict"][name], contents(other)["state_dict"][name])
 
 
-def test_resume_is_bitwise(tmp_path: Path) -> None:
-    whole = train(compose_config(tmp_path / "whole", *TINY))
-    half = train(compose_config(tmp_path / "half", *TINY, "trainer.max_epochs=3"))
+@pytest.mark.parametrize("overrides", [(), (CURRICULUM,)], ids=["plain", "curriculum"])
+def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    settings = (*TINY, *overrides)
+    whole = train(compose_config(tmp_path / "whole", *settings))
+    half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
     # A new process, so that nothing lives on but the checkpoint.
     resumed = tmp_path / "resumed"
     subprocess.run(
-        command(resumed, f"ckpt_path={half}"), check=True, env=environment(), cwd=tmp_path
+        command(resumed, f"ckpt_path={half}", *overrides),
+        check=True,
+        env=environment(),
+        cwd=tmp_path,
     )
     assert_same_run(whole, resumed / "last.ckpt")
     measured = validations(resumed)
