@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help train test lint types format bench
+.PHONY: help train test lint types format bench results
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -33,3 +33,6 @@ format: $(INSTALLED) ## put the code into the project's style
 
 bench: $(INSTALLED) ## env steps per second: collection, optimisation, the whole
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+results: $(INSTALLED) ## render the tables of results/ anew
+	$(BIN)/python -m results.render

@@ -54,17 +54,7 @@ def adaptation_curve_figure(
         A figure outside of pyplot's state, for any backend to render.
     """
     figure = Figure(figsize=(9.0, 4.8), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    players = {**(oracles or {}), **curves}
-    styles = _styles(curves, oracles or {}, reference)
-    num_episodes = max(len(curve.mean) for curve in players.values())
-    blocks = _blocks(num_episodes)
-    for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
-        # Points of a single episode would hide each other: set them side by side.
-        shift = 0.03 * (rank - len(players) / 2) if num_episodes == 1 else 0.0
-        label = _label(name, players[name], reference)
-        _draw(axes, players[name], styles[name], blocks, shift, label)
-    _dress(axes, num_episodes)
+    draw_adaptation_curves(figure.add_subplot(), curves, oracles or {}, reference)
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     figure.legend(
         loc="outside right center",
@@ -76,6 +66,29 @@ def adaptation_curve_figure(
         title_fontsize="small",
     )
     return figure
+
+
+def draw_adaptation_curves(
+    axes: Axes, curves: Mapping[str, Curve], oracles: Mapping[str, Curve], reference: str | None
+) -> None:
+    """Draws curves as `adaptation_curve_figure` does into axes of a figure; without a legend.
+
+    Args:
+        axes: where to draw.
+        curves: the agent's curves, at least one, by the names that the legend gives.
+        oracles: the oracles' curves on the same tasks.
+        reference: name of the oracle to draw as the reference.
+    """
+    players = {**oracles, **curves}
+    styles = _styles(curves, oracles, reference)
+    num_episodes = max(len(curve.mean) for curve in players.values())
+    blocks = _blocks(num_episodes)
+    for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
+        # Points of a single episode would hide each other: set them side by side.
+        shift = 0.03 * (rank - len(players) / 2) if num_episodes == 1 else 0.0
+        label = _label(name, players[name], reference)
+        _draw(axes, players[name], styles[name], blocks, shift, label)
+    _dress(axes, num_episodes)
 
 
 def _styles(

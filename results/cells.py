@@ -1,0 +1,94 @@
+"""The cells of the two tables, their published figures, and the rows that are measured for them."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from callbacks.files import write_atomically
+from rl2_lightning.errors import UserError
+
+FOLDER = Path(__file__).parent
+PUBLISHED = FOLDER / "published"
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        table: "mab" or "mdp".
+        experiment: name of the experiment that trains it.
+        sizes: what tells it from the other cells of its table, by column.
+        published: figures of other players, as published, by column.
+        bar: what greedy play of the last checkpoint is to reach.
+    """
+
+    table: str
+    experiment: str
+    sizes: Mapping[str, int]
+    published: Mapping[str, str]
+    bar: float
+
+
+SIZES = {"mab": ("num_pulls", "num_arms"), "mdp": ("n",)}
+
+
+def all_cells() -> dict[str, Cell]:
+    """The cells of both tables by the name of their experiment, in the order of the paper."""
+    published = {table: _read(PUBLISHED / f"{table}.csv") for table in SIZES}
+    cells = {}
+    for row in _read(PUBLISHED / "bars.csv"):
+        table, experiment = row["table"], row["experiment"]
+        numbers = [int(part.lstrip("nk")) for part in experiment.split("_")[1:]]
+        sizes = dict(zip(SIZES[table], numbers, strict=True))
+        (figures,) = (
+            {name: value for name, value in line.items() if name not in sizes}
+            for line in published[table]
+            if all(int(line[name]) == size for name, size in sizes.items())
+        )
+        cells[experiment] = Cell(table, experiment, sizes, figures, float(row["bar"]))
+    return cells
+
+
+def find_cell(experiment: str) -> Cell:
+    """The cell that an experiment trains.
+
+    Raises:
+        UserError: it belongs to neither table.
+    """
+    cells = all_cells()
+    if experiment not in cells:
+        raise UserError(f"experiment={experiment} is in no table: use one of {', '.join(cells)}")
+    return cells[experiment]
+
+
+def read_rows(folder: Path, table: str) -> list[Row]:
+    """The measured rows of a table, as they stand in its file; none where there is no file."""
+    path = folder / f"{table}.csv"
+    return _read(path) if path.exists() else []
+
+
+def write_row(folder: Path, cell: Cell, row: Row) -> None:
+    """Puts a row into its table, in the place of that of the same cell and seed."""
+
+    def place(one: Row) -> tuple[int, ...]:
+        return tuple(int(one[name]) for name in (*cell.sizes, "seed"))
+
+    rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
+    rows = sorted([*rows, row], key=place)
+    # Not all cells have the same oracles: a column stands where it first appears.
+    columns = list(dict.fromkeys(name for one in rows for name in one))
+    text = StringIO(newline="")
+    text.write("# Written by `python -m results.evaluate`; docs/results.md explains the columns.\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / f"{cell.table}.csv", text.getvalue())
+
+
+def _read(path: Path) -> list[Row]:
+    lines = path.read_text().splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
