@@ -8,7 +8,7 @@ import torch
 
 from results.cells import read_rows
 from results.evaluate import run
-from results.render import render
+from results.render import figure_text, render
 from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.errors import UserError
 from tests.builders import compose_config
@@ -115,13 +115,21 @@ def test_both_must_be_given(tmp_path: Path, given: str) -> None:
         run([given], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("half_width", "text"),
+    [("0.0437", "6.664 ± 0.044"), ("0.21", "6.66 ± 0.21"), ("1.3", "6.7 ± 1.3")],
+)
+def test_figures_are_shown_to_the_digits_of_their_interval(half_width: str, text: str) -> None:
+    assert figure_text({"ucb1": "6.6637", "ucb1_half_width": half_width}, "ucb1") == text
+
+
 def test_the_page_shows_rows_and_open_cells(tmp_path: Path, checkpoint: Path) -> None:
     row = evaluated(tmp_path, checkpoint)
     render(tmp_path)
     page, picture = (tmp_path / "README.md").read_text(), (tmp_path / "mab.png").read_bytes()
     lines = page.splitlines()
     (own,) = [line for line in lines if line.startswith("| n=10, k=5 | 3 |")]
-    assert f"{float(row['agent_greedy']):.2f} ± " in own
+    assert figure_text(row, "agent_greedy") in own
     assert f"| {row['reached']} |" in own
     (measured,) = [line for line in lines if "(5.8)" in line or "(5.7)" in line]
     assert measured.startswith("| n=10, k=5 | "), "Thompson sampling, as published"
