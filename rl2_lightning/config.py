@@ -47,7 +47,7 @@ class CollectionConfig:
 
     num_trials: int = between(1)
     total_env_steps: int = between(1)
-    curriculum: dict[str, StageConfig] = field(default_factory=dict)
+    curriculum: dict[str, StageConfig] | None = field(default_factory=dict)
     window: int | None = between(1)
     burn_in: int = between(0)
 
@@ -68,6 +68,7 @@ class NetworkConfig:
 
     memory: Any = MISSING
     separate: bool = MISSING
+    critic_sees_task: bool = False  # checkpoints that are older than this field lack it
     inputs: list[str] = MISSING
     encoder_hidden_sizes: list[int] = field(default=MISSING, metadata=POSITIVE)
     actor_hidden_sizes: list[int] = field(default=MISSING, metadata=POSITIVE)
@@ -114,6 +115,16 @@ class BernoulliBanditConfig:
 
 
 @dataclass
+class TabularMDPConfig:
+    """Random tabular MDPs."""
+
+    _target_: str = "rl2_lightning.envs.tabular_mdp.TabularMDP"
+    num_states: int = between(1)
+    num_actions: int = between(2)
+    horizon: int = between(1)
+
+
+@dataclass
 class TrainerConfig:
     """What goes to `lightning.Trainer`."""
 
@@ -152,6 +163,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
+    store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
 
@@ -267,7 +279,8 @@ def _check_processes(cfg: DictConfig, num_cores: int, multirun: bool) -> None:
 def _check_shares(cfg: DictConfig) -> None:
     ranks = num_ranks(cfg)
     parts = ranks * cfg.algorithm.num_minibatches
-    stages = {f"curriculum.{name}.": stage for name, stage in cfg.collection.curriculum.items()}
+    curriculum = cfg.collection.curriculum or {}
+    stages = {f"curriculum.{name}.": stage for name, stage in curriculum.items()}
     for name, stage in {"": cfg.collection, **stages}.items():
         setting, num_trials = f"collection.{name}num_trials", stage.num_trials
         if num_trials % parts:

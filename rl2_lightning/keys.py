@@ -1,6 +1,6 @@
 """The names of all entries of the TensorDicts that pass through the trainer.
 
-Shapes: B trials, T steps, A actions (one-hot) or action dimensions, K arms.
+Shapes: B trials, T steps, A actions (one-hot) or action dimensions, K arms, S states.
 """
 
 # What the environment shows, at the root of a step.
@@ -32,6 +32,8 @@ ACTION = "action"  # [B, T] int64 or [B, T, A] float32
 ACTION_LOG_PROB = "action_log_prob"  # [B, T], float32
 LOGITS = "logits"  # [B, T, A]
 STATE_VALUE = "state_value"  # [B, T, 1]: the critic's output, in units of the value scale
+STEP_TERM = "critic_step_term"  # [B, T, C]: a step's part in the critic's first layer
+TASK_TERM = "critic_task_term"  # [N, W, C]: the task's part in it, the same for all W steps
 
 # What the learner adds.
 ADVANTAGE = "advantage"  # [B, T, 1]
@@ -46,3 +48,5 @@ HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a tri
 
 # Parameters of tasks.
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
+MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action
+TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32: to the last S

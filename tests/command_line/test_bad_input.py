@@ -12,9 +12,11 @@ import pytest
 import torch
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 
 from rl2_lightning.build import build_data, build_trainer
 from rl2_lightning.config import check
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.errors import UserError
 from tests.builders import compose_config
 from tests.command_line.program import SMALL, call_program, mistake_told, run_program
@@ -64,6 +66,7 @@ EARLY = {
         "at least 1",
     ),
     "one arm": ("env.num_arms=1", "env.num_arms=1", "at least 2"),
+    "one action": ("env=tabular_mdp env.num_actions=1", "env.num_actions=1", "at least 2"),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (
         "collection.window=3 collection.burn_in=5",
@@ -235,6 +238,7 @@ def test_missing_accelerator(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         ("network=lstm", "was trained with network.memory._target_="),
         ("network.inputs=[previous_reward]", "was trained with network.inputs="),
         ("network.actor_hidden_sizes=[4]", "network.actor_hidden_sizes=[], this run has [4]: set"),
+        ("network.critic_sees_task=true", "network.critic_sees_task=False, this run has True: set"),
         ("env.num_arms=3", "env.num_arms=5, this run has 3: set env.num_arms=5"),
     ],
 )
@@ -245,6 +249,32 @@ def test_checkpoint_of_another_shape(
     line = mistake_told(tmp_path, *SMALL, f"mode={mode}", f"ckpt_path={checkpoint}", typed)
     assert line.startswith(f"error: ckpt_path={checkpoint} ")
     assert told in line
+
+
+def test_a_checkpoint_without_a_younger_field_is_of_its_default(
+    tmp_path: Path, finished_run: Path
+) -> None:
+    checkpoint = torch.load(finished_run / "last.ckpt", weights_only=True)
+    del checkpoint["hyper_parameters"]["network"]["critic_sees_task"]
+    old = tmp_path / "old.ckpt"
+    torch.save(checkpoint, old)
+    call_program(tmp_path, *SMALL, "mode=test", f"ckpt_path={old}", f"hydra.run.dir={tmp_path}")
+    assert (tmp_path / "summary.json").exists()
+    told = mistake_told(tmp_path, *SMALL, f"ckpt_path={old}", "network.critic_sees_task=true")
+    assert "network.critic_sees_task=False, this run has True: set" in told
+
+
+def test_a_critic_of_tasks_without_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_parameters(self: BernoulliBandit, num_tasks: int) -> TensorDict:
+        return TensorDict({}, [num_tasks])
+
+    monkeypatch.setattr(BernoulliBandit, "sample_tasks", no_parameters)
+    assert mistake_told(tmp_path, *SMALL, "network.critic_sees_task=true") == (
+        "error: network.critic_sees_task=true but the tasks of BernoulliBandit have no "
+        "parameters: set network.critic_sees_task=false"
+    )
 
 
 def test_truncated_checkpoint(tmp_path: Path, finished_run: Path) -> None:

@@ -64,6 +64,8 @@ OTHERS = [
     [
         *OTHERS,
         "network.separate=true",
+        "network.critic_sees_task=true",
+        "env=tabular_mdp network.critic_sees_task=true network.critic_hidden_sizes=[4]",
         "network=lstm network.separate=true network.memory.num_layers=2",
         "network.inputs=[previous_action,previous_reward] network.encoder_hidden_sizes=[4]",
         "collection.window=3 collection.burn_in=1 trial.episodes_per_trial=4",
@@ -74,6 +76,23 @@ OTHERS = [
 )
 def test_choice_runs(tmp_path: Path, overrides: str) -> None:
     run_small(tmp_path, *overrides.split())
+
+
+def test_a_run_whose_critic_saw_the_task_is_tested_and_resumed(tmp_path: Path) -> None:
+    sees = ("network.critic_sees_task=true", "network.separate=true")
+    (tmp_path / "trained").mkdir()
+    run_small(tmp_path / "trained", *sees)
+    checkpoint = f"ckpt_path={tmp_path / 'trained' / 'last.ckpt'}"
+    for mode in ("test", "train"):
+        folder = tmp_path / mode
+        call_program(
+            folder.parent, *SMALL, *sees, f"mode={mode}", checkpoint, f"hydra.run.dir={folder}"
+        )
+        summaries = [
+            json.loads((place / "summary.json").read_text())["agent"]
+            for place in (tmp_path / "trained", folder)
+        ]
+        assert summaries[0] == summaries[1]
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -1,4 +1,4 @@
-"""The contract of a family of tasks, on a bandit and on a corridor."""
+"""The contract of a family of tasks, on a bandit, an MDP and a corridor."""
 
 import pytest
 import torch
@@ -7,11 +7,12 @@ from torchrl.envs import check_env_specs
 
 from rl2_lightning import keys
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 from rl2_lightning.errors import UserError
 from tests.families import Corridor
 
-FAMILIES = {"bandit": BernoulliBandit, "corridor": Corridor}
+FAMILIES = {"bandit": BernoulliBandit, "mdp": TabularMDP, "corridor": Corridor}
 
 
 def rows(*numbers: int, num_tasks: int = 4) -> torch.Tensor:

@@ -1,0 +1,105 @@
+"""What holds for every player of tabular MDPs."""
+
+import pytest
+import torch
+
+from rl2_lightning.oracles.tabular import tabular_mdp_oracles
+from tests.oracles.draws import mdps, random_mdps, seeded
+
+NAMES = [
+    "random",
+    "greedy",
+    "greedy_prior_mean_0",
+    "psrl",
+    "psrl_prior_mean_0",
+    "epsilon_greedy",
+    "opsrl",
+    "ucrl2",
+    "beb",
+    "epsilon_greedy_prior_mean_0",
+    "opsrl_prior_mean_0",
+    "ucrl2_prior_mean_0",
+    "beb_prior_mean_0",
+    "optimal_policy",
+]
+WITHOUT_SAMPLES_OF_THE_POSTERIOR = [name for name in NAMES if "psrl" not in name]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+NUM_EPISODES = 4
+
+
+def players(num_episodes: int = NUM_EPISODES):
+    return tabular_mdp_oracles(10, 5, 10, num_episodes)
+
+
+@pytest.fixture(params=NAMES)
+def oracle(request):
+    return players()[request.param]
+
+
+def test_the_reference_comes_last():
+    assert list(players()) == NAMES
+    assert list(players(1000)) == NAMES
+
+
+def test_nothing_is_computed_before_the_first_play(empty_cache, monkeypatch):
+    monkeypatch.setattr("rl2_lightning.oracles.tuning.mean_returns_of_candidates", None)
+    tabular_mdp_oracles(7, 3, 5, 1000)
+    assert not empty_cache.exists()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_returns_are_those_of_episodes(oracle, device):
+    tasks = random_mdps(20, seed=0).to(device)
+    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    with torch.device("meta"):
+        returns = oracle.play(tasks, NUM_EPISODES, seeded(1, device))
+    assert returns.shape == (20, NUM_EPISODES)
+    assert returns.dtype == torch.float32
+    assert returns.device.type == device
+    assert returns.isfinite().all()
+
+
+def test_same_seed_same_play(oracle):
+    tasks = random_mdps(100, seed=0)
+    returns = oracle.play(tasks, NUM_EPISODES, seeded(1))
+    assert torch.equal(oracle.play(tasks, NUM_EPISODES, seeded(1)), returns)
+    assert not torch.equal(oracle.play(tasks, NUM_EPISODES, seeded(2)), returns)
+
+
+def test_the_tasks_are_left_as_they_were(oracle):
+    tasks = random_mdps(10, seed=0)
+    before = tasks.clone()
+    oracle.play(tasks, NUM_EPISODES, seeded(1))
+    assert (tasks == before).all()
+
+
+def test_a_shorter_trial_is_the_beginning_of_a_longer_one(oracle):
+    tasks = random_mdps(30, seed=0)
+    longer = oracle.play(tasks, NUM_EPISODES, seeded(1))
+    assert torch.equal(oracle.play(tasks, 2, seeded(1)), longer[:, :2])
+
+
+@pytest.mark.parametrize("name", WITHOUT_SAMPLES_OF_THE_POSTERIOR)
+def test_a_row_does_not_see_its_neighbours(name):
+    # Rejection sampling draws more or fewer numbers for a row, and so shifts its neighbours'.
+    player = players()[name]
+    tasks, others = random_mdps(40, seed=0), random_mdps(40, seed=1)
+    mixed = tasks.clone()
+    mixed[::2] = others[::2]
+    returns = [player.play(t, NUM_EPISODES, seeded(2)) for t in (tasks, mixed)]
+    assert torch.equal(returns[0][1::2], returns[1][1::2])
+    assert not torch.equal(returns[0][::2], returns[1][::2])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("random", "optimal_policy")]
+)
+def test_what_pays_is_found_and_repeated(name):
+    # One action pays 10, and leads to a state where another one does.
+    rewards = torch.zeros(200, 10, 5)
+    rewards[:, :, 3] = 10.0
+    returns = players(30)[name].play(
+        mdps(rewards, torch.full((200, 10, 5, 10), 0.1)), 30, seeded(0)
+    )
+    assert returns[:, 0].mean() < 60
+    assert returns[:, -5:].mean() > 75
