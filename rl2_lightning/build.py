@@ -10,13 +10,22 @@ import torch
 from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torchrl.data import Composite
+from torchrl.envs.utils import make_composite_from_td
 
+from rl2_lightning import keys
 from rl2_lightning.algorithms.learner import Learner
 from rl2_lightning.allocator import keep_freed_memory
 from rl2_lightning.checkpoint_io import AtomicCheckpointIO
 from rl2_lightning.collection.datamodule import TrialDataModule
 from rl2_lightning.collection.seeding import Purpose, derive_seed
-from rl2_lightning.config import CollectionConfig, EvaluationConfig, TrialConfig, require_devices
+from rl2_lightning.config import (
+    CollectionConfig,
+    EvaluationConfig,
+    NetworkConfig,
+    TrialConfig,
+    require_devices,
+)
 from rl2_lightning.errors import UserError
 from rl2_lightning.networks.actor_critic import ActorCritic
 
@@ -33,13 +42,31 @@ def build_data(cfg: DictConfig) -> TrialDataModule:
 
 
 def build_network(cfg: DictConfig, data: TrialDataModule) -> ActorCritic:
-    """The agent, its weights drawn from the run's seed."""
+    """The agent, its weights drawn from the run's seed.
+
+    Raises:
+        UserError: the critic is to see tasks that have no parameters.
+    """
     torch.manual_seed(derive_seed(Purpose.NETWORK, cfg.seed))
-    specs = data.specimen.observation_spec_unbatched, data.specimen.action_spec_unbatched
+    shown = data.specimen.observation_spec_unbatched
     settings = cast(dict[str, Any], OmegaConf.to_container(cfg.network, resolve=True))
     settings["make_memory"] = instantiate(cfg.network.memory)
     del settings["memory"]
-    return ActorCritic(*specs, **settings)
+    if settings.pop("critic_sees_task"):
+        shown = shown.clone()
+        shown[keys.TASK] = _task_spec(data)
+    return ActorCritic(shown, data.specimen.action_spec_unbatched, **settings)
+
+
+def _task_spec(data: TrialDataModule) -> Composite:
+    spec = make_composite_from_td(data.held_out["test"].tasks[0])
+    if not list(spec.keys(True, True)):
+        family = type(data.specimen.task_env).__name__
+        raise UserError(
+            f"network.critic_sees_task=true but the tasks of {family} have no parameters: "
+            "set network.critic_sees_task=false"
+        )
+    return spec
 
 
 def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
@@ -108,29 +135,45 @@ def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
     return f"{culprits} cannot be used: {reason}; change it, or leave it out"
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """The family, the trial and the network that a checkpoint was trained with, by group.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        settings = checkpoint["hyper_parameters"]
+        trained = {group: settings[group] for group in ("env", "trial", "network")}
+        # A checkpoint that is older than a field was trained with its default.
+        default = {"critic_sees_task": NetworkConfig.critic_sees_task}
+        return {**trained, "network": default | trained["network"]}
+    except Exception as error:  # what a broken file raises depends on the break
+        raise UserError(
+            f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
+            "program: it may be cut short; use another one"
+        ) from error
+
+
 def require_matching_checkpoint(path: Path, cfg: DictConfig) -> None:
     """Looks into a checkpoint before it is used.
 
     Raises:
         UserError: it cannot be read, or was made for another family of tasks or another network.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        trained = {group: checkpoint["hyper_parameters"][group] for group in ("env", "network")}
-    except Exception as error:  # what a broken file raises depends on the break
-        raise UserError(
-            f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
-            "program: it may be cut short; use another one"
-        ) from error
-    for group, settings in trained.items():
-        for key, (theirs, ours) in _differences(OmegaConf.create(settings), cfg[group]).items():
+    trained = read_settings(path)
+    for group in ("env", "network"):
+        settings = OmegaConf.create(trained[group])
+        for key, (theirs, ours) in differences(settings, cfg[group]).items():
             raise UserError(
                 f"ckpt_path={path} was trained with {group}.{key}={theirs}, this run has {ours}: "
                 f"set {group}.{key}={theirs} or give another checkpoint"
             )
 
 
-def _differences(theirs: DictConfig, ours: DictConfig) -> dict[str, tuple[Any, Any]]:
+def differences(theirs: DictConfig, ours: DictConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, by dotted name; "null" stands for none."""
+
     def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(node, DictConfig):
             return {prefix: node}

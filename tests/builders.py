@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.precision import Precision
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
+from torchrl.envs.utils import make_composite_from_td
 
 from rl2_lightning import keys
 from rl2_lightning.algorithms.ppo import PPO
@@ -65,11 +66,15 @@ def make_network(
     num_layers: int = 1,
     inputs: tuple[str, ...] = INPUTS,
     hidden_sizes: tuple[int, ...] = (),
+    critic_sees_task: bool = False,
     seed: int = 0,
 ) -> ActorCritic:
     torch.manual_seed(seed)
+    shown = env.observation_spec_unbatched.clone()
+    if critic_sees_task:
+        shown[keys.TASK] = make_composite_from_td(env.task_env.sample_tasks(1)[0])
     network = ActorCritic(
-        env.observation_spec_unbatched,
+        shown,
         env.action_spec_unbatched,
         partial(MEMORIES[memory], hidden_size=8, num_layers=num_layers),
         separate=separate,
@@ -105,14 +110,25 @@ def collect(env: TrialEnv, network: ActorCritic, seed: int = 1, extra: int = 0) 
     primed = PrimedTrialEnv(env, network)
     collector = make_collector(primed, network, env.max_steps + extra)
     seed_play(primed, seed, seed + 1)
-    return collector.rollout()
+    trials = collector.rollout()
+    return network.add_values(trials, env.tasks) if network.critic_sees_task else trials
 
 
 def as_minibatch(
-    trials: TensorDictBase, network: ActorCritic, window: int | None = None, burn_in: int = 0
+    trials: TensorDictBase,
+    network: ActorCritic,
+    window: int | None = None,
+    burn_in: int = 0,
+    tasks: TensorDictBase | None = None,
 ) -> TensorDictBase:
     """All windows of prepared trials in one minibatch."""
-    return cut_windows(trials, window or trials.batch_size[1], burn_in, network.state_keys)
+    length = window or trials.batch_size[1]
+    return cut_windows(trials, length, burn_in, network.state_keys, tasks)
+
+
+def seen_tasks(env: TrialEnv, network: ActorCritic) -> TensorDictBase | None:
+    """The tasks of the trials that were collected last, if the critic sees them."""
+    return env.tasks if network.critic_sees_task else None
 
 
 def gradients(learner: PPO, minibatch: TensorDictBase) -> dict[str, torch.Tensor]:

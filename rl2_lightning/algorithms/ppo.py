@@ -201,9 +201,10 @@ class PPO(Learner):
         if burn_in is not None:
             warmed = self.network.warm(burn_in, minibatch.get(keys.BURN_IN_STATE))
             state = warmed.where(minibatch.get(keys.HAS_BURN_IN).squeeze(-1), state)
-        window = self.network.unroll(minibatch.get(keys.WINDOW), state)
+        tasks = minibatch.get(keys.TASK, None)
+        window = self.network.unroll(minibatch.get(keys.WINDOW), state, tasks)
         mask = window.get(keys.MASK).squeeze(-1)
-        window = window.select(*self.network.feature_keys, keys.ELAPSED, *LOSS_KEYS)
+        window = window.select(*self.network.head_keys, *LOSS_KEYS)
         if not mask.all():
             return window[mask]
         # Features lie step by step in memory: lined up in this order, they need not be copied.

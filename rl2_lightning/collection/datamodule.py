@@ -29,6 +29,10 @@ class Policy(Protocol):
     """The agent, as far as collection knows it."""
 
     state_keys: list[str]
+    critic_sees_task: bool
+
+    def add_values(self, trials: TensorDictBase, tasks: TensorDictBase) -> TensorDictBase:
+        """Completes the values of collected trials `[B, T]` whose critic sees the tasks `[B]`."""
 
 
 class TrialLearner(Protocol):
@@ -105,17 +109,23 @@ class TrialDataModule(pl.LightningDataModule):
     def _collect(self) -> TensorDictBase:
         """Plays the trials of the current iteration, and cuts them into windows."""
         learner, trainer = self._learner, self._trainer
+        policy = cast(Policy, learner.network)
         env, collector = self._players(self.plan.stage_at(trainer.current_epoch))
         seeds = (self._iteration_seed(p) for p in (Purpose.ENVIRONMENT, Purpose.ACTIONS))
         seed_play(env, *seeds)
         with trainer.precision_plugin.forward_context(), finite_policy():
             trials = collector.rollout()
+            # Not shown at each step: it would be stored as often.
+            tasks = env.base_env.tasks if policy.critic_sees_task else None
+            if tasks is not None:
+                trials = policy.add_values(trials, tasks)
         num_steps = env.base_env.max_steps
         return cut_windows(
             learner.prepare_trials(trials)[:, :num_steps],
             min(self._collection.window or num_steps, num_steps),
             self._collection.burn_in,
-            cast(Policy, learner.network).state_keys,
+            policy.state_keys,
+            tasks,
         )
 
     def _players(self, stage: Stage) -> tuple[PrimedTrialEnv, Collector]:

@@ -11,7 +11,11 @@ from rl2_lightning.collection.seeding import permutation
 
 
 def cut_windows(
-    trials: TensorDictBase, window: int, burn_in: int, state_keys: Sequence[str]
+    trials: TensorDictBase,
+    window: int,
+    burn_in: int,
+    state_keys: Sequence[str],
+    tasks: TensorDictBase | None = None,
 ) -> TensorDict:
     """Cuts trials into windows, each with the steps before it as burn-in.
 
@@ -23,10 +27,12 @@ def cut_windows(
         window: W, length of a window in env steps.
         burn_in: b, length of the burn-in in env steps, at most W.
         state_keys: names of the tensors of the memory's state.
+        tasks: the parameters of the trials' tasks, `[B]`, where the learner reads them.
 
     Returns:
-        `[B * ceil(T / W)]` windows with the entries `window` `[W]`, `memory_state`, and, where
-        b > 0, `burn_in` `[b]`, `burn_in_state` and `has_burn_in` `[1]`.
+        `[B * ceil(T / W)]` windows with the entries `window` `[W]`, `memory_state`, where they are
+        given the parameters of the `task`, and, where b > 0, `burn_in` `[b]`, `burn_in_state` and
+        `has_burn_in` `[1]`.
     """
     num_trials, length = trials.batch_size
     starts = torch.arange(0, length, window, device=trials.device)
@@ -43,6 +49,8 @@ def cut_windows(
         inside = (index < length).repeat(num_trials, 1).unsqueeze(-1)
         windows.set(keys.MASK, windows.get(keys.MASK) & inside)
     minibatch = {keys.WINDOW: windows, keys.MEMORY_STATE: states[:, starts].reshape(count)}
+    if tasks is not None:
+        minibatch[keys.TASK] = tasks.repeat_interleave(len(starts))
     if burn_in:
         first = starts - burn_in
         before = first.unsqueeze(1) + torch.arange(burn_in, device=starts.device)

@@ -63,6 +63,11 @@ class TrialEnv(EnvBase):
         self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         self._current: TensorDict | None = None
 
+    @property
+    def tasks(self) -> TensorDictBase:
+        """The parameters of the tasks that are played, `[B]`; the agent is not shown them."""
+        return self.task_env.tasks
+
     def _make_specs(self) -> None:
         batch = self.batch_size
         flag = Binary(1, shape=(*batch, 1), dtype=torch.bool)

@@ -12,7 +12,7 @@ from torchrl.modules import set_recurrent_mode
 
 from rl2_lightning import keys
 from rl2_lightning.networks.encoder import Encoder
-from rl2_lightning.networks.heads import actor_head, critic_head
+from rl2_lightning.networks.heads import TimedValue, actor_head, critic_head
 from rl2_lightning.networks.memory.memory import Memory, next_keys
 
 
@@ -23,8 +23,13 @@ class ActorCritic(TensorDictModuleBase):
     action's log-probability, the value, and the memory's next state. A learner calls `unroll`
     on windows, and then the heads `actor` and `critic` on the features that this wrote.
 
+    The critic may see the task (arXiv 1710.06542), beside what it remembers, for without that its
+    values would be biased (arXiv 2105.11674). No task is shown to one who acts: values then come
+    after the collection, from `add_values`.
+
     Args:
-        observation_spec: unbatched spec of what the environment shows.
+        observation_spec: unbatched spec of what the environment shows; under `task`, if the
+            critic sees it, that of the task's parameters.
         action_spec: unbatched spec of the action.
         make_memory: builds a memory from `input_size`, `in_key`, `out_key` and `state_key`.
         separate: actor and critic have an encoder and a memory each.
@@ -32,6 +37,10 @@ class ActorCritic(TensorDictModuleBase):
         encoder_hidden_sizes: widths of the encoder's layers.
         actor_hidden_sizes: widths of the layers of the actor's head.
         critic_hidden_sizes: widths of the layers of the critic's head.
+
+    Attributes:
+        critic_sees_task: whether values depend on the task.
+        head_keys: what the heads read of a window that was unrolled.
     """
 
     def __init__(
@@ -74,12 +83,19 @@ class ActorCritic(TensorDictModuleBase):
         self.actor = actor_head(
             memories[0].output_size, action_spec, actor_hidden_sizes, in_key=self.feature_keys[0]
         )
+        task_spec = observation_spec.get(keys.TASK, None)
+        self.critic_sees_task = task_spec is not None
         self.critic = critic_head(
-            memories[-1].output_size, critic_hidden_sizes, in_key=self.feature_keys[-1]
+            memories[-1].output_size,
+            critic_hidden_sizes,
+            in_key=self.feature_keys[-1],
+            task_spec=task_spec,
         )
+        self.head_keys = list(dict.fromkeys([*self.feature_keys, *self.critic.in_keys]))
         self.state_keys = [key for memory in memories for key in memory.state_keys]
         self.in_keys = [*encoders[0].in_keys, keys.ELAPSED, keys.IS_INIT, *self.state_keys]
-        written = [keys.ACTION, keys.ACTION_LOG_PROB, keys.STATE_VALUE]
+        value = keys.STEP_TERM if self.critic_sees_task else keys.STATE_VALUE
+        written = [keys.ACTION, keys.ACTION_LOG_PROB, value]
         self.out_keys = [*written, *next_keys(self.state_keys)]
 
     def remember(self, steps: TensorDictBase) -> TensorDictBase:
@@ -96,19 +112,49 @@ class ActorCritic(TensorDictModuleBase):
         return steps
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Acts: writes action, its log-probability, the value and the memory's next state."""
-        steps = self.actor(self.critic(self.remember(tensordict.select(*self.in_keys))))
-        return tensordict.update(steps.select(*self.out_keys))
+        """Acts: writes action, its log-probability, the value and the memory's next state.
 
-    def unroll(self, window: TensorDictBase, state: TensorDictBase) -> TensorDictBase:
+        Where the value depends on the task, its term of the step stands in for it.
+        """
+        steps = self.remember(tensordict.select(*self.in_keys))
+        if self.critic_sees_task:
+            seen = steps.get(self.feature_keys[-1]), steps.get(keys.ELAPSED)
+            steps.set(keys.STEP_TERM, self._value.step_term(*seen))
+        else:
+            steps = self.critic(steps)
+        return tensordict.update(self.actor(steps).select(*self.out_keys))
+
+    @torch.no_grad()
+    def add_values(self, trials: TensorDictBase, tasks: TensorDictBase) -> TensorDictBase:
+        """Completes the values of collected trials, where they depend on the task.
+
+        Args:
+            trials: as acted, `[B, T]`.
+            tasks: the parameters of their tasks, `[B]`.
+
+        Returns:
+            The trials with the values in place of their terms.
+        """
+        terms = trials.get(keys.STEP_TERM) + self._value.task_term(tasks).unsqueeze(1)
+        return trials.exclude(keys.STEP_TERM).set(keys.STATE_VALUE, self._value.layers(terms))
+
+    @property
+    def _value(self) -> TimedValue:
+        return cast(TimedValue, self.critic.module)
+
+    def unroll(
+        self, window: TensorDictBase, state: TensorDictBase, tasks: TensorDictBase | None = None
+    ) -> TensorDictBase:
         """Passes a window through encoder and memory, from a given state of the memory.
 
         Args:
             window: `[N, W]`, with the inputs and `is_init`.
             state: the memory's state at the first step, `[N]`.
+            tasks: the parameters of the tasks, `[N]`, where the critic sees them and is wanted.
 
         Returns:
-            The window with the features `[N, W, H]` of actor and critic.
+            The window with what the heads read: the features `[N, W, H]` of actor and critic,
+            and the critic's term of the task, `[N, W, C]`.
         """
         steps = window.copy()
         length = window.batch_size[1]
@@ -116,6 +162,9 @@ class ActorCritic(TensorDictModuleBase):
             # Only the first step's state is read.
             first = state.get(key).unsqueeze(1)
             steps.set(key, first.expand(-1, length, *first.shape[2:]))
+        if tasks is not None:
+            term = self._value.task_term(tasks).unsqueeze(1)
+            steps.set(keys.TASK_TERM, term.expand(-1, length, -1))
         with set_recurrent_mode(True):
             return self.remember(steps)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+from tensordict import TensorDictBase
 from tensordict.nn import (
     InteractionType,
     ProbabilisticTensorDictModule,
@@ -11,7 +13,7 @@ from tensordict.nn import (
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torchrl.data import Categorical as CategoricalSpec
-from torchrl.data import TensorSpec
+from torchrl.data import Composite, TensorSpec
 from torchrl.modules import MLP
 
 from rl2_lightning import keys
@@ -61,15 +63,18 @@ def actor_head(
 class TimedValue(nn.Module):
     """Fully connected layers from features and the elapsed fraction of the trial to a value.
 
-    The first layer is that of their concatenation, as two terms: this spares a copy of the
-    features.
+    They may see the task, too. The first layer is that of the concatenation of all these, as
+    terms: this spares a copy of the features, and one of the task for each step of its trial.
 
     Args:
         num_features: width of the features.
-        hidden_sizes: widths of the layers before the value.
+        hidden_sizes: widths of the layers before the value; the first of them, or 1, is C.
+        task_spec: unbatched spec of a task's parameters, where the value depends on them.
     """
 
-    def __init__(self, num_features: int, hidden_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, num_features: int, hidden_sizes: Sequence[int], task_spec: Composite | None = None
+    ) -> None:
         super().__init__()
         if hidden_sizes:
             first, *rest = hidden_sizes
@@ -81,14 +86,41 @@ class TimedValue(nn.Module):
         gain = 2**0.5 if hidden_sizes else 1.0
         initialise_linear(self.of_features, gain)
         initialise_linear(self.of_elapsed, gain)
+        if task_spec is not None:
+            self._task_keys = sorted(task_spec.keys(True, True), key=str)
+            size = sum(task_spec[key].shape.numel() for key in self._task_keys)
+            self.of_task = nn.Linear(size, first, bias=False)
+            initialise_linear(self.of_task, gain)
 
-    def forward(self, features: Tensor, elapsed: Tensor) -> Tensor:
-        """The value, `[..., 1]`, of features `[..., F]` at an elapsed fraction `[..., 1]`."""
-        return self.layers(self.of_features(features) + self.of_elapsed(elapsed))
+    def step_term(self, features: Tensor, elapsed: Tensor) -> Tensor:
+        """What features `[..., F]` and elapsed fraction `[..., 1]` give the first layer."""
+        return self.of_features(features) + self.of_elapsed(elapsed)
+
+    def task_term(self, tasks: TensorDictBase) -> Tensor:
+        """What tasks `[N]` give the first layer, `[N, C]`."""
+        parts = [tasks.get(key).reshape(len(tasks), -1).float() for key in self._task_keys]
+        return self.of_task(torch.cat(parts, dim=-1))
+
+    def forward(self, features: Tensor, elapsed: Tensor, task_term: Tensor | None = None) -> Tensor:
+        """The value, `[..., 1]`.
+
+        Args:
+            features: `[..., F]`.
+            elapsed: elapsed fraction of the trial, `[..., 1]`.
+            task_term: of the trial's task, `[..., C]`, where the value depends on it.
+        """
+        step_term = self.step_term(features, elapsed)
+        return self.layers(step_term if task_term is None else step_term + task_term)
 
 
-def critic_head(num_features: int, hidden_sizes: Sequence[int], *, in_key: str) -> TensorDictModule:
-    """The critic's head, which also sees the elapsed fraction of the trial.
+def critic_head(
+    num_features: int,
+    hidden_sizes: Sequence[int],
+    *,
+    in_key: str,
+    task_spec: Composite | None = None,
+) -> TensorDictModule:
+    """The critic's head, which also sees the elapsed fraction of the trial, and may see the task.
 
     It writes the value `[..., 1]`, in units of the running value scale.
 
@@ -96,10 +128,12 @@ def critic_head(num_features: int, hidden_sizes: Sequence[int], *, in_key: str) 
         num_features: width of the critic's features.
         hidden_sizes: widths of the layers before the value.
         in_key: where the features stand.
+        task_spec: unbatched spec of a task's parameters, where the critic sees them.
     """
+    task_keys = [] if task_spec is None else [keys.TASK_TERM]
     return TensorDictModule(
-        TimedValue(num_features, hidden_sizes),
-        in_keys=[in_key, keys.ELAPSED],
+        TimedValue(num_features, hidden_sizes, task_spec),
+        in_keys=[in_key, keys.ELAPSED, *task_keys],
         out_keys=[keys.STATE_VALUE],
     )
 

@@ -9,6 +9,7 @@ from tensordict import TensorDictBase
 from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.errors import UserError
 from tests.builders import attach, compose_config
 
@@ -75,6 +76,29 @@ def test_windows_as_configured(tmp_path: Path, window: int | None) -> None:
     length = min(window or 6, 6)
     assert minibatch[keys.WINDOW].batch_size == (8 * -(-6 // length), length)
     assert int(minibatch[keys.WINDOW][keys.MASK].sum()) == 8 * 6
+
+
+@pytest.mark.parametrize("window", ["null", "4"])
+def test_a_critic_that_sees_the_task_gets_the_one_that_was_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: str
+) -> None:
+    draw = BernoulliBandit.sample_tasks
+    # Arms that always pay, or never do: rewards tell which bandit it was.
+    monkeypatch.setattr(BernoulliBandit, "sample_tasks", lambda *given: draw(*given).round())
+    overrides = ("network.critic_sees_task=true", f"collection.window={window}")
+    for iteration in (0, 1):
+        minibatch = collected(tmp_path, *overrides, iteration=iteration)
+        steps = minibatch[keys.WINDOW]
+        assert keys.TASK not in steps.keys(), "once is enough"  # noqa: SIM118
+        paid = steps[keys.PREVIOUS_ACTION] * minibatch[keys.TASK, keys.ARM_PROBABILITIES][:, None]
+        mask = steps[keys.MASK] & ~steps[keys.IS_INIT]
+        paid = paid.sum(dim=-1, keepdim=True)
+        assert torch.equal(steps[keys.PREVIOUS_REWARD][mask], paid[mask])
+        assert 0 < paid[mask].mean() < 1
+
+
+def test_without_such_a_critic_no_task_is_kept(tmp_path: Path) -> None:
+    assert keys.TASK not in collected(tmp_path).keys()  # noqa: SIM118
 
 
 def test_held_out_tasks_are_shared_out_whole(tmp_path: Path) -> None:

@@ -99,7 +99,15 @@ def test_burn_in_is_the_steps_before_the_window(window: int, burn_in: int) -> No
     assert (state == expected[:, 0] + 0.5).all()
 
 
-def test_without_burn_in_there_is_none() -> None:
+@pytest.mark.parametrize("window", [3, LENGTH])
+def test_each_window_has_the_task_of_its_trial(window: int) -> None:
+    tasks = TensorDict({"number": torch.arange(NUM_TRIALS)}, [NUM_TRIALS])
+    windows = cut_windows(numbered_trials(), window, 0, [STATE], tasks)
+    trial = windows[keys.WINDOW]["number"][:, 0, 0] // LENGTH
+    assert windows[keys.TASK]["number"].tolist() == trial.tolist()
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
     assert set(cut(4).keys()) == {keys.WINDOW, keys.MEMORY_STATE}
 
 

@@ -14,6 +14,7 @@ from tests.builders import (
     make_network,
     make_ppo,
     poisoned,
+    seen_tasks,
 )
 
 KINDS = [(memory, separate) for memory in ("gru", "lstm") for separate in (False, True)]
@@ -38,13 +39,26 @@ def test_memory_survives_episodes(memory: str, separate: bool) -> None:
 @pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize("window", [None, 4])
-def test_step_equals_window(make_trials, memory: str, separate: bool, window: int | None) -> None:
+@pytest.mark.parametrize("critic_sees_task", [False, True])
+def test_step_equals_window(
+    make_trials, memory: str, separate: bool, window: int | None, critic_sees_task: bool
+) -> None:
     env = make_trials(7)
-    network = make_network(env, memory, separate=separate, num_layers=2, hidden_sizes=(6,))
+    network = make_network(
+        env,
+        memory,
+        separate=separate,
+        num_layers=2,
+        hidden_sizes=(6,),
+        critic_sees_task=critic_sees_task,
+    )
     trials = collect(env, network)
     assert (trials[keys.EPISODE] > 0).any()
-    minibatch = as_minibatch(trials.exclude(keys.NEXT), network, window)
-    steps = network.unroll(minibatch[keys.WINDOW], minibatch[keys.MEMORY_STATE])
+    tasks = seen_tasks(env, network)
+    minibatch = as_minibatch(trials.exclude(keys.NEXT), network, window, tasks=tasks)
+    steps = network.unroll(
+        minibatch[keys.WINDOW], minibatch[keys.MEMORY_STATE], minibatch.get(keys.TASK, None)
+    )
     log_probs = network.actor.get_dist(steps).log_prob(steps[keys.ACTION])
     values = network.critic(steps.exclude(keys.STATE_VALUE))[keys.STATE_VALUE]
     mask = steps[keys.MASK].squeeze(-1)
@@ -102,16 +116,21 @@ def test_steps_before_the_burn_in_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 0), (4, 3)])
-def test_masked_steps_change_no_gradient(window: int | None, burn_in: int) -> None:
+@pytest.mark.parametrize("critic_sees_task", [False, True])
+def test_masked_steps_change_no_gradient(
+    window: int | None, burn_in: int, critic_sees_task: bool
+) -> None:
     env = corridor_trials(9)
-    trials = collect(env, make_network(env))
+    trials = collect(env, make_network(env, critic_sees_task=critic_sees_task))
     assert (~trials[keys.MASK]).any()
     found = []
     for data in (trials, poisoned(trials)):
-        network = make_network(env)
+        network = make_network(env, critic_sees_task=critic_sees_task)
         learner = make_ppo(network, env)
         prepared = learner.prepare_trials(data)
-        found.append(gradients(learner, as_minibatch(prepared, network, window, burn_in)))
+        tasks = seen_tasks(env, network)
+        minibatch = as_minibatch(prepared, network, window, burn_in, tasks)
+        found.append(gradients(learner, minibatch))
     for name, gradient in found[0].items():
         assert gradient.isfinite().all()
         assert torch.equal(gradient, found[1][name]), name

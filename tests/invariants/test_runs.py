@@ -115,7 +115,11 @@ def test_same_seed_same_run(tmp_path: Path) -> None:
     assert not torch.equal(contents(first)["state_dict"][name], contents(other)["state_dict"][name])
 
 
-@pytest.mark.parametrize("overrides", [(), (CURRICULUM,)], ids=["plain", "curriculum"])
+@pytest.mark.parametrize(
+    "overrides",
+    [(), (CURRICULUM,), ("network.critic_sees_task=true",)],
+    ids=["plain", "curriculum", "critic sees task"],
+)
 def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     settings = (*TINY, *overrides)
     whole = train(compose_config(tmp_path / "whole", *settings))

@@ -49,6 +49,26 @@ def test_without_the_reward_as_input_the_agent_stays_at_chance(tmp_path: Path) -
     assert trial_return == pytest.approx(CHANCE, abs=0.15)
 
 
+def test_a_critic_that_sees_the_task_explains_more(tmp_path: Path) -> None:
+    def explained(*overrides: str) -> float:
+        cfg = compose_config(
+            tmp_path,
+            *SMALL,
+            "collection.total_env_steps=10240",  # 5 iterations
+            "algorithm.gae_lambda=1.0",  # the targets are returns, and not made of the values
+            "network.critic_hidden_sizes=[32]",
+            "trainer.check_val_every_n_epoch=10",
+            *overrides,
+        )
+        data = build_data(cfg)
+        trainer = build_trainer(cfg, data)
+        trainer.fit(build_learner(cfg, data), data)
+        return trainer.callback_metrics["train/explained_variance"].item()
+
+    # 0.42 to 0.50 without and 0.68 to 0.69 with it, for four seeds.
+    assert explained("network.critic_sees_task=true") > explained() + 0.1
+
+
 @pytest.mark.slow
 def test_windows_learn_as_well(tmp_path: Path) -> None:
     _, share = shares(tmp_path, *SMALL, "collection.window=4", "collection.burn_in=2")

@@ -9,7 +9,14 @@ from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.networks.actor_critic import ActorCritic
 from rl2_lightning.networks.encoder import INPUTS
-from tests.builders import MEMORIES, bandit_trials, collect, make_network, make_ppo
+from tests.builders import (
+    MEMORIES,
+    as_minibatch,
+    bandit_trials,
+    collect,
+    make_network,
+    make_ppo,
+)
 
 KINDS = [(memory, separate) for memory in ("gru", "lstm") for separate in (False, True)]
 NUM_GATES = {"gru": 3, "lstm": 4}
@@ -197,3 +204,71 @@ def test_the_first_policy_is_nearly_uniform() -> None:
     torch.testing.assert_close(
         log_probs.exp(), torch.full_like(log_probs, 1 / 3), atol=0.02, rtol=0
     )
+
+
+def unrolled(network: ActorCritic, trials: TensorDictBase, tasks: TensorDictBase) -> TensorDictBase:
+    """What the heads read of whole trials."""
+    return network.unroll(trials, trials[:, 0].select(*network.state_keys), tasks)
+
+
+@pytest.mark.parametrize(("memory", "separate"), KINDS)
+def test_the_actor_never_sees_the_task(memory: str, separate: bool) -> None:
+    env = bandit_trials(6)
+    network = make_network(env, memory, separate=separate, critic_sees_task=True)
+    learner = make_ppo(network, env)
+    trials = learner.prepare_trials(collect(env, network))
+    # The memory that is shared learns of the critic, too: its part of the loss is left out.
+    own = [*network.memories[network.feature_keys[0].partition("_")[0]].parameters()]
+    own += network.actor.parameters()
+
+    def answers(tasks: TensorDictBase) -> tuple[Tensor, ...]:
+        minibatch = as_minibatch(trials, network, tasks=tasks)
+        losses = learner.ppo_loss(learner._steps_with_loss(minibatch))
+        steps = unrolled(network, trials, tasks)
+        policy = losses["loss_objective"] + losses["loss_entropy"]
+        logits, features = network.actor.get_dist(steps).logits, steps[network.feature_keys[0]]
+        value = network.critic(steps.exclude(keys.STATE_VALUE))[keys.STATE_VALUE]
+        return value, logits, features, *torch.autograd.grad(policy, own)
+
+    value, *of_actor = answers(env.tasks)
+    other_value, *same = answers(env.tasks + 1.0)
+    assert ((value - other_value).abs() > 1e-3).all()
+    assert all(map(torch.equal, of_actor, same))
+    assert all(gradient.any() for gradient in of_actor[2:4])
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_acting_needs_no_task(separate: bool) -> None:
+    env = bandit_trials(6)
+    network = make_network(env, separate=separate, critic_sees_task=True)
+    assert keys.TASK not in network.in_keys
+    trials = collect(env, network)
+    assert keys.TASK not in trials.keys()  # noqa: SIM118
+    plain = make_network(env, separate=separate)
+    plain.load_state_dict(network.state_dict(), strict=False)
+    without = collect(env, plain)
+    # What is drawn and what is played are those of an agent whose critic sees no task.
+    for key in (keys.ACTION, keys.ACTION_LOG_PROB, keys.REWARD, *network.state_keys):
+        assert torch.equal(trials[key], without[key])
+    difference = network.critic.module.task_term(env.tasks).unsqueeze(1)
+    torch.testing.assert_close(
+        trials[keys.STATE_VALUE] - without[keys.STATE_VALUE], difference.expand(-1, 6, -1)
+    )
+
+
+def test_only_a_critic_that_sees_the_task_has_weights_for_it() -> None:
+    plain, seeing = (
+        dict(fresh_network(critic_sees_task=sees).named_parameters()) for sees in (False, True)
+    )
+    memory = [f"memories.shared.gru.{kind}_{to}h_l0" for kind in ("weight", "bias") for to in "ih"]
+    actor = [f"actor.module.0.module.0.{kind}" for kind in ("weight", "bias")]
+    critic = [
+        f"critic.module.of_{name}"
+        for name in ("features.weight", "features.bias", "elapsed.weight")
+    ]
+    # Checkpoints are full of these names.
+    assert list(plain) == [*memory, *actor, *critic]
+    of_task = seeing.pop("critic.module.of_task.weight")
+    assert of_task.shape == (1, 3)
+    assert seeing.keys() == plain.keys()
+    assert all(torch.equal(parameter, seeing[name]) for name, parameter in plain.items())
