@@ -1,42 +1,26 @@
 """A checkpoint's row, its curves and its kept weights."""
 
-import shutil
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from results.cells import read_rows
+from results.curves import read_curves, write_curves
 from results.evaluate import run
-from results.render import figure_text, render
-from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.errors import UserError
-from tests.builders import compose_config
+from rl2_lightning.evaluation.held_out import HeldOutTasks
+from tests.command_line.program import call_program
+from tests.results.builders import FEW, NETWORK, train_tiny
 
-NETWORK = "network.memory.hidden_size=4"
-TRAINED = (
-    "experiment=mab_n10_k5",
-    NETWORK,
-    "seed=3",
-    "collection.num_trials=16",
-    "collection.total_env_steps=320",
-    "algorithm.num_epochs=1",
-    "algorithm.num_minibatches=1",
-    "evaluation.validation_tasks=4",
-    "callbacks.checkpoint.every_n_epochs=1",
-)
-FEW = ("evaluation.test_tasks=30", "trainer.accelerator=cpu", NETWORK)
+KEPT = "checkpoints/mab_n10_k5_seed3.ckpt"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    cfg = compose_config(folder, *TRAINED)
-    cfg.callbacks = {name: cfg.callbacks[name] for name in ("checkpoint", "summary")}
-    data = build_data(cfg)
-    trainer = build_trainer(cfg, data)
-    trainer.fit(build_learner(cfg, data), data)
-    return folder / "last.ckpt"
+    return train_tiny(folder, callbacks=("checkpoint", "summary"))
 
 
 def evaluated(folder: Path, checkpoint: Path, experiment: str = "mab_n10_k5") -> dict[str, str]:
@@ -46,7 +30,10 @@ def evaluated(folder: Path, checkpoint: Path, experiment: str = "mab_n10_k5") ->
 def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) -> None:
     row = evaluated(tmp_path, checkpoint)
     assert read_rows(tmp_path, "mab") == [row]
-    assert (row["seed"], row["num_tasks"], row["env_steps"]) == ("3", "30", "320")
+    assert (row["seed"], row["num_tasks"], row["tasks_seed"]) == ("3", "30", "2017")
+    # What the budget holds in whole iterations, and all of it was spent.
+    assert (row["env_steps"], row["total_env_steps"]) == ("480", "480")
+    assert row["training_seconds"].isdigit()
     assert 2 < float(row["agent_greedy"]) < 8
     assert float(row["agent_greedy_half_width"]) > 0
     assert 5 < float(row["bayes_optimal"]) < 8
@@ -54,23 +41,32 @@ def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) 
     assert row["reached"] == ("yes" if float(row["agent_greedy"]) >= 6.6 else "no")
     assert row["command"] == (
         "python -m results.evaluate experiment=mab_n10_k5 evaluation.test_tasks=30 "
-        f"trainer.accelerator=cpu {NETWORK} ckpt_path=results/checkpoints/mab_n10_k5_seed3.ckpt"
+        f"trainer.accelerator=cpu {NETWORK} ckpt_path=results/{KEPT}"
     )
+
+
+def test_a_run_that_was_stopped_tells_what_it_has_spent(tmp_path: Path) -> None:
+    # Without the callback that keeps the time, too.
+    stopped = train_tiny(tmp_path, "trainer.max_epochs=1", callbacks=("checkpoint",))
+    row = evaluated(tmp_path / "tables", stopped)
+    assert (row["env_steps"], row["total_env_steps"]) == ("160", "480")
+    assert row["training_seconds"] == ""
 
 
 def test_the_kept_weights_repeat_the_row(tmp_path: Path, checkpoint: Path) -> None:
     first = evaluated(tmp_path / "first", checkpoint)
-    kept = tmp_path / "first" / "checkpoints" / "mab_n10_k5_seed3.ckpt"
-    assert evaluated(tmp_path / "again", kept) == first
-    curves = "curves/mab_n10_k5_seed3.csv"
-    assert (tmp_path / "first" / curves).read_text() == (tmp_path / "again" / curves).read_text()
+    assert evaluated(tmp_path / "again", tmp_path / "first" / KEPT) == first
+    for name in ("seed3", "oracles"):
+        curves = f"curves/mab_n10_k5_{name}.csv"
+        assert (tmp_path / "first" / curves).read_text() == (
+            tmp_path / "again" / curves
+        ).read_text()
 
 
 def test_the_kept_weights_are_small_and_name_no_folder(tmp_path: Path, checkpoint: Path) -> None:
     evaluated(tmp_path, checkpoint)
-    kept = tmp_path / "checkpoints" / "mab_n10_k5_seed3.ckpt"
     whole = torch.load(checkpoint, weights_only=True)
-    small = torch.load(kept, weights_only=True)
+    small = torch.load(tmp_path / KEPT, weights_only=True)
     assert str(checkpoint.parent) in str(whole["hyper_parameters"])
     assert str(checkpoint.parent) not in str(small)
     assert "optimizer_states" not in small
@@ -78,13 +74,52 @@ def test_the_kept_weights_are_small_and_name_no_folder(tmp_path: Path, checkpoin
         assert torch.equal(weight, small["state_dict"][name])
 
 
+def test_the_program_tests_the_kept_weights_alike(tmp_path: Path, checkpoint: Path) -> None:
+    evaluated(tmp_path, checkpoint)
+    summaries = []
+    for path in (checkpoint, tmp_path / KEPT):
+        given = ("mode=test", "experiment=mab_n10_k5", f"ckpt_path={path}", *FEW)
+        call_program(tmp_path, *given, "hydra.run.dir=tested", "logger.tensorboard=null")
+        summaries.append(json.loads((tmp_path / "tested" / "summary.json").read_text()))
+    assert summaries[0] == summaries[1]
+    assert summaries[1]["env_steps"] == 480
+
+
+def test_oracles_play_the_same_tasks_once(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = HeldOutTasks.oracle_curves
+    calls = []
+
+    def counted(tasks: HeldOutTasks) -> dict[str, object]:
+        calls.append(len(tasks.tasks))
+        return played(tasks)
+
+    monkeypatch.setattr(HeldOutTasks, "oracle_curves", counted)
+    first = evaluated(tmp_path, checkpoint)
+    assert evaluated(tmp_path, checkpoint) == first
+    assert calls == [30]
+    given = ["experiment=mab_n10_k5", f"ckpt_path={checkpoint}", *FEW[1:]]
+    more = run([*given, "evaluation.test_tasks=20"], tmp_path)
+    assert calls == [30, 20]
+    other = run([*given, "evaluation.test_tasks=20", "evaluation.tasks_seed=5"], tmp_path)
+    assert calls == [30, 20, 20]
+    assert more["random"] != other["random"]
+    oracles = tmp_path / "curves" / "mab_n10_k5_oracles.csv"
+    tasks_seed, curves = read_curves(oracles)
+    curves.pop("thompson")
+    write_curves(oracles, tasks_seed, curves)
+    again = run([*given, "evaluation.test_tasks=20", "evaluation.tasks_seed=5"], tmp_path)
+    assert again == other, "a file from before a player was added is not enough"
+
+
 @pytest.mark.parametrize(
     ("experiment", "words"),
     [
-        ("mab_n10_k10", r"trained with env.num_arms=5, this run has 10"),
-        ("mab_n100_k5", r"trained with network.memory.hidden_size|trained with network.separate"),
-        ("mdp_n10", r"trained with env._target_=.*BernoulliBandit, this run has .*TabularMDP"),
-        ("mab_n9_k5", r"experiment=mab_n9_k5 is in no table"),
+        ("mab_n10_k10", r"trained with env.num_arms=5, experiment=mab_n10_k10 has 10: give"),
+        ("mab_n100_k5", r"with trial.episodes_per_trial=10, experiment=mab_n100_k5 has 100: give"),
+        ("mdp_n10", r"trained with env._target_=.*BernoulliBandit, experiment=.*TabularMDP: give"),
+        ("mab_n9_k5", r"experiment=mab_n9_k5 is in no table: use one of mab_n10_k5, "),
     ],
 )
 def test_a_checkpoint_of_another_cell_is_refused(
@@ -95,48 +130,28 @@ def test_a_checkpoint_of_another_cell_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_another_length_is_refused(tmp_path: Path, checkpoint: Path) -> None:
-    words = r"trial.episodes_per_trial=10, experiment=mab_n10_k5 has 20"
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("trial.episodes_per_trial=10", r"command has trial.episodes_per_trial=10, .* has 100: le"),
+        ("env.num_arms=3", r"the command has env.num_arms=3, experiment=mab_n100_k5 has 5: leave"),
+        ("trainer.devices=2", r"2 devices for an evaluation, .*: leave out trainer.devices"),
+        ("network.separate=false", r"with trial.episodes_per_trial=10, .* has 100: give"),
+    ],
+)
+def test_a_command_does_not_change_the_cell(
+    tmp_path: Path, checkpoint: Path, given: str, words: str
+) -> None:
     with pytest.raises(UserError, match=words):
-        run(
-            [
-                "experiment=mab_n10_k5",
-                f"ckpt_path={checkpoint}",
-                *FEW,
-                "trial.episodes_per_trial=20",
-            ],
-            tmp_path,
-        )
+        run(["experiment=mab_n100_k5", f"ckpt_path={checkpoint}", FEW[0], given], tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"trained with network.memory.hidden_size=4, this run has"):
+        run(["experiment=mab_n10_k5", f"ckpt_path={checkpoint}"], tmp_path)
 
 
 @pytest.mark.parametrize("given", ["experiment=mab_n10_k5", "ckpt_path=last.ckpt"])
 def test_both_must_be_given(tmp_path: Path, given: str) -> None:
     with pytest.raises(UserError, match=r"is missing: write (experiment|ckpt_path)="):
         run([given], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("half_width", "text"),
-    [("0.0437", "6.664 ± 0.044"), ("0.21", "6.66 ± 0.21"), ("1.3", "6.7 ± 1.3")],
-)
-def test_figures_are_shown_to_the_digits_of_their_interval(half_width: str, text: str) -> None:
-    assert figure_text({"ucb1": "6.6637", "ucb1_half_width": half_width}, "ucb1") == text
-
-
-def test_the_page_shows_rows_and_open_cells(tmp_path: Path, checkpoint: Path) -> None:
-    row = evaluated(tmp_path, checkpoint)
-    render(tmp_path)
-    page, picture = (tmp_path / "README.md").read_text(), (tmp_path / "mab.png").read_bytes()
-    lines = page.splitlines()
-    (own,) = [line for line in lines if line.startswith("| n=10, k=5 | 3 |")]
-    assert figure_text(row, "agent_greedy") in own
-    assert f"| {row['reached']} |" in own
-    (measured,) = [line for line in lines if "(5.8)" in line or "(5.7)" in line]
-    assert measured.startswith("| n=10, k=5 | "), "Thompson sampling, as published"
-    assert sum("| open |" in line for line in lines) == 13
-    assert picture.startswith(b"\x89PNG")
-    assert not (tmp_path / "mdp.png").exists()
-    shutil.rmtree(tmp_path / "checkpoints")
-    render(tmp_path)
-    assert (tmp_path / "README.md").read_text() == page
-    assert (tmp_path / "mab.png").read_bytes() == picture, "the same input gives the same bytes"

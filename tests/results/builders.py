@@ -1,0 +1,46 @@
+"""A tiny agent for the tables, and figures as if they had been measured."""
+
+from pathlib import Path
+
+import torch
+
+from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.evaluation.adaptation_curve import Curve
+from tests.builders import compose_config
+
+NETWORK = "network.memory.hidden_size=4"
+TRAINED = (
+    "experiment=mab_n10_k5",
+    NETWORK,
+    "seed=3",
+    "collection.num_trials=16",
+    "collection.total_env_steps=500",  # three iterations of 160, and a rest
+    "algorithm.num_epochs=1",
+    "algorithm.num_minibatches=1",
+    "evaluation.validation_tasks=4",
+    "callbacks.checkpoint.every_n_epochs=1",
+    "trainer.accelerator=cpu",
+)
+FEW = ("evaluation.test_tasks=30", "trainer.accelerator=cpu", NETWORK)
+
+
+def train_tiny(folder: Path, *overrides: str, callbacks: tuple[str, ...]) -> Path:
+    """Trains for three iterations or less; gives the last checkpoint."""
+    cfg = compose_config(folder, *TRAINED, *overrides)
+    cfg.callbacks = {name: cfg.callbacks[name] for name in callbacks}
+    data = build_data(cfg)
+    trainer = build_trainer(cfg, data)
+    trainer.fit(build_learner(cfg, data), data)
+    return folder / "last.ckpt"
+
+
+def straight_curve(trial_return: float, num_episodes: int, half_width: float = 0.5) -> Curve:
+    """A curve that rises evenly."""
+    mean = torch.linspace(0.5, 1.5, num_episodes, dtype=torch.float64)
+    return Curve(
+        mean=mean * trial_return / num_episodes,
+        half_width=torch.full((num_episodes,), half_width, dtype=torch.float64),
+        trial_return=trial_return,
+        trial_half_width=half_width,
+        num_trials=100,
+    )

@@ -1,0 +1,135 @@
+"""The page and the figures, from rows and curves."""
+
+from pathlib import Path
+
+from results.cells import find_cell, write_row
+from results.curves import write_curves
+from results.evaluate import Evaluation, row_of
+from results.render import render
+from rl2_lightning.evaluation.adaptation_curve import Curve
+from tests.results.builders import straight_curve
+
+
+def fabricate(
+    folder: Path,
+    experiment: str,
+    seed: int,
+    agent: float,
+    oracles: dict[str, float],
+    steps: tuple[int, int] = (2_000_000, 2_000_000),
+) -> None:
+    """A row and its curves, as an evaluation writes them."""
+    cell = find_cell(experiment)
+    num_episodes = next(iter(cell.sizes.values()))
+
+    def curve(trial_return: float) -> Curve:
+        return straight_curve(trial_return, num_episodes, half_width=0.04)
+
+    agents = {"agent_greedy": curve(agent), "agent_sampled": curve(agent - 0.1)}
+    others = {name: curve(value) for name, value in oracles.items()}
+    checkpoint = {
+        "hyper_parameters": {"seed": seed},
+        "callbacks": {"Summary": {"training_seconds": 600.4}} if seed < 3 else {},
+    }
+    found = Evaluation(agents, others, 2017, *steps)
+    write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", 2017, agents)
+    write_curves(folder / "curves" / f"{experiment}_oracles.csv", 2017, others)
+    write_row(folder, cell, row_of(cell, checkpoint, found, f"repeat {experiment} {seed}"))
+
+
+def fabricate_tables(folder: Path) -> None:
+    """Cells with different oracles, several seeds, a miss, and a run that is not through."""
+    bandits = {"random": 5.0, "thompson": 5.83, "gittins": 6.64}
+    fabricate(folder, "mab_n10_k5", 2, 6.62, {**bandits, "bayes_optimal": 6.66})
+    fabricate(folder, "mab_n10_k5", 3, 6.59, {**bandits, "bayes_optimal": 6.66})
+    longer = {"random": 50.0, "thompson": 74.5, "gittins": 78.4}
+    fabricate(folder, "mab_n100_k5", 1, 77.9, longer, steps=(5_000_000, 20_000_000))
+    mdps = {
+        "random": 100.0,
+        "epsilon_greedy": 150.0,
+        "epsilon_greedy_prior_mean_0": 134.0,
+        "optimal": 200.0,
+    }
+    fabricate(folder, "mdp_n10", 1, 157.0, mdps)
+
+
+def lines_of(folder: Path) -> list[str]:
+    render(folder)
+    return (folder / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+def entries(line: str) -> list[str]:
+    return [entry.strip() for entry in line.strip("|").split("|")]
+
+
+def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    lines = lines_of(tmp_path)
+    agents = [entries(line) for line in lines if line.startswith("| n=")]
+    found = {(cell, seed): rest for cell, seed, *rest in agents if rest and len(rest) == 10}
+    greedy, sampled, reference, share, rl2, snail, bar, reached, steps, time = found[
+        ("n=10, k=5", "2")
+    ]
+    assert (greedy, sampled) == ("6.620 ± 0.040", "6.520 ± 0.040")
+    assert (reference, share) == ("6.660 ± 0.040 (bayes optimal)", "99.4%")
+    assert (rl2, snail, bar, reached) == ("6.7", "6.6", "6.6", "yes")
+    assert (steps, time) == ("2.0 M", "10 min")
+    missed = found[("n=10, k=5", "3")]
+    assert (missed[7], missed[9]) == ("no", "unknown")
+    unfinished = found[("n=100, k=5", "1")]
+    assert unfinished[2] == "78.400 ± 0.040 (gittins)", "the best oracle of this cell"
+    assert unfinished[8] == "5.0 M of 20.0 M, still training"
+    assert found[("n=10", "1")][2] == "200.000 ± 0.040 (optimal)"
+    missing = [cell for (cell, _), rest in found.items() if rest[0] == "open"]
+    assert len(missing) == 14 - 3
+    assert {"n=500, k=50", "n=25", "n=10, k=10"} <= set(missing)
+
+
+def test_oracles_stand_beside_what_was_published_of_them(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    lines = lines_of(tmp_path)
+    heads = [number for number, line in enumerate(lines) if line.startswith("| cell | random |")]
+    bandits, mdps = (oracle_lines(lines, head) for head in heads)
+    assert bandits[0]["thompson"] == "5.830 ± 0.040 (5.7)"
+    assert bandits[0]["bayes optimal"] == "6.660 ± 0.040"
+    assert (bandits[1]["cell"], bandits[1]["bayes optimal"]) == ("n=100, k=5", "")
+    assert mdps[0]["random"] == "100.000 ± 0.040 (100.1)"
+    assert mdps[0]["epsilon greedy"] == "150.000 ± 0.040", "published with the other prior"
+    assert mdps[0]["epsilon greedy prior mean 0"] == "134.000 ± 0.040 (132.8)"
+
+
+def oracle_lines(lines: list[str], head: int) -> list[dict[str, str]]:
+    """The lines of a table, each by its columns."""
+    end = lines.index("", head)
+    names = entries(lines[head])
+    return [dict(zip(names, entries(line), strict=True)) for line in lines[head + 2 : end]]
+
+
+def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    lines = lines_of(tmp_path)
+    first = lines.index("```bash") + 1
+    assert lines[first : lines.index("```", first)] == [
+        "repeat mab_n10_k5 2",
+        "repeat mab_n10_k5 3",
+        "repeat mab_n100_k5 1",
+        "repeat mdp_n10 1",
+    ]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    written = []
+    for _ in range(2):
+        render(tmp_path)
+        names = ("README.md", "mab.png", "mdp.png")
+        written.append([(tmp_path / name).read_bytes() for name in names])
+    assert written[0] == written[1]
+    assert all(picture.startswith(b"\x89PNG") for picture in written[0][1:])
+
+
+def test_an_empty_folder_gives_open_tables(tmp_path: Path) -> None:
+    lines = lines_of(tmp_path)
+    assert sum("| open |" in line for line in lines) == 14
+    assert not list(tmp_path.glob("*.png"))
+    assert "```bash" not in lines
