@@ -24,8 +24,8 @@ PLAYERS = ["random", "psrl", "opsrl", "ucrl2", "beb", "epsilon_greedy", "greedy"
 
 def cells_of_the_table():
     for num_episodes, player in product([10, 25, 50, 75, 100], PLAYERS):
-        slow = num_episodes > 25 or (player == "opsrl" and num_episodes > 10)
-        yield pytest.param(num_episodes, player, marks=[pytest.mark.slow] if slow else [])
+        marks = [pytest.mark.slow] if num_episodes > 10 else []
+        yield pytest.param(num_episodes, player, marks=marks)
 
 
 CELLS = pytest.mark.parametrize(("num_episodes", "player"), list(cells_of_the_table()))
