@@ -34,7 +34,6 @@ class Cell:
 
 
 SIZES = {"mab": ("num_pulls", "num_arms"), "mdp": ("n",)}
-FULL_NAMES = {"eps_greedy": "epsilon_greedy"}  # of players that a published table abbreviates
 
 
 def all_cells() -> dict[str, Cell]:
@@ -46,7 +45,7 @@ def all_cells() -> dict[str, Cell]:
         numbers = [int(part.lstrip("nk")) for part in experiment.split("_")[1:]]
         sizes = dict(zip(SIZES[table], numbers, strict=True))
         (figures,) = (
-            {FULL_NAMES.get(name, name): line[name] for name in line if name not in sizes}
+            {name: value for name, value in line.items() if name not in sizes}
             for line in published[table]
             if all(int(line[name]) == size for name, size in sizes.items())
         )

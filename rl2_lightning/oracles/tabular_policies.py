@@ -18,7 +18,7 @@ from rl2_lightning.oracles.tabular_mdp import play_episode
 from rl2_lightning.oracles.tabular_posterior import Model, Posterior, Prior
 from rl2_lightning.oracles.value_iteration import extended_value_iteration, value_iteration
 
-CONFIDENCE = 0.05  # of UCRL2: probability that its confidence sets may fail with
+FAILURE_PROBABILITY = 0.05  # delta of UCRL2: that its confidence sets miss the MDP
 
 
 class TabularPolicy(Oracle):
@@ -126,7 +126,7 @@ class PosteriorSampling(TabularPolicy):
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
         """Values the actions in sampled MDPs; see `TabularPolicy.plan`."""
         action_values = value_iteration(posterior.sample_model(generator), self.horizon)
-        # One after the other: the samples of a thousand tasks at once are slower, not faster.
+        # One after the other, so that memory does not grow with them; it takes no longer.
         for _ in range(self.num_samples - 1):
             sample = value_iteration(posterior.sample_model(generator), self.horizon)
             action_values = torch.maximum(action_values, sample)
@@ -138,7 +138,7 @@ class UCRL2(TabularPolicy):
 
     The radii are scale * sqrt(4 ln(2 S A (t + 1) / delta) / n) for the mean reward and sqrt(S)
     times as much for the transitions, with n observations (1 where there are none) and episode t
-    from 1; in the original t counts steps, and the confidence ends an episode.
+    from 1. In the original t counts env steps, and the player plans anew where counts have doubled.
 
     Args:
         horizon: H, the length of an episode, in env steps.
@@ -153,7 +153,7 @@ class UCRL2(TabularPolicy):
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
         """Values the actions in the most favourable MDP; see `TabularPolicy.plan`."""
         _, num_states, num_actions = posterior.visits.shape
-        spread = 4 * math.log(2 * num_states * num_actions * (episode + 2) / CONFIDENCE)
+        spread = 4 * math.log(2 * num_states * num_actions * (episode + 2) / FAILURE_PROBABILITY)
         transitions_seen = posterior.transitions.sum(-1)
         reward_slack = self.scale * (spread / posterior.visits.clamp_min(1)).sqrt()
         transition_slack = self.scale * (num_states * spread / transitions_seen.clamp_min(1)).sqrt()

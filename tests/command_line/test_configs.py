@@ -16,7 +16,8 @@ from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program
 
 CONFIGS = ROOT / "configs"
-FREE = ("hydra", "callbacks", "logger")  # groups whose fields others define
+# Groups whose fields others define, and stages, which are named freely: composing checks theirs.
+FREE = ("hydra", "callbacks", "logger", "collection.curriculum.")
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 YAMLS = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 CHOICES = [f"{path.parent}={path.stem}" for path in YAMLS if path.parent.name]
@@ -122,7 +123,7 @@ def leaves(config: DictConfig | dict, prefix: str) -> Iterator[str]:
     for key in config:
         node = config._get_node(key) if isinstance(config, DictConfig) else config[key]
         name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(node, DictConfig | dict):
+        if isinstance(node, DictConfig | dict) and len(node) > 0:
             yield from leaves(node, name)
         else:
             yield name

@@ -27,6 +27,8 @@ def test_the_published_figures_are_those_of_the_cell() -> None:
     assert find_cell("mab_n100_k50").published["rl2"] == "84.9"
     assert find_cell("mab_n100_k50").bar == 84.7
     assert find_cell("mdp_n75").published["snail"] == "1447.5"
+    players = {"random", "psrl", "opsrl", "ucrl2", "beb", "epsilon_greedy", "greedy"}
+    assert set(find_cell("mdp_n75").published) == {*players, "rl2", "snail"}
 
 
 def test_an_experiment_of_no_table() -> None:

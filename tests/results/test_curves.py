@@ -30,6 +30,9 @@ def test_what_was_read_is_written_alike(tmp_path: Path) -> None:
     write_curves(first, 7, {"random": straight_curve(4.99995, 10)})
     write_curves(again, *read_curves(first))
     assert first.read_bytes() == again.read_bytes()
+    *_, episode, trial = first.read_text().splitlines()
+    assert episode.startswith("random,10,")
+    assert trial.startswith("random,trial,")
 
 
 def test_what_was_not_measured_stays_so(tmp_path: Path) -> None:
