@@ -24,6 +24,7 @@ def run(cfg: DictConfig) -> float:
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
     # Heavy, and so only after the check.
+    from rl2_lightning.algorithms.ranks import leave_other_ranks
     from rl2_lightning.build import (
         build_data,
         build_learner,
@@ -42,6 +43,7 @@ def run(cfg: DictConfig) -> float:
     if cfg.mode == "train":
         checkpoint = fit(trainer, learner, data, cfg)
     trainer.test(learner, data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    leave_other_ranks()
     return learner.latest_curves["greedy"].trial_return
 
 

@@ -19,5 +19,15 @@ def over_all_ranks(values: Tensor) -> Tensor:
     return torch.cat(gather_all_tensors(values)) if _is_distributed() else values
 
 
+def leave_other_ranks() -> None:
+    """Ends this rank's connection to the others; for the end of a run, and harmless without ranks.
+
+    Else the threads of gloo outlive the interpreter, which now and then aborts the process; and
+    Lightning takes that for a failure, and kills the ranks that are still at work.
+    """
+    if _is_distributed():
+        distributed.destroy_process_group()
+
+
 def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
