@@ -50,6 +50,7 @@ class CollectionConfig:
     curriculum: dict[str, StageConfig] | None = field(default_factory=dict)
     window: int | None = between(1)
     burn_in: int = between(0)
+    expected_rewards: bool = MISSING
 
 
 @dataclass

@@ -131,7 +131,8 @@ class TrialDataModule(pl.LightningDataModule):
     def _players(self, stage: Stage) -> tuple[PrimedTrialEnv, Collector]:
         """What plays the trials of a stage; that of the stage before is let go."""
         if self._stage != stage:
-            env = self._prime(stage.num_trials // self._trainer.world_size, stage.trial_length)
+            num_trials = stage.num_trials // self._trainer.world_size
+            env = self._prime(num_trials, length=stage.trial_length, to_learn=True)
             # Where the trial is a cut, the step after it gives the value to bootstrap from.
             num_steps = env.base_env.max_steps + self._trial.continues
             self._stage_players = env, make_collector(env, self._learner.network, num_steps)
@@ -189,7 +190,12 @@ class TrialDataModule(pl.LightningDataModule):
         return HeldOutTasks(env, env.sample_tasks(num_tasks), self.max_episodes, seed)
 
     def _make_trial_env(
-        self, num_trials: int, device: torch.device, length: int | None = None
+        self,
+        num_trials: int,
+        device: torch.device,
+        *,
+        length: int | None = None,
+        to_learn: bool = False,
     ) -> TrialEnv:
         trial = self._trial
         in_episodes = trial.episodes_per_trial is not None
@@ -198,11 +204,14 @@ class TrialDataModule(pl.LightningDataModule):
             episodes_per_trial=(length or trial.episodes_per_trial) if in_episodes else None,
             steps_per_trial=None if in_episodes else (length or trial.steps_per_trial),
             continues=trial.continues,
+            expected_rewards=to_learn and self._collection.expected_rewards,
         )
 
-    def _prime(self, num_trials: int, length: int | None = None) -> PrimedTrialEnv:
+    def _prime(
+        self, num_trials: int, *, length: int | None = None, to_learn: bool = False
+    ) -> PrimedTrialEnv:
         device = self._trainer.strategy.root_device
-        env = self._make_trial_env(num_trials, device, length)
+        env = self._make_trial_env(num_trials, device, length=length, to_learn=to_learn)
         return PrimedTrialEnv(env, self._learner.network)
 
     @property

@@ -57,9 +57,12 @@ class BernoulliBandit(TaskEnv):
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pulls one arm of every bandit."""
-        probability = self.tasks[keys.ARM_PROBABILITIES].gather(1, action.unsqueeze(1))
         draw = torch.rand(self.num_tasks, 1, generator=self.generator, device=self.device)
-        return self._observation, (draw < probability).float(), self._ended
+        return self._observation, (draw < self.expected_reward(action)).float(), self._ended
+
+    def expected_reward(self, action: Tensor) -> Tensor:
+        """The probability with which the arms pay."""
+        return self.tasks[keys.ARM_PROBABILITIES].gather(1, action.unsqueeze(1))
 
     def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
         """The classical players of bandits."""

@@ -7,6 +7,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Categorical, OneHot
 
+from rl2_lightning import keys
 from rl2_lightning.envs.task_env import TaskEnv
 from rl2_lightning.errors import UserError
 from rl2_lightning.oracles.oracle import Oracle
@@ -74,6 +75,11 @@ class TabularMDP(TaskEnv):
         """Plays one step of every MDP."""
         reward, self._state = play_step(self.tasks, self._state, action, self.generator)
         return self._one_hot[self._state], reward.unsqueeze(1), self._never
+
+    def expected_reward(self, action: Tensor) -> Tensor:
+        """The mean reward of the state and the action."""
+        rows = torch.arange(self.num_tasks, device=self.device)
+        return self.tasks[keys.MEAN_REWARDS][rows, self._state, action].unsqueeze(1)
 
     def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
         """The published players of tabular MDPs, and the optimum for a known one."""

@@ -27,6 +27,8 @@ class TrialEnv(EnvBase):
         steps_per_trial: length of a trial in env steps; or None.
         continues: the trial is a cut of a longer life; its end does not terminate, so that value
             is bootstrapped there.
+        expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
+            given the task; `previous_reward`, which they see, stays the one that was drawn.
 
     Raises:
         UserError: not exactly one of the two lengths is given, or it is not positive.
@@ -39,6 +41,7 @@ class TrialEnv(EnvBase):
         episodes_per_trial: int | None = None,
         steps_per_trial: int | None = None,
         continues: bool = False,
+        expected_rewards: bool = False,
     ) -> None:
         if (episodes_per_trial is None) == (steps_per_trial is None):
             raise UserError(
@@ -52,6 +55,7 @@ class TrialEnv(EnvBase):
         self.task_env = task_env
         self.episodes_per_trial = episodes_per_trial
         self.continues = continues
+        self.expected_rewards = expected_rewards
         self.max_steps = steps_per_trial or length * task_env.max_episode_steps
         self.max_episodes = length
         action_spec = task_env.action_spec_unbatched
@@ -121,9 +125,11 @@ class TrialEnv(EnvBase):
         assert self._current is not None, "a trial is played only after a reset"
         action = tensordict.get(keys.ACTION)
         playing, episode = self._current[keys.MASK], self._current[keys.EPISODE]
+        expected = self.task_env.expected_reward(action) if self.expected_rewards else None
         transition = self.task_env.play(action)
         episode_done = transition.episode_done & playing
         reward = torch.where(playing, transition.reward, 0.0)
+        learnt_from = reward if expected is None else torch.where(playing, expected, 0.0)
         self._steps = self._steps + playing
         finished = ~playing | self._out_of_budget(episode + episode_done, episode_done)
         # Where the trial is a cut of a longer life, the value beyond the cut is that of a start.
@@ -145,7 +151,7 @@ class TrialEnv(EnvBase):
             keys.EPISODE_ENDED: episode_done,
             keys.TRIAL_DONE: finished,
             keys.TRIAL_TERMINATED: torch.zeros_like(finished) if self.continues else finished,
-            keys.STEP_REWARD: reward,
+            keys.STEP_REWARD: learnt_from,
         })  # fmt: skip
         self._current = answer.exclude(keys.STEP_REWARD)
         return answer

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensordict import TensorDictBase
+from torchrl.envs.utils import ExplorationType
 
 from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner
@@ -121,3 +122,22 @@ def test_budget_that_holds_no_iteration(tmp_path: Path) -> None:
         make_data(tmp_path, "collection.total_env_steps=95")
     assert make_data(tmp_path, "collection.total_env_steps=96").plan.num_iterations == 1
     assert make_data(tmp_path, "collection.total_env_steps=200").plan.num_iterations == 2
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_only_what_is_learnt_from_is_the_expected_reward(tmp_path: Path, expected: bool) -> None:
+    data = make_data(tmp_path, f"collection.expected_rewards={str(expected).lower()}")
+    learner = data.trainer.lightning_module
+    prepare, learnt_from = learner.prepare_trials, []
+
+    def spy(trials: TensorDictBase) -> TensorDictBase:
+        learnt_from.append(trials[keys.REWARD].clone())
+        return prepare(trials)
+
+    learner.prepare_trials = spy
+    seen = torch.cat([m[keys.WINDOW][keys.PREVIOUS_REWARD] for m in data.train_dataloader()])
+    assert set(seen.unique().tolist()) == {0.0, 1.0}
+    drawn = (learnt_from[0] == 0) | (learnt_from[0] == 1)
+    assert drawn.all() if not expected else not drawn.any()
+    played = data.play_held_out(data.held_out["test"].tasks, ExplorationType.RANDOM, 0)
+    assert set(played[keys.REWARD].unique().tolist()) == {0.0, 1.0}

@@ -56,3 +56,13 @@ def test_every_pull_is_an_episode() -> None:
 def test_a_bandit_needs_two_arms(num_arms: int) -> None:
     with pytest.raises(UserError, match=f"^num_arms={num_arms}: a bandit needs at least 2 arms$"):
         BernoulliBandit(3, num_arms=num_arms)
+
+
+def test_the_expected_reward_is_that_of_the_pulled_arm() -> None:
+    env = BernoulliBandit(2, num_arms=3)
+    tasks = TensorDict(
+        {keys.ARM_PROBABILITIES: torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])}, [2]
+    )
+    env.reset(TensorDict({keys.TASK: tasks}, [2]))
+    expected = env.expected_reward(torch.tensor([2, 0]))
+    torch.testing.assert_close(expected, torch.tensor([[0.3], [0.4]]))

@@ -149,3 +149,14 @@ def test_one_state_is_possible() -> None:
     env = TabularMDP(5, num_states=1, num_actions=2)
     assert torch.equal(env.reset()[keys.OBSERVATION], torch.ones(5, 1))
     assert torch.equal(env.play(torch.ones(5, dtype=torch.int64)).observation, torch.ones(5, 1))
+
+
+def test_the_expected_reward_is_that_of_state_and_action() -> None:
+    env = TabularMDP(3, num_states=2, num_actions=2)
+    means = torch.arange(12.0).view(3, 2, 2)
+    to_state_1 = torch.tensor([0.0, 1.0]).expand(3, 2, 2, 2).clone()
+    start(env, means, to_state_1)
+    actions = torch.tensor([0, 1, 0])
+    assert env.expected_reward(actions).tolist() == [[0], [5], [8]]
+    env.advance(actions)
+    assert env.expected_reward(actions).tolist() == [[2], [7], [10]]

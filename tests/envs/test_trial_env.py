@@ -234,3 +234,38 @@ def test_wrong_number_of_tasks_is_refused() -> None:
     tasks = TensorDict({"goal": torch.ones(3, 1)}, [3])
     with pytest.raises(UserError, match="plays 4 tasks at once"):
         env.task_env.set_tasks(tasks, torch.ones(4, 1, dtype=torch.bool))
+
+
+def test_agents_may_learn_from_expected_rewards_but_see_drawn_ones() -> None:
+    drawn, expected = (
+        make_trials("bandit", 200, episodes_per_trial=3, expected_rewards=expected)
+        for expected in (False, True)
+    )
+    actions = torch.randint(5, (200, 3), generator=torch.Generator().manual_seed(1))
+    played = []
+    for env in (drawn, expected):
+        env.set_seed(4)
+        played.append(play_on(env, env.reset(), actions.tolist()))
+    (plain, plain_end), (smooth, smooth_end) = played
+    pays = drawn.task_env.tasks[keys.ARM_PROBABILITIES].gather(1, actions).unsqueeze(-1)
+    torch.testing.assert_close(smooth[keys.REWARD], pays)
+    assert set(plain[keys.REWARD].unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(smooth[keys.PREVIOUS_REWARD], plain[keys.PREVIOUS_REWARD])
+    assert torch.equal(smooth_end[keys.PREVIOUS_REWARD], plain_end[keys.PREVIOUS_REWARD])
+
+
+def test_no_reward_is_expected_on_idle_steps() -> None:
+    class CertainCorridor(Corridor):
+        def expected_reward(self, action: Tensor) -> Tensor:
+            return torch.ones(self.num_tasks, 1)
+
+    env = TrialEnv(CertainCorridor(2), episodes_per_trial=1, expected_rewards=True)
+    tasks = TensorDict({"goal": torch.tensor([[1.0], [3.0]])}, [2])
+    trials = play(env, env.reset(TensorDict({keys.TASK: tasks}, [2])), [[1, 1, 1]] * 2)
+    assert numbers(trials[keys.REWARD]) == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_a_family_that_does_not_tell_its_expected_rewards() -> None:
+    env, state = corridor(episodes_per_trial=1, expected_rewards=True)
+    with pytest.raises(UserError, match=r"expected_rewards=true but Corridor .*: set collection"):
+        play(env, state, [[1]] * 2)
