@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rl2_lightning.command_line import one_line_errors, put_flags_first
-from rl2_lightning.config import check, register_schemas
+from rl2_lightning.config import check, register_schemas, starts_from_weights
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
@@ -30,14 +30,19 @@ def run(cfg: DictConfig) -> float:
         build_learner,
         build_trainer,
         require_matching_checkpoint,
+        take_weights,
     )
     from rl2_lightning.session import fit, quieten
 
     quieten()
     if cfg.ckpt_path is not None:
-        require_matching_checkpoint(Path(cfg.ckpt_path), cfg)
+        require_matching_checkpoint(cfg)
+    if starts_from_weights(cfg):
+        require_matching_checkpoint(cfg, "start_from")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
+    if starts_from_weights(cfg):
+        take_weights(learner, data, Path(cfg.start_from))
     trainer = build_trainer(cfg, data)
     checkpoint = cfg.ckpt_path
     if cfg.mode == "train":

@@ -165,6 +165,7 @@ def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command
         "tasks_seed": found.tasks_seed,
         "env_steps": found.env_steps,
         "total_env_steps": found.total_env_steps,
+        "started_from": checkpoint["hyper_parameters"].get("start_from") or "",
         "training_seconds": training_seconds(checkpoint),
         "bar": cell.bar,
         "reached": "yes" if greedy.trial_return >= cell.bar else "no",
@@ -225,15 +226,14 @@ def _compose(overrides: list[str]) -> tuple[Cell, DictConfig]:
             "trainer.devices and trainer.num_nodes"
         )
     require_cell(cell, cfg, "the command has", "leave it out")
-    path = Path(cfg.ckpt_path)
     # Before the network: a checkpoint of another cell often has another network too.
     require_cell(
         cell,
-        read_settings(path),
-        f"ckpt_path={path} was trained with",
+        read_settings(cfg),
+        f"ckpt_path={cfg.ckpt_path} was trained with",
         "give the experiment that it was trained for",
     )
-    require_matching_checkpoint(path, cfg)
+    require_matching_checkpoint(cfg)
     return cell, cfg
 
 

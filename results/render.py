@@ -59,6 +59,8 @@ def steps_text(row: Row) -> str:
     """How far the training went."""
     steps, total = int(row["env_steps"]), int(row["total_env_steps"])
     millions = f"{steps / 1e6:.1f} M"
+    if started_from := row.get("started_from"):
+        millions += f" from {Path(started_from).stem}"
     return millions if steps >= total else f"{millions} of {total / 1e6:.1f} M, still training"
 
 

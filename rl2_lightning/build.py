@@ -82,6 +82,23 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     return learner
 
 
+def take_weights(learner: Learner, data: TrialDataModule, path: Path) -> None:
+    """Begins a training with what another one has learnt, be it on trials of another length.
+
+    Args:
+        learner: the new learner.
+        data: its trials.
+        path: checkpoint of the other training, of the same family and network.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    trial = checkpoint["hyper_parameters"]["trial"]
+    episode_steps = data.specimen.task_env.max_episode_steps
+    before = trial["steps_per_trial"] or trial["episodes_per_trial"] * episode_steps
+    first = data.plan.stage_at(0)
+    after = first.steps_per_iteration / first.num_trials
+    learner.take_weights(checkpoint["state_dict"], after / before)
+
+
 def build_trainer(cfg: DictConfig, data: TrialDataModule) -> pl.Trainer:
     """Lightning's trainer: devices, precision, checkpoints, loggers and callbacks.
 
@@ -135,12 +152,17 @@ def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
     return f"{culprits} cannot be used: {reason}; change it, or leave it out"
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(cfg: DictConfig, field: str = "ckpt_path") -> dict[str, Any]:
     """The family, the trial and the network that a checkpoint was trained with, by group.
+
+    Args:
+        cfg: the composed config.
+        field: which of its fields names the checkpoint.
 
     Raises:
         UserError: it cannot be read.
     """
+    path = Path(cfg[field])
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         settings = checkpoint["hyper_parameters"]
@@ -150,24 +172,28 @@ def read_settings(path: Path) -> dict[str, Any]:
         return {**trained, "network": default | trained["network"]}
     except Exception as error:  # what a broken file raises depends on the break
         raise UserError(
-            f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
+            f"{field}={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
             "program: it may be cut short; use another one"
         ) from error
 
 
-def require_matching_checkpoint(path: Path, cfg: DictConfig) -> None:
+def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> None:
     """Looks into a checkpoint before it is used.
+
+    Args:
+        cfg: the composed config.
+        field: which of its fields names the checkpoint.
 
     Raises:
         UserError: it cannot be read, or was made for another family of tasks or another network.
     """
-    trained = read_settings(path)
+    trained = read_settings(cfg, field)
     for group in ("env", "network"):
         settings = OmegaConf.create(trained[group])
         for key, (theirs, ours) in differences(settings, cfg[group]).items():
             raise UserError(
-                f"ckpt_path={path} was trained with {group}.{key}={theirs}, this run has {ours}: "
-                f"set {group}.{key}={theirs} or give another checkpoint"
+                f"{field}={cfg[field]} was trained with {group}.{key}={theirs}, "
+                f"this run has {ours}: set {group}.{key}={theirs} or give another checkpoint"
             )
 
 

@@ -50,7 +50,7 @@ class CollectionConfig:
     curriculum: dict[str, StageConfig] | None = field(default_factory=dict)
     window: int | None = between(1)
     burn_in: int = between(0)
-    expected_rewards: bool = MISSING
+    expected_rewards: bool = False  # checkpoints that are older than this field lack it
 
 
 @dataclass
@@ -147,6 +147,7 @@ class TrainConfig:
     mode: str = MISSING
     seed: int = between(0)
     ckpt_path: str | None = MISSING
+    start_from: str | None = MISSING
     output_dir: str = MISSING
     env: Any = MISSING
     trial: TrialConfig = field(default_factory=TrialConfig)
@@ -205,6 +206,11 @@ def require_devices(wanted: int, available: int, kind: str) -> None:
         )
 
 
+def starts_from_weights(cfg: DictConfig) -> bool:
+    """Whether a new training begins with the weights of another one."""
+    return cfg.mode == "train" and cfg.ckpt_path is None and cfg.start_from is not None
+
+
 def num_ranks(cfg: DictConfig) -> int:
     """Processes that train together."""
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)
@@ -235,8 +241,11 @@ def _check_mode(cfg: DictConfig) -> None:
         raise UserError(f"mode={cfg.mode} is unknown: use mode=train or mode=test")
     if cfg.mode == "test" and cfg.ckpt_path is None:
         raise UserError("mode=test without a checkpoint: add ckpt_path=path/to/last.ckpt")
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise UserError(f"ckpt_path={cfg.ckpt_path} is no file: give the path of a checkpoint")
+    for field_name in ("start_from",) if starts_from_weights(cfg) else ("ckpt_path",):
+        if cfg[field_name] is not None and not Path(cfg[field_name]).is_file():
+            raise UserError(
+                f"{field_name}={cfg[field_name]} is no file: give the path of a checkpoint"
+            )
 
 
 def _check_trial(trial: DictConfig) -> None:

@@ -16,6 +16,7 @@ from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve, ep
 from rl2_lightning.networks.actor_critic import ActorCritic
 
 EVALUATION_MODES = ("greedy", "sampled")
+COUNTERS = ("env_steps_done", "iterations_collected")
 
 
 class Plan(Protocol):
@@ -57,13 +58,22 @@ class Learner(pl.LightningModule):
         self.plan = plan
         self.num_epochs = num_epochs
         self.num_minibatches = num_minibatches
-        for counter in ("env_steps_done", "iterations_collected"):
+        for counter in COUNTERS:
             self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
         self.adaptation_curves = nn.ModuleDict(
             {mode: AdaptationCurve(num_episodes) for mode in EVALUATION_MODES}
         )
         self.latest_curves: dict[str, Curve] = {}
         self._diagnostics: dict[str, list[Tensor]] = defaultdict(list)
+
+    def take_weights(self, state: Mapping[str, Tensor], lengthened: float) -> None:
+        """Begins with what another training has learnt, and counts anew.
+
+        Args:
+            state: the state dict of a learner alike.
+            lengthened: how many times longer the first trials are than the other's were.
+        """
+        self.load_state_dict({**state, **{name: getattr(self, name) for name in COUNTERS}})
 
     @abstractmethod
     def prepare_trials(self, trials: TensorDictBase) -> TensorDictBase:

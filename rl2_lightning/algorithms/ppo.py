@@ -1,5 +1,6 @@
 """Proximal policy optimisation (arXiv 1707.06347) over trials."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
@@ -152,7 +153,14 @@ class PPO(Learner):
     def _follow_trial_length(self) -> None:
         """Where trials become longer, the scale of their values grows with them at once."""
         before = self.plan.trial_length_at(max(0, self.iteration - 1))
-        ratio = self.plan.trial_length_at(self.iteration) / before
+        self._stretch_value_scale(self.plan.trial_length_at(self.iteration) / before)
+
+    def take_weights(self, state: Mapping[str, Tensor], lengthened: float) -> None:
+        """As the base does; the scale of the values grows with the trials."""
+        super().take_weights(state, lengthened)
+        self._stretch_value_scale(lengthened)
+
+    def _stretch_value_scale(self, ratio: float) -> None:
         self.value_norm.running_mean *= ratio
         self.value_norm.running_mean_sq *= ratio**2
 

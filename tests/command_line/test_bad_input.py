@@ -85,6 +85,11 @@ EARLY = {
         "give one",
     ),
     "unknown mode": ("mode=tset", "mode=tset", "use mode=train or mode=test"),
+    "start from nothing": (
+        "start_from=missing.ckpt",
+        "start_from=missing.ckpt",
+        "give the path of a checkpoint",
+    ),
     "test of nothing": ("mode=test", "mode=test without a checkpoint", "add ckpt_path="),
     "no checkpoint there": (
         "mode=test ckpt_path=missing.ckpt",
@@ -275,6 +280,13 @@ def test_a_critic_of_tasks_without_parameters(
         "error: network.critic_sees_task=true but the tasks of BernoulliBandit have no "
         "parameters: set network.critic_sees_task=false"
     )
+
+
+def test_weights_of_another_shape(tmp_path: Path, finished_run: Path) -> None:
+    start = f"start_from={finished_run / 'last.ckpt'}"
+    told = mistake_told(tmp_path, *SMALL, start, "network.memory.hidden_size=9")
+    assert told.startswith(f"error: {start} was trained with network.memory.hidden_size=8")
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_truncated_checkpoint(tmp_path: Path, finished_run: Path) -> None:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rl2_lightning.build import build_data, build_learner
+from rl2_lightning.build import build_data, build_learner, require_matching_checkpoint
 from rl2_lightning.config import check, register_schemas
 from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program
@@ -44,7 +44,18 @@ def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
     data = build_data(whole)
     assert data.plan.num_iterations > 1
     build_learner(whole, data)
-    run_small(tmp_path, f"experiment={experiment}")
+    run_small(tmp_path, f"experiment={experiment}", "start_from=null")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_starts_from_weights_that_fit_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
+) -> None:
+    cfg = compose_config(tmp_path, f"experiment={experiment}")
+    if cfg.start_from is None:
+        return
+    monkeypatch.chdir(ROOT)
+    require_matching_checkpoint(cfg, "start_from")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
