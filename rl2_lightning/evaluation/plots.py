@@ -18,6 +18,7 @@ BLACK = "#000000"
 AGENT_COLOURS = ("#0072B2", "#D55E00")
 ORACLE_COLOURS = ("#44AA99", "#CC6677", "#999933", "#AA4499", "#117733", "#882255", "#332288")
 ORACLE_MARKERS = "os^vDPX"
+ORACLE_DASHES = ("-", ":", "-.")  # for the first seven oracles, the next seven, and so on
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def _styles(
     for i, name in enumerate(others):
         colour = ORACLE_COLOURS[i % len(ORACLE_COLOURS)]
         marker = ORACLE_MARKERS[i % len(ORACLE_MARKERS)]
-        styles[name] = Style(colour, 0.9, "-", marker, order=2, banded=False)
+        dashes = ORACLE_DASHES[i // len(ORACLE_COLOURS) % len(ORACLE_DASHES)]
+        styles[name] = Style(colour, 0.9, dashes, marker, order=2, banded=False)
     if reference is not None:
         styles[reference] = Style(BLACK, 1.6, "--", "", order=6, banded=False)
     for i, name in enumerate(agents):

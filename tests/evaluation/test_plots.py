@@ -80,3 +80,12 @@ def test_episodes_that_no_trial_reached_are_left_out():
 def test_pyplot_does_not_know_the_figure():
     make_figure(10)
     assert pyplot.get_fignums() == []
+
+
+def test_no_two_of_many_players_look_alike():
+    oracles = {f"oracle {i}": make_curve(10, 0.1 * i) for i in range(14)}
+    agents = {"agent": make_curve(10, 0.8)}
+    figure = adaptation_curve_figure(agents, "title", oracles, "oracle 13")
+    looks = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines]
+    assert len(looks) == 15
+    assert len(set(looks)) == 15
