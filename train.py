@@ -55,8 +55,8 @@ def run(cfg: DictConfig) -> float:
 def main() -> None:
     """The command line."""
     register_schemas()
-    put_flags_first()
     with one_line_errors():
+        put_flags_first()
         run()
 
 

@@ -6,7 +6,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     HydraException,
@@ -17,6 +19,7 @@ from hydra.errors import (
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from rl2_lightning.config import TrainConfig
 from rl2_lightning.errors import NonFiniteLossError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -34,8 +37,24 @@ WRONG_TYPES = (
 )
 
 
+# What Hydra says of a group for which no file is named.
+NO_CHOICE = "Config group override must be a string"
+
+
 def put_flags_first() -> None:
-    """Lets `-m` stand anywhere; Hydra takes fields only in one row."""
+    """Lets `-m` stand anywhere; Hydra takes fields only in one row.
+
+    Raises:
+        UserError: Hydra knows no such flag.
+    """
+    known = get_args_parser()._option_string_actions
+    for argument in sys.argv[1:]:
+        # After a single dash and a letter may follow the flag's value.
+        flag = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
+        if flag.startswith("-") and flag not in known:
+            raise UserError(
+                f"unknown flag {flag}: {_suggestion(flag, known)}; fields have no dashes"
+            )
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
 
 
@@ -65,6 +84,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {explain(error)}")
+    except ValueError as error:
+        if in_job or NO_CHOICE not in str(error):
+            raise
+        sys.exit(f"error: {_no_choice()}")
 
 
 @contextmanager
@@ -124,6 +147,18 @@ def _unknown_choice(error: MissingConfigException) -> str:
         return " ".join(str(error).split())
     names = [name for name in error.options or () if not name.endswith("_schema")]
     return f"{group}={choice} is unknown: {_suggestion(choice, names)}"
+
+
+def _no_choice() -> str:
+    # Hydra's error names neither group nor value.
+    no_word = [
+        text for text in sys.argv[1:] if re.fullmatch(r"[\w/]+=(null|true|false|[\d.]+)", text)
+    ]
+    groups = [field.name for field in fields(TrainConfig) if field.type not in ("int", "str")]
+    groups += ["experiment", "sweep", "debug"]
+    culprits = [text for text in no_word if text.partition("=")[0] in groups]
+    told = ", ".join(culprits)
+    return f"{told} names no file of the group: write a file's name, as in env=bernoulli_bandit"
 
 
 def _suggestion(name: str, known: Iterable[object]) -> str:

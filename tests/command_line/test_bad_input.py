@@ -41,6 +41,14 @@ EARLY = {
     "null": ("algorithm.num_epochs=null", "algorithm.num_epochs=null", "needs a value"),
     "no list": ("network.inputs=observation", "network.inputs=observation", "give a list"),
     "no equals sign": ("debug", "'debug'", "write field=value"),
+    "unknown flag": ("seed=1 --foo=3", "unknown flag --foo", "fields have no dashes"),
+    "misspelt flag": ("--multrun", "unknown flag --multrun", "did you mean '--multirun'?"),
+    "number for a group": (
+        "seed=2 algorithm=5",
+        "error: algorithm=5 names no file",
+        "write a file's name",
+    ),
+    "nothing for a group": ("env=null", "error: env=null names no file", "write a file's name"),
     "sweep without -m": ("seed=1,2", "seed=1,2", "--multirun"),
     "uneven batch": (
         "collection.num_trials=1001",
