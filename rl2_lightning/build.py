@@ -38,6 +38,7 @@ def build_data(cfg: DictConfig) -> TrialDataModule:
         cast(CollectionConfig, OmegaConf.to_object(cfg.collection)),
         cast(EvaluationConfig, OmegaConf.to_object(cfg.evaluation)),
         cfg.seed,
+        shows_previous_observation=keys.PREVIOUS_OBSERVATION in cfg.network.inputs,
     )
 
 

@@ -5,6 +5,7 @@ Shapes: B trials, T steps, A actions (one-hot) or action dimensions, K arms, S s
 
 # What the environment shows, at the root of a step.
 OBSERVATION = "observation"  # [B, T, *observation], float32
+PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; where an agent asks for it
 PREVIOUS_ACTION = "previous_action"  # [B, T, A], float32
 PREVIOUS_REWARD = "previous_reward"  # [B, T, 1], float32
 PREVIOUS_DONE = "previous_done"  # [B, T, 1], float32

@@ -58,6 +58,7 @@ class TrialDataModule(pl.LightningDataModule):
         collection: how trials are gathered.
         evaluation: the held-out tasks.
         seed: of the run; the held-out tasks have one of their own.
+        shows_previous_observation: whether trials show it.
 
     Attributes:
         held_out: the tasks of `validation` and `test`, with the curves of their oracles.
@@ -76,6 +77,8 @@ class TrialDataModule(pl.LightningDataModule):
         collection: CollectionConfig,
         evaluation: EvaluationConfig,
         seed: int,
+        *,
+        shows_previous_observation: bool = False,
     ) -> None:
         super().__init__()
         self._make_task_env = make_task_env
@@ -83,6 +86,7 @@ class TrialDataModule(pl.LightningDataModule):
         self._collection = collection
         self._evaluation = evaluation
         self._seed = seed
+        self._shows_previous_observation = shows_previous_observation
         self._evaluation_envs: dict[int, PrimedTrialEnv] = {}
         self._stage: Stage | None = None
         self._stage_players: tuple[PrimedTrialEnv, Collector]
@@ -205,6 +209,7 @@ class TrialDataModule(pl.LightningDataModule):
             steps_per_trial=None if in_episodes else (length or trial.steps_per_trial),
             continues=trial.continues,
             expected_rewards=to_learn and self._collection.expected_rewards,
+            shows_previous_observation=self._shows_previous_observation,
         )
 
     def _prime(

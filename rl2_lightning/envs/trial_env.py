@@ -29,6 +29,8 @@ class TrialEnv(EnvBase):
             is bootstrapped there.
         expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
             given the task; `previous_reward`, which they see, stays the one that was drawn.
+        shows_previous_observation: the observation in which the previous action was taken is shown
+            again, beside what that action has led to.
 
     Raises:
         UserError: not exactly one of the two lengths is given, or it is not positive.
@@ -42,6 +44,7 @@ class TrialEnv(EnvBase):
         steps_per_trial: int | None = None,
         continues: bool = False,
         expected_rewards: bool = False,
+        shows_previous_observation: bool = False,
     ) -> None:
         if (episodes_per_trial is None) == (steps_per_trial is None):
             raise UserError(
@@ -56,6 +59,7 @@ class TrialEnv(EnvBase):
         self.episodes_per_trial = episodes_per_trial
         self.continues = continues
         self.expected_rewards = expected_rewards
+        self.shows_previous_observation = shows_previous_observation
         self.max_steps = steps_per_trial or length * task_env.max_episode_steps
         self.max_episodes = length
         action_spec = task_env.action_spec_unbatched
@@ -90,6 +94,9 @@ class TrialEnv(EnvBase):
             },
             shape=batch,
         )
+        if self.shows_previous_observation:
+            observation = self.observation_spec[keys.OBSERVATION]
+            self.observation_spec[keys.PREVIOUS_OBSERVATION] = Unbounded(observation.shape)
         self.action_spec = self.task_env.action_spec.clone()
         self.reward_spec = scalar.clone()
         done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED)
@@ -102,8 +109,9 @@ class TrialEnv(EnvBase):
         tasks = self.task_env.sample_tasks(self.task_env.num_tasks) if given is None else given
         self.task_env.set_tasks(tasks, rows)
         yes, no = torch.ones_like(rows), torch.zeros_like(rows)
+        observation = self.task_env.start_episodes(rows)
         started = self._pack({
-            keys.OBSERVATION: self.task_env.start_episodes(rows),
+            keys.OBSERVATION: observation,
             keys.PREVIOUS_ACTION: self._zero.expand(-1, self._action_size),
             keys.PREVIOUS_REWARD: self._zero,
             keys.PREVIOUS_DONE: torch.ones_like(self._zero),
@@ -115,6 +123,8 @@ class TrialEnv(EnvBase):
             keys.TRIAL_DONE: no,
             keys.TRIAL_TERMINATED: no,
         })  # fmt: skip
+        if self.shows_previous_observation:
+            started.set(keys.PREVIOUS_OBSERVATION, torch.zeros_like(observation))
         self._steps = torch.where(rows, 0, self._steps)
         if self._current is not None:
             started = started.where(rows.squeeze(-1), self._current)
@@ -153,6 +163,8 @@ class TrialEnv(EnvBase):
             keys.TRIAL_TERMINATED: torch.zeros_like(finished) if self.continues else finished,
             keys.STEP_REWARD: learnt_from,
         })  # fmt: skip
+        if self.shows_previous_observation:
+            answer.set(keys.PREVIOUS_OBSERVATION, self._current[keys.OBSERVATION])
         self._current = answer.exclude(keys.STEP_REWARD)
         return answer
 

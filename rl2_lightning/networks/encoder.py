@@ -14,6 +14,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.networks.initialisation import initialise_linear
 
 INPUTS = (keys.OBSERVATION, keys.PREVIOUS_ACTION, keys.PREVIOUS_REWARD, keys.PREVIOUS_DONE)
+ALL_INPUTS = (*INPUTS, keys.PREVIOUS_OBSERVATION)
 
 
 class Encoder(TensorDictModuleBase):
@@ -21,7 +22,7 @@ class Encoder(TensorDictModuleBase):
 
     Args:
         observation_spec: unbatched spec of what the environment shows.
-        inputs: which of `INPUTS` the agent sees; the others are switched off, for ablations.
+        inputs: which of `ALL_INPUTS` the agent sees, those of RL² being `INPUTS`.
         hidden_sizes: widths of the layers, each followed by a ReLU; none feeds the memory directly.
         out_key: where the encoding `[..., output_size]` is written.
 
@@ -38,12 +39,12 @@ class Encoder(TensorDictModuleBase):
         out_key: str,
     ) -> None:
         super().__init__()
-        unknown = set(inputs) - set(INPUTS)
+        unknown = set(inputs) - set(ALL_INPUTS)
         if unknown or not inputs:
             raise UserError(
-                f"network.inputs={list(inputs)}: name at least one of {', '.join(INPUTS)}"
+                f"network.inputs={list(inputs)}: name at least one of {', '.join(ALL_INPUTS)}"
             )
-        self.in_keys = [key for key in INPUTS if key in inputs]
+        self.in_keys = [key for key in ALL_INPUTS if key in inputs]
         self.out_keys = [out_key]
         self._dims = [len(observation_spec[key].shape) for key in self.in_keys]
         if 0 in self._dims:

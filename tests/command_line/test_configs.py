@@ -80,6 +80,7 @@ OTHERS = [
         "env=tabular_mdp network.critic_sees_task=true network.critic_hidden_sizes=[4]",
         "network=lstm network.separate=true network.memory.num_layers=2",
         "network.inputs=[previous_action,previous_reward] network.encoder_hidden_sizes=[4]",
+        "env=tabular_mdp network.inputs=[observation,previous_observation,previous_reward]",
         "collection.window=3 collection.burn_in=1 trial.episodes_per_trial=4",
         "trial.episodes_per_trial=null trial.steps_per_trial=3",
         "trial.continues=true algorithm.gamma=0.9",

@@ -64,12 +64,12 @@ def never_restart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["bandit", "corridor"])
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize("option", [{}, {"continues": True}, {"shows_previous_observation": True}])
 def test_specs_are_exact(
-    monkeypatch: pytest.MonkeyPatch, kind: str, length: dict[str, int], continues: bool
+    monkeypatch: pytest.MonkeyPatch, kind: str, length: dict[str, int], option: dict[str, bool]
 ) -> None:
     monkeypatch.undo()
-    check_env_specs(make_trials(kind, **length, continues=continues), seed=0)
+    check_env_specs(make_trials(kind, **length, **option), seed=0)
 
 
 @pytest.mark.parametrize("kind", ["bandit", "corridor"])
@@ -107,6 +107,22 @@ def test_inputs_are_carried_across_episodes() -> None:
     assert trial[keys.PREVIOUS_ACTION].tolist() == [[[0, 0], [0, 1], [0, 1], [1, 0], [0, 1]]]
     assert numbers(trial[keys.IS_INIT]) == [[1, 0, 0, 0, 0]]
     assert numbers(trial[keys.EPISODE]) == [[0, 0, 1, 1, 1]]
+
+
+def test_the_previous_observation_is_where_the_previous_action_was_taken() -> None:
+    env, state = corridor([2.0, 4.0], episodes_per_trial=2, shows_previous_observation=True)
+    trials = play(env, state, [[1, 1, 0, 1]] * 2)
+    assert numbers(trials[keys.OBSERVATION]) == [[0, 1, 0, 0], [0, 1, 2, 2]]
+    # Not the goal, where no action is taken.
+    assert numbers(trials[keys.PREVIOUS_OBSERVATION]) == [[0, 0, 1, 0], [0, 0, 1, 2]]
+    started = reset_first_row(env, trials[:, -1].exclude(keys.NEXT), goal=3.0)
+    assert numbers(started[keys.PREVIOUS_OBSERVATION])[0] == 0
+    assert not env.reset()[keys.PREVIOUS_OBSERVATION].any()
+
+
+def test_the_previous_observation_is_shown_to_those_who_ask() -> None:
+    _, state = corridor(episodes_per_trial=2)
+    assert keys.PREVIOUS_OBSERVATION not in state
 
 
 def test_trials_of_different_lengths() -> None:

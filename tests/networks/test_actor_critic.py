@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.networks.actor_critic import ActorCritic
-from rl2_lightning.networks.encoder import INPUTS
+from rl2_lightning.networks.encoder import ALL_INPUTS, INPUTS
 from tests.builders import (
     MEMORIES,
     as_minibatch,
@@ -68,12 +68,14 @@ def test_layers_start_orthogonal_with_zero_biases() -> None:
             assert_orthogonal(layer.weight, gain)
 
 
-@pytest.mark.parametrize("inputs", [INPUTS, INPUTS[:2], INPUTS[2:], (keys.PREVIOUS_REWARD,)])
+@pytest.mark.parametrize(
+    "inputs", [INPUTS, ALL_INPUTS, INPUTS[:2], INPUTS[2:], (keys.PREVIOUS_REWARD,)]
+)
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 def test_policy_depends_on_its_inputs_alone(
     memory: str, separate: bool, inputs: tuple[str, ...]
 ) -> None:
-    env = bandit_trials(6)
+    env = bandit_trials(6, shows_previous_observation=True)
     network = make_network(env, memory, separate=separate, inputs=inputs)
     trials = collect(env, network)
     state = trials[:, 2].select(*network.state_keys)
@@ -84,7 +86,7 @@ def test_policy_depends_on_its_inputs_alone(
         return torch.cat([network.actor.get_dist(window).logits, values], dim=-1)
 
     expected = answer(trials.exclude(keys.NEXT))
-    for name in INPUTS:
+    for name in ALL_INPUTS:
         changed = trials.exclude(keys.NEXT).clone()
         changed[name] = changed[name] + 1.0
         moved = (answer(changed) - expected).abs().amax(dim=(0, 1))
