@@ -115,6 +115,14 @@ class BernoulliBanditConfig:
 
 
 @dataclass
+class DependentBanditConfig:
+    """Two Bernoulli arms that depend on each other."""
+
+    _target_: str = "rl2_lightning.envs.dependent_bandit.DependentBandit"
+    worse_arm: float | None = between(0, 0.5)
+
+
+@dataclass
 class TabularMDPConfig:
     """Random tabular MDPs."""
 
@@ -163,6 +171,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
+    store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
