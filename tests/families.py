@@ -7,6 +7,7 @@ from torchrl.data import Categorical, Unbounded
 
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.dependent_bandit import DependentBandit
+from rl2_lightning.envs.gaussian_bandit import GaussianBandit
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 
@@ -44,6 +45,7 @@ class Corridor(TaskEnv):
 FAMILIES = {
     "bandit": BernoulliBandit,
     "dependent bandit": DependentBandit,
+    "gaussian bandit": GaussianBandit,
     "mdp": TabularMDP,
     "corridor": Corridor,
 }
