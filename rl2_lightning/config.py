@@ -116,6 +116,23 @@ class BernoulliBanditConfig:
 
 
 @dataclass
+class DependentBanditConfig:
+    """Two Bernoulli arms that depend on each other."""
+
+    _target_: str = "rl2_lightning.envs.dependent_bandit.DependentBandit"
+    worse_arm: float | None = between(0, 0.5)
+
+
+@dataclass
+class GaussianBanditConfig:
+    """Bandits with normal rewards."""
+
+    _target_: str = "rl2_lightning.envs.gaussian_bandit.GaussianBandit"
+    num_arms: int = between(2)
+    noise: float = between(0.01, 1e6)
+
+
+@dataclass
 class TabularMDPConfig:
     """Random tabular MDPs."""
 
@@ -165,6 +182,8 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
+    store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
+    store.store(group="env", name="gaussian_bandit_schema", node=GaussianBanditConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)

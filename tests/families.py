@@ -1,15 +1,22 @@
-"""A family of tasks whose episodes end early, so that its trials have different lengths."""
+"""The families that the common tests go through, and one whose episodes end early."""
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
 
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.dependent_bandit import DependentBandit
+from rl2_lightning.envs.gaussian_bandit import GaussianBandit
+from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 
 
 class Corridor(TaskEnv):
-    """Walk right (action 1) to a goal at distance 1 to 4; the observation is the position."""
+    """Walk right (action 1) to a goal at distance 1 to 4; the observation is the position.
+
+    Its trials have different lengths.
+    """
 
     def __init__(self, num_tasks: int, device: torch.device | str = "cpu") -> None:
         super().__init__(
@@ -33,3 +40,12 @@ class Corridor(TaskEnv):
         self.position = self.position + action.unsqueeze(1)
         arrived = self.position >= self.tasks["goal"]
         return self.position, arrived.float(), arrived
+
+
+FAMILIES = {
+    "bandit": BernoulliBandit,
+    "dependent bandit": DependentBandit,
+    "gaussian bandit": GaussianBandit,
+    "mdp": TabularMDP,
+    "corridor": Corridor,
+}

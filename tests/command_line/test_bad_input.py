@@ -74,6 +74,12 @@ EARLY = {
         "at least 1",
     ),
     "one arm": ("env.num_arms=1", "env.num_arms=1", "at least 2"),
+    "no worse arm": (
+        "env=dependent_bandit env.worse_arm=0.7",
+        "env.worse_arm=0.7",
+        "at most 0.5",
+    ),
+    "no noise": ("env=gaussian_bandit env.noise=0", "env.noise=0", "at least 0.01"),
     "one action": ("env=tabular_mdp env.num_actions=1", "env.num_actions=1", "at least 2"),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (

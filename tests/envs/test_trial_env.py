@@ -7,18 +7,16 @@ from torch import Tensor
 from torchrl.envs import check_env_specs
 
 from rl2_lightning import keys
-from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.errors import UserError
-from tests.families import Corridor
+from tests.families import FAMILIES
 
 LENGTHS = [{"episodes_per_trial": 3}, {"steps_per_trial": 7}]
 GOALS = [1.0, 4.0]
 
 
 def make_trials(kind: str, num_trials: int = 4, **options: object) -> TrialEnv:
-    families = {"bandit": BernoulliBandit, "corridor": Corridor}
-    return TrialEnv(families[kind](num_trials), **options)
+    return TrialEnv(FAMILIES[kind](num_trials), **options)
 
 
 def corridor(goals: list[float] = GOALS, **options: object) -> tuple[TrialEnv, TensorDictBase]:
@@ -62,7 +60,7 @@ def never_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrialEnv, "maybe_reset", lambda self, tensordict: tensordict)
 
 
-@pytest.mark.parametrize("kind", ["bandit", "corridor"])
+@pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("option", [{}, {"continues": True}, {"shows_previous_observation": True}])
 def test_specs_are_exact(
@@ -72,7 +70,7 @@ def test_specs_are_exact(
     check_env_specs(make_trials(kind, **length, **option), seed=0)
 
 
-@pytest.mark.parametrize("kind", ["bandit", "corridor"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_same_seed_same_trial(kind: str) -> None:
     def trials(seed: int) -> TensorDictBase:
         env = make_trials(kind, 20, episodes_per_trial=4)
