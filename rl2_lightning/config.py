@@ -133,6 +133,15 @@ class GaussianBanditConfig:
 
 
 @dataclass
+class GridNaviConfig:
+    """A grid with a hidden goal."""
+
+    _target_: str = "rl2_lightning.envs.grid_navi.GridNavi"
+    size: int = between(3)
+    horizon: int = between(1)
+
+
+@dataclass
 class TabularMDPConfig:
     """Random tabular MDPs."""
 
@@ -184,6 +193,7 @@ def register_schemas() -> None:
     store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
     store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
     store.store(group="env", name="gaussian_bandit_schema", node=GaussianBanditConfig)
+    store.store(group="env", name="grid_navi_schema", node=GridNaviConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)

@@ -48,6 +48,7 @@ BURN_IN_STATE = "burn_in_state"  # TensorDict [N]: memory at the first step of t
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
 
 # Parameters of tasks.
+GOAL = "goal"  # [B, 2], float32: where it is
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 ARM_MEANS = "arm_means"  # [B, K], float32: mean reward of each arm
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action

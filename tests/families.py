@@ -8,6 +8,7 @@ from torchrl.data import Categorical, Unbounded
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.dependent_bandit import DependentBandit
 from rl2_lightning.envs.gaussian_bandit import GaussianBandit
+from rl2_lightning.envs.grid_navi import GridNavi
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 
@@ -46,6 +47,7 @@ FAMILIES = {
     "bandit": BernoulliBandit,
     "dependent bandit": DependentBandit,
     "gaussian bandit": GaussianBandit,
+    "grid": GridNavi,
     "mdp": TabularMDP,
     "corridor": Corridor,
 }

@@ -9,7 +9,7 @@ from torchrl.envs import check_env_specs
 from rl2_lightning import keys
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.errors import UserError
-from tests.families import FAMILIES
+from tests.families import FAMILIES, Corridor
 
 LENGTHS = [{"episodes_per_trial": 3}, {"steps_per_trial": 7}]
 GOALS = [1.0, 4.0]
@@ -75,7 +75,10 @@ def test_same_seed_same_trial(kind: str) -> None:
     def trials(seed: int) -> TensorDictBase:
         env = make_trials(kind, 20, episodes_per_trial=4)
         env.set_seed(seed)
-        return play(env, env.reset(), [[1] * env.max_steps] * 20)
+        num_actions = env.action_spec_unbatched.space.n
+        generator = torch.Generator().manual_seed(0)
+        actions = torch.randint(num_actions, (20, env.max_steps), generator=generator)
+        return play(env, env.reset(), actions.tolist())
 
     assert (trials(1) == trials(1)).all()
     assert not (trials(1) == trials(2)).all()
