@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from callbacks.files import write_atomically
 from callbacks.outcome import Outcome, Stage, outcome_of
+from callbacks.pictures import log_image, render
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
 
@@ -66,14 +67,13 @@ class AdaptationCurveLogger(Callback):
         outcome = outcome_of(trainer, pl_module, stage)
         self._picture.parent.mkdir(parents=True, exist_ok=True)
         _append_rows(self._table, _rows(outcome, with_oracles))
-        image = _render(outcome)
+        image = render(_figure(outcome))
         imsave(self._picture, image)
+        step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                step = trainer.global_step
                 logger.log_metrics(_scalars(outcome), step)
-                name = f"{stage}/adaptation_curve"
-                logger.experiment.add_image(name, image, step, dataformats="HWC")
+        log_image(trainer.loggers, f"{stage}/adaptation_curve", image, step)
 
 
 def _rows(outcome: Outcome, with_oracles: bool) -> Iterable[list[str]]:
@@ -115,18 +115,14 @@ def _keep_rows(path: Path, keep: Callable[[dict[str, str]], bool]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def _render(outcome: Outcome) -> np.ndarray:
-    """The figure as an image, `[height, width, 3]`, uint8."""
-    figure = adaptation_curve_figure(
+def _figure(outcome: Outcome) -> Figure:
+    return adaptation_curve_figure(
         {f"agent {name}": curve for name, curve in outcome.agents.items()},
         f"{outcome.stage} on {outcome.tasks.tasks.shape[0]:,} held-out tasks after "
         f"{outcome.iteration:,} iterations, {outcome.env_steps:,} env steps",
         outcome.oracles,
         outcome.tasks.reference,
     )
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _scalars(outcome: Outcome) -> Mapping[str, float]:

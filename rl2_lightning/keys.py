@@ -9,6 +9,7 @@ PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; where an agent 
 PREVIOUS_ACTION = "previous_action"  # [B, T, A], float32
 PREVIOUS_REWARD = "previous_reward"  # [B, T, 1], float32
 PREVIOUS_DONE = "previous_done"  # [B, T, 1], float32
+POSITION = "position"  # [B, T, 2], float32: x and y, where pictures are to be drawn
 EPISODE = "episode"  # [B, T, 1], int64: index of the episode in its trial
 ELAPSED = "elapsed"  # [B, T, 1], float32: elapsed fraction of the trial's budget
 IS_INIT = "is_init"  # [B, T, 1], bool: first step of a trial
@@ -27,6 +28,7 @@ REWARD = (NEXT, STEP_REWARD)  # [B, T, 1]
 DONE = (NEXT, TRIAL_DONE)  # [B, T, 1]
 TERMINATED = (NEXT, TRIAL_TERMINATED)  # [B, T, 1]
 EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
+REACHED = (NEXT, POSITION)  # [B, T, 2]: at the end of the step, also of an episode
 
 # What the agent adds.
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32

@@ -96,7 +96,8 @@ def play_trials(
         exploration_type: whether the actions are sampled or the most likely ones.
 
     Returns:
-        Rewards, episodes and mask of the trials, `[B, T]`.
+        Rewards, episodes and mask of the trials, `[B, T]`, and where each step led to if the
+        environment shows it.
     """
     # The states of the memory would fill the store many times over: keep what a curve reads.
     kept = []
@@ -104,5 +105,7 @@ def play_trials(
         state = env.reset(TensorDict({keys.TASK: tasks}, batch_size=env.batch_size))
         for _ in range(env.base_env.max_steps):
             step, state = env.step_and_maybe_reset(policy(state))
-            kept.append(step.select(keys.REWARD, keys.EPISODE, keys.MASK))
+            kept.append(
+                step.select(keys.REWARD, keys.EPISODE, keys.MASK, keys.REACHED, strict=False)
+            )
     return torch.stack(kept, dim=1)

@@ -1,7 +1,7 @@
 """The trials of a run: collected ones to learn from, held-out ones to look at."""
 
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
 import torch
@@ -152,7 +152,12 @@ class TrialDataModule(pl.LightningDataModule):
         return self._held_out_trials("test")
 
     def play_held_out(
-        self, tasks: TensorDictBase, exploration_type: ExplorationType, first_task: int
+        self,
+        tasks: TensorDictBase,
+        exploration_type: ExplorationType,
+        first_task: int,
+        *,
+        with_positions: bool = False,
     ) -> TensorDictBase:
         """Plays one trial of each of some held-out tasks with the current agent.
 
@@ -160,14 +165,18 @@ class TrialDataModule(pl.LightningDataModule):
             tasks: `[B]`.
             exploration_type: whether the actions are sampled or the most likely ones.
             first_task: index of the first of them, from which luck is seeded.
+            with_positions: whether to watch where the agent goes; for families that have a scene.
 
         Returns:
-            Rewards, episodes and mask, `[B, T]`.
+            Rewards, episodes and mask, `[B, T]`, and if wanted where each step led to.
         """
         num_tasks = len(tasks)
-        if num_tasks not in self._evaluation_envs:
-            self._evaluation_envs[num_tasks] = self._prime(num_tasks)
-        env = self._evaluation_envs[num_tasks]
+        if with_positions:
+            env = self._prime(num_tasks, shows_position=True)
+        elif num_tasks not in self._evaluation_envs:
+            env = self._evaluation_envs[num_tasks] = self._prime(num_tasks)
+        else:
+            env = self._evaluation_envs[num_tasks]
         purposes = (Purpose.EVALUATION_ENVIRONMENT, Purpose.EVALUATION_ACTIONS)
         seed_play(env, *(derive_seed(p, self._evaluation.tasks_seed, first_task) for p in purposes))
         with self._trainer.precision_plugin.forward_context():
@@ -200,6 +209,7 @@ class TrialDataModule(pl.LightningDataModule):
         *,
         length: int | None = None,
         to_learn: bool = False,
+        shows_position: bool = False,
     ) -> TrialEnv:
         trial = self._trial
         in_episodes = trial.episodes_per_trial is not None
@@ -210,13 +220,12 @@ class TrialDataModule(pl.LightningDataModule):
             continues=trial.continues,
             expected_rewards=to_learn and self._collection.expected_rewards,
             shows_previous_observation=self._shows_previous_observation,
+            shows_position=shows_position,
         )
 
-    def _prime(
-        self, num_trials: int, *, length: int | None = None, to_learn: bool = False
-    ) -> PrimedTrialEnv:
+    def _prime(self, num_trials: int, **options: Any) -> PrimedTrialEnv:
         device = self._trainer.strategy.root_device
-        env = self._make_trial_env(num_trials, device, length=length, to_learn=to_learn)
+        env = self._make_trial_env(num_trials, device, **options)
         return PrimedTrialEnv(env, self._learner.network)
 
     @property

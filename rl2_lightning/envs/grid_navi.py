@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
 
 from rl2_lightning import keys
+from rl2_lightning.envs.scene import Scene
 from rl2_lightning.envs.task_env import TaskEnv
 from rl2_lightning.errors import UserError
 from rl2_lightning.oracles.grid_navi import MOVES, goal_cells, move, reward_at
@@ -81,6 +82,25 @@ class GridNavi(TaskEnv):
     def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
         """A random walk, one who knows the goal, and for small grids the Bayes optimum."""
         return grid_navi_oracles(self.size, self.max_episode_steps)
+
+    def scene(self, task: TensorDictBase) -> Scene:
+        """The grid, a cell being 1 wide; row 0 is above."""
+        row, column = task[keys.GOAL].tolist()
+        last = self.size - 1
+        return Scene(
+            low=(-0.5, -last - 0.5),
+            high=(last + 0.5, 0.5),
+            start=(0.0, 0.0),
+            goal=(column, -row),
+            goal_radius=0.4,
+            cell=1.0,
+        )
+
+    @property
+    def position(self) -> Tensor:
+        """Column and negative row, `[B, 2]`, float32."""
+        row, column = self._position.unbind(-1)
+        return torch.stack([column, -row], dim=-1)
 
     @property
     def _observation(self) -> Tensor:

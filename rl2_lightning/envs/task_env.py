@@ -11,6 +11,7 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
 from rl2_lightning import keys
+from rl2_lightning.envs.scene import Scene
 from rl2_lightning.errors import UserError
 from rl2_lightning.oracles.oracle import Oracle
 
@@ -125,6 +126,15 @@ class TaskEnv(EnvBase):
     def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
         """The reference players of this family for trials of `num_episodes`, the best one last."""
         return {}
+
+    def scene(self, task: TensorDictBase) -> Scene | None:
+        """The map of one task `[]`, for families that are played in the plane; else None."""
+        return None
+
+    @property
+    def position(self) -> Tensor:
+        """Where the agents are, x and y, `[B, 2]`, float32; of families that have a scene."""
+        raise NotImplementedError(f"{type(self).__name__} is not played in the plane")
 
     def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
         """Puts new tasks into some rows.

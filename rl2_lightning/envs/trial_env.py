@@ -31,6 +31,8 @@ class TrialEnv(EnvBase):
             given the task; `previous_reward`, which they see, stays the one that was drawn.
         shows_previous_observation: the observation in which the previous action was taken is shown
             again, beside what that action has led to.
+        shows_position: the agent's place on the map is written, for pictures; of families that are
+            played in the plane.
 
     Raises:
         UserError: not exactly one of the two lengths is given, or it is not positive.
@@ -45,6 +47,7 @@ class TrialEnv(EnvBase):
         continues: bool = False,
         expected_rewards: bool = False,
         shows_previous_observation: bool = False,
+        shows_position: bool = False,
     ) -> None:
         if (episodes_per_trial is None) == (steps_per_trial is None):
             raise UserError(
@@ -60,6 +63,7 @@ class TrialEnv(EnvBase):
         self.continues = continues
         self.expected_rewards = expected_rewards
         self.shows_previous_observation = shows_previous_observation
+        self.shows_position = shows_position
         self.max_steps = steps_per_trial or length * task_env.max_episode_steps
         self.max_episodes = length
         action_spec = task_env.action_spec_unbatched
@@ -97,6 +101,8 @@ class TrialEnv(EnvBase):
         if self.shows_previous_observation:
             observation = self.observation_spec[keys.OBSERVATION]
             self.observation_spec[keys.PREVIOUS_OBSERVATION] = Unbounded(observation.shape)
+        if self.shows_position:
+            self.observation_spec[keys.POSITION] = Unbounded((*batch, 2))
         self.action_spec = self.task_env.action_spec.clone()
         self.reward_spec = scalar.clone()
         done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED)
@@ -125,6 +131,8 @@ class TrialEnv(EnvBase):
         })  # fmt: skip
         if self.shows_previous_observation:
             started.set(keys.PREVIOUS_OBSERVATION, torch.zeros_like(observation))
+        if self.shows_position:
+            started.set(keys.POSITION, self.task_env.position)
         self._steps = torch.where(rows, 0, self._steps)
         if self._current is not None:
             started = started.where(rows.squeeze(-1), self._current)
@@ -137,6 +145,8 @@ class TrialEnv(EnvBase):
         playing, episode = self._current[keys.MASK], self._current[keys.EPISODE]
         expected = self.task_env.expected_reward(action) if self.expected_rewards else None
         transition = self.task_env.play(action)
+        # Before the next episode begins.
+        reached = self.task_env.position if self.shows_position else None
         episode_done = transition.episode_done & playing
         reward = torch.where(playing, transition.reward, 0.0)
         learnt_from = reward if expected is None else torch.where(playing, expected, 0.0)
@@ -165,6 +175,8 @@ class TrialEnv(EnvBase):
         })  # fmt: skip
         if self.shows_previous_observation:
             answer.set(keys.PREVIOUS_OBSERVATION, self._current[keys.OBSERVATION])
+        if reached is not None:
+            answer.set(keys.POSITION, reached)
         self._current = answer.exclude(keys.STEP_REWARD)
         return answer
 

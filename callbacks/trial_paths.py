@@ -1,0 +1,50 @@
+"""Draws where the agent goes, episode by episode."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.image import imsave
+from torchrl.envs.utils import ExplorationType
+
+from callbacks.outcome import held_out_tasks
+from callbacks.pictures import log_image, render
+from rl2_lightning.evaluation.paths import legs_of, paths_figure
+
+
+class TrialPaths(Callback):
+    """Puts the paths of some greedily played test trials into a PNG file and TensorBoard.
+
+    `trial_paths.png` is written after the test, for families that are played in the plane; for
+    others nothing is. Rank zero plays and writes.
+
+    Args:
+        dirpath: folder of the file.
+        num_trials: how many of the test's tasks are played, at most.
+    """
+
+    def __init__(self, dirpath: str, num_trials: int = 3) -> None:
+        self._picture = Path(dirpath) / "trial_paths.png"
+        self._num_trials = num_trials
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plays once more, and watches."""
+        if not trainer.is_global_zero:
+            return
+        held_out = held_out_tasks(trainer, "test")
+        tasks = held_out.tasks[: self._num_trials]
+        scenes = [held_out.env.scene(task) for task in tasks]
+        trials = [(number, scene) for number, scene in enumerate(scenes) if scene is not None]
+        if not trials:
+            return
+        data = cast(Any, trainer).datamodule
+        played = data.play_held_out(tasks, ExplorationType.DETERMINISTIC, 0, with_positions=True)
+        figure = paths_figure(
+            [(scene, legs_of(played[number], scene)) for number, scene in trials],
+            f"greedy play of {len(trials)} held-out tasks, from light to dark; the number is the "
+            "episode's return",
+        )
+        image = render(figure)
+        self._picture.parent.mkdir(parents=True, exist_ok=True)
+        imsave(self._picture, image)
+        log_image(trainer.loggers, "test/trial_paths", image, trainer.global_step)

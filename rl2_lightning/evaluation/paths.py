@@ -1,0 +1,93 @@
+"""The figure of an agent's paths through the episodes of a trial."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from tensordict import TensorDictBase
+
+from rl2_lightning import keys
+from rl2_lightning.envs.scene import Scene
+
+PATH_COLOUR = "#0072B2"
+GOAL_COLOUR = "#D55E00"
+MARGIN = 0.06  # around the map, as a part of its width
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One episode of a trial on the map.
+
+    Attributes:
+        points: `[S + 1, 2]`, where the agent was at first and after each step.
+        episode_return: sum of the episode's rewards.
+    """
+
+    points: np.ndarray
+    episode_return: float
+
+
+def legs_of(trial: TensorDictBase, scene: Scene) -> list[Leg]:
+    """Splits a trial into its episodes.
+
+    Args:
+        trial: `[T]`, with reward, episode, mask and the position after each step.
+        scene: the map of its task.
+    """
+    mask = trial[keys.MASK].squeeze(-1)
+    played = trial[mask].cpu()
+    episodes = played[keys.EPISODE].squeeze(-1)
+    legs = []
+    for episode in episodes.unique().tolist():
+        steps = played[episodes == episode]
+        points = np.concatenate([[scene.start], steps[keys.REACHED].numpy()])
+        legs.append(Leg(points, steps[keys.REWARD].sum().item()))
+    return legs
+
+
+def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> Figure:
+    """Draws a row for each trial, and in it a map for each episode.
+
+    Args:
+        trials: at least one.
+        title: title of the figure.
+
+    Returns:
+        A figure outside of pyplot's state, for any backend to render.
+    """
+    columns = max(len(legs) for _, legs in trials)
+    size = (2.3 * columns, 2.6 * len(trials) + 0.4)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    panels = figure.subplots(len(trials), columns, squeeze=False)
+    for row, (scene, legs) in zip(panels, trials, strict=True):
+        for axes in row[len(legs) :]:
+            axes.set_visible(False)
+        for index, (axes, leg) in enumerate(zip(row, legs, strict=False), start=1):
+            _draw(axes, scene, leg)
+            axes.set_title(f"episode {index}: {leg.episode_return:.1f}", fontsize="small")
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
+    axes.add_patch(Circle(scene.goal, scene.goal_radius, color=GOAL_COLOUR, alpha=0.35, zorder=1))
+    axes.plot(*scene.start, marker="s", color="#666666", markersize=5, zorder=2)
+    # Paths that come by again would hide each other: later points lie a little aside.
+    width = scene.high[0] - scene.low[0]
+    aside = np.linspace(-0.02, 0.02, len(leg.points))[:, None] * width
+    points = leg.points + aside
+    axes.plot(*points.T, color=PATH_COLOUR, linewidth=1.0, alpha=0.6, zorder=3)
+    time = np.arange(len(points))
+    axes.scatter(*points.T, c=time, cmap="viridis_r", s=14, zorder=4)
+    margin = MARGIN * width
+    axes.set_xlim(scene.low[0] - margin, scene.high[0] + margin)
+    axes.set_ylim(scene.low[1] - margin, scene.high[1] + margin)
+    axes.set_aspect("equal")
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    if scene.cell is not None:
+        axes.set_xticks(np.arange(scene.low[0], scene.high[0] + scene.cell / 2, scene.cell))
+        axes.set_yticks(np.arange(scene.low[1], scene.high[1] + scene.cell / 2, scene.cell))
+        axes.grid(linewidth=0.5, alpha=0.5)
