@@ -28,7 +28,8 @@ class TrialEnv(EnvBase):
         continues: the trial is a cut of a longer life; its end does not terminate, so that value
             is bootstrapped there.
         expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
-            given the task; `previous_reward`, which they see, stays the one that was drawn.
+            given the task, if the family tells it; `previous_reward`, which they see, stays the
+            one that was drawn.
         shows_previous_observation: the observation in which the previous action was taken is shown
             again, beside what that action has led to.
 
