@@ -104,24 +104,18 @@ class TaskEnv(EnvBase):
             episode, `[B, 1]`, bool.
         """
 
-    def expected_reward(self, action: Tensor) -> Tensor:
+    def expected_reward(self, action: Tensor) -> Tensor | None:
         """The mean of the reward that an action is about to earn, given task and state.
 
-        A family whose rewards are drawn implements it, so that agents can learn from less noise.
+        A family whose rewards are drawn tells it, so that agents can learn from less noise.
 
         Args:
             action: as for `advance`.
 
         Returns:
-            `[B, 1]`, float32.
-
-        Raises:
-            UserError: the family does not tell.
+            `[B, 1]`, float32; None where the reward itself is all that is told.
         """
-        raise UserError(
-            f"collection.expected_rewards=true but {type(self).__name__} does not tell the mean of "
-            "its rewards: set collection.expected_rewards=false"
-        )
+        return None
 
     def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
         """The reference players of this family for trials of `num_episodes`, the best one last."""

@@ -28,7 +28,8 @@ class TrialEnv(EnvBase):
         continues: the trial is a cut of a longer life; its end does not terminate, so that value
             is bootstrapped there.
         expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
-            given the task; `previous_reward`, which they see, stays the one that was drawn.
+            given the task, if the family tells it; `previous_reward`, which they see, stays the
+            one that was drawn.
         shows_previous_observation: the observation in which the previous action was taken is shown
             again, beside what that action has led to.
         shows_position: the agent's place on the map is written, for pictures; of families that are
@@ -109,10 +110,18 @@ class TrialEnv(EnvBase):
         self.done_spec = Composite({key: flag.clone() for key in done_keys}, shape=batch)
         self.to(self.device)
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+    def _reset(
+        self,
+        tensordict: TensorDictBase | None = None,
+        *,
+        tasks: TensorDictBase | None = None,
+        **_: Any,
+    ) -> TensorDict:
         rows = reset_rows(self, tensordict)
-        given = None if tensordict is None else tensordict.get(keys.TASK, None)
-        tasks = self.task_env.sample_tasks(self.task_env.num_tasks) if given is None else given
+        if tasks is None and tensordict is not None:
+            tasks = tensordict.get(keys.TASK, None)
+        if tasks is None:
+            tasks = self.task_env.sample_tasks(self.task_env.num_tasks)
         self.task_env.set_tasks(tasks, rows)
         yes, no = torch.ones_like(rows), torch.zeros_like(rows)
         observation = self.task_env.start_episodes(rows)

@@ -17,6 +17,7 @@ SMALL = (
     "algorithm.num_epochs=1",
     "algorithm.num_minibatches=2",
     "network.memory.hidden_size=8",
+    "network.critic_sees_task=false",
     "trial.episodes_per_trial=2",
     "evaluation.validation_tasks=4",
     "evaluation.test_tasks=6",

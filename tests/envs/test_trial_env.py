@@ -282,7 +282,7 @@ def test_no_reward_is_expected_on_idle_steps() -> None:
     assert numbers(trials[keys.REWARD]) == [[1, 0, 0], [1, 1, 1]]
 
 
-def test_a_family_that_does_not_tell_its_expected_rewards() -> None:
+def test_where_no_mean_is_told_agents_learn_from_the_reward() -> None:
     env, state = corridor(episodes_per_trial=1, expected_rewards=True)
-    with pytest.raises(UserError, match=r"expected_rewards=true but Corridor .*: set collection"):
-        play(env, state, [[1]] * 2)
+    trials = play(env, state, [[1] * 5] * 2)
+    assert numbers(trials[keys.REWARD]) == [[1, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
