@@ -132,6 +132,22 @@ class GaussianBanditConfig:
 
 
 @dataclass
+class RestlessBanditConfig:
+    """Two Bernoulli arms that drift."""
+
+    _target_: str = "rl2_lightning.envs.restless_bandit.RestlessBandit"
+    low_volatility: float = between(0, 1)
+    high_volatility: float = between(0, 1)
+
+
+@dataclass
+class InformativeBanditConfig:
+    """Eleven arms, one of them informative."""
+
+    _target_: str = "rl2_lightning.envs.informative_bandit.InformativeBandit"
+
+
+@dataclass
 class TabularMDPConfig:
     """Random tabular MDPs."""
 
@@ -182,6 +198,8 @@ def register_schemas() -> None:
     store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
     store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
     store.store(group="env", name="gaussian_bandit_schema", node=GaussianBanditConfig)
+    store.store(group="env", name="restless_bandit_schema", node=RestlessBanditConfig)
+    store.store(group="env", name="informative_bandit_schema", node=InformativeBanditConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)

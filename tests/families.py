@@ -8,6 +8,8 @@ from torchrl.data import Categorical, Unbounded
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.dependent_bandit import DependentBandit
 from rl2_lightning.envs.gaussian_bandit import GaussianBandit
+from rl2_lightning.envs.informative_bandit import InformativeBandit
+from rl2_lightning.envs.restless_bandit import RestlessBandit
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 
@@ -46,6 +48,8 @@ FAMILIES = {
     "bandit": BernoulliBandit,
     "dependent bandit": DependentBandit,
     "gaussian bandit": GaussianBandit,
+    "restless bandit": RestlessBandit,
+    "informative bandit": InformativeBandit,
     "mdp": TabularMDP,
     "corridor": Corridor,
 }
