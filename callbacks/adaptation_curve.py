@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imsave
 
 from callbacks.files import write_atomically
+from callbacks.images import as_image
 from callbacks.outcome import Outcome, Stage, outcome_of
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
@@ -124,9 +124,7 @@ def _render(outcome: Outcome) -> np.ndarray:
         outcome.oracles,
         outcome.tasks.reference,
     )
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return as_image(figure)
 
 
 def _scalars(outcome: Outcome) -> Mapping[str, float]:

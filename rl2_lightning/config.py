@@ -158,6 +158,16 @@ class TabularMDPConfig:
 
 
 @dataclass
+class TwoStepConfig:
+    """The two-step task."""
+
+    _target_: str = "rl2_lightning.envs.two_step.TwoStep"
+    common_probability: float = between(0.5, 1)
+    reward_probability: float = between(0.5, 1)
+    reversal_probability: float = between(0, 1)
+
+
+@dataclass
 class TrainerConfig:
     """What goes to `lightning.Trainer`."""
 
@@ -201,6 +211,7 @@ def register_schemas() -> None:
     store.store(group="env", name="restless_bandit_schema", node=RestlessBanditConfig)
     store.store(group="env", name="informative_bandit_schema", node=InformativeBanditConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
+    store.store(group="env", name="two_step_schema", node=TwoStepConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
 

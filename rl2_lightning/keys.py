@@ -50,6 +50,7 @@ HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a tri
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 ARM_MEANS = "arm_means"  # [B, K], float32: mean reward of each arm
 FIRST_ARM_PROBABILITY = "first_arm_probability"  # [B, 1], float32: at the first pull
+REWARD_PROBABILITIES = "reward_probabilities"  # [B, 2], float32: of the second-step states
 TARGET_ARM = "target_arm"  # [B, K], float32: one-hot
 VOLATILITY = "volatility"  # [B, 1], float32: standard deviation of the drift a pull
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action

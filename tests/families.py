@@ -12,6 +12,7 @@ from rl2_lightning.envs.informative_bandit import InformativeBandit
 from rl2_lightning.envs.restless_bandit import RestlessBandit
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
+from rl2_lightning.envs.two_step import TwoStep
 
 
 class Corridor(TaskEnv):
@@ -51,5 +52,6 @@ FAMILIES = {
     "restless bandit": RestlessBandit,
     "informative bandit": InformativeBandit,
     "mdp": TabularMDP,
+    "two-step task": TwoStep,
     "corridor": Corridor,
 }

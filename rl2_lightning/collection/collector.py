@@ -96,13 +96,14 @@ def play_trials(
         exploration_type: whether the actions are sampled or the most likely ones.
 
     Returns:
-        Rewards, episodes and mask of the trials, `[B, T]`.
+        Rewards, episodes and mask of the trials, and what the family records, `[B, T]`.
     """
+    read = (keys.REWARD, keys.EPISODE, keys.MASK, *env.base_env.task_env.recorded_keys)
     # The states of the memory would fill the store many times over: keep what a curve reads.
     kept = []
     with set_exploration_type(exploration_type):
         state = env.reset(TensorDict({keys.TASK: tasks}, batch_size=env.batch_size))
         for _ in range(env.base_env.max_steps):
             step, state = env.step_and_maybe_reset(policy(state))
-            kept.append(step.select(keys.REWARD, keys.EPISODE, keys.MASK))
+            kept.append(step.select(*read))
     return torch.stack(kept, dim=1)

@@ -157,7 +157,7 @@ class TrialDataModule(pl.LightningDataModule):
             first_task: index of the first of them, from which luck is seeded.
 
         Returns:
-            Rewards, episodes and mask, `[B, T]`.
+            Rewards, episodes and mask, and what the family records, `[B, T]`.
         """
         num_tasks = len(tasks)
         if num_tasks not in self._evaluation_envs:
