@@ -7,6 +7,7 @@ transition (Akam, Costa and Dayan 2015). A regression on several episodes at onc
 the two up (Miller, Brody and Botvinick 2016).
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,8 @@ class Estimate(NamedTuple):
 
     def text(self) -> str:
         """For a reader."""
+        if not math.isfinite(self.value):
+            return "not measured"
         return f"{self.value:+.3f} ± {self.half_width:.3f}"
 
 
