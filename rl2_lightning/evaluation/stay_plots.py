@@ -53,8 +53,8 @@ def _draw(axes: Axes, name: str, probabilities: StayProbabilities) -> None:
     axes.set_xticks([0, 1], ["rewarded", "unrewarded"])
     axes.set_ylim(0, 1)
     axes.set_title(
-        f"{name}\nreward {probabilities.adjusted_reward_effect.text()}\n"
-        f"interaction {probabilities.adjusted_interaction.text()}",
+        f"{name}\nadjusted reward: {probabilities.adjusted_reward_effect.text()}\n"
+        f"adjusted interaction: {probabilities.adjusted_interaction.text()}",
         fontsize="small",
     )
     axes.spines[["top", "right"]].set_visible(False)

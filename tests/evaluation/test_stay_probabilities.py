@@ -158,7 +158,7 @@ def test_what_was_not_met_is_not_a_number():
     assert math.isnan(found.interaction.value)
     assert math.isnan(found.adjusted_interaction.value), "the trial is too short for it"
     title = stay_probability_figure({"one": found}, "title").axes[0].get_title()
-    assert title == "one\nreward not measured\ninteraction not measured"
+    assert title == "one\nadjusted reward: not measured\nadjusted interaction: not measured"
 
 
 def test_references_play_the_held_out_tasks():
