@@ -142,6 +142,22 @@ class GridNaviConfig:
 
 
 @dataclass
+class RestlessBanditConfig:
+    """Two Bernoulli arms that drift."""
+
+    _target_: str = "rl2_lightning.envs.restless_bandit.RestlessBandit"
+    low_volatility: float = between(0, 1)
+    high_volatility: float = between(0, 1)
+
+
+@dataclass
+class InformativeBanditConfig:
+    """Eleven arms, one of them informative."""
+
+    _target_: str = "rl2_lightning.envs.informative_bandit.InformativeBandit"
+
+
+@dataclass
 class TabularMDPConfig:
     """Random tabular MDPs."""
 
@@ -149,6 +165,16 @@ class TabularMDPConfig:
     num_states: int = between(1)
     num_actions: int = between(2)
     horizon: int = between(1)
+
+
+@dataclass
+class TwoStepConfig:
+    """The two-step task."""
+
+    _target_: str = "rl2_lightning.envs.two_step.TwoStep"
+    common_probability: float = between(0.5, 1)
+    reward_probability: float = between(0.5, 1)
+    reversal_probability: float = between(0, 1)
 
 
 @dataclass
@@ -194,7 +220,10 @@ def register_schemas() -> None:
     store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
     store.store(group="env", name="gaussian_bandit_schema", node=GaussianBanditConfig)
     store.store(group="env", name="grid_navi_schema", node=GridNaviConfig)
+    store.store(group="env", name="restless_bandit_schema", node=RestlessBanditConfig)
+    store.store(group="env", name="informative_bandit_schema", node=InformativeBanditConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
+    store.store(group="env", name="two_step_schema", node=TwoStepConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
 

@@ -9,7 +9,7 @@ PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; where an agent 
 PREVIOUS_ACTION = "previous_action"  # [B, T, A], float32
 PREVIOUS_REWARD = "previous_reward"  # [B, T, 1], float32
 PREVIOUS_DONE = "previous_done"  # [B, T, 1], float32
-POSITION = "position"  # [B, T, 2], float32: x and y, where pictures are to be drawn
+POSITION = "position"  # [B, T, 2], float32: x and y, where the last step led to
 EPISODE = "episode"  # [B, T, 1], int64: index of the episode in its trial
 ELAPSED = "elapsed"  # [B, T, 1], float32: elapsed fraction of the trial's budget
 IS_INIT = "is_init"  # [B, T, 1], bool: first step of a trial
@@ -28,7 +28,7 @@ REWARD = (NEXT, STEP_REWARD)  # [B, T, 1]
 DONE = (NEXT, TRIAL_DONE)  # [B, T, 1]
 TERMINATED = (NEXT, TRIAL_TERMINATED)  # [B, T, 1]
 EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
-REACHED = (NEXT, POSITION)  # [B, T, 2]: at the end of the step, also of an episode
+REACHED = (NEXT, POSITION)  # [B, T, 2]: where this step led to
 
 # What the agent adds.
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
@@ -53,5 +53,9 @@ HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a tri
 GOAL = "goal"  # [B, 2], float32: where it is
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 ARM_MEANS = "arm_means"  # [B, K], float32: mean reward of each arm
+FIRST_ARM_PROBABILITY = "first_arm_probability"  # [B, 1], float32: at the first pull
+REWARD_PROBABILITIES = "reward_probabilities"  # [B, 2], float32: of the second-step states
+TARGET_ARM = "target_arm"  # [B, K], float32: one-hot
+VOLATILITY = "volatility"  # [B, 1], float32: standard deviation of the drift a pull
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action
 TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32: to the last S

@@ -1,7 +1,7 @@
 """The families that the common tests go through, and one whose episodes end early."""
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
 
@@ -9,8 +9,12 @@ from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.dependent_bandit import DependentBandit
 from rl2_lightning.envs.gaussian_bandit import GaussianBandit
 from rl2_lightning.envs.grid_navi import GridNavi
+from rl2_lightning.envs.informative_bandit import InformativeBandit
+from rl2_lightning.envs.restless_bandit import RestlessBandit
+from rl2_lightning.envs.scene import Scene
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
+from rl2_lightning.envs.two_step import TwoStep
 
 
 class Corridor(TaskEnv):
@@ -27,20 +31,27 @@ class Corridor(TaskEnv):
             max_episode_steps=5,
             device=device,
         )
-        self.position = torch.zeros(num_tasks, 1, device=self.device)
+        self.place = torch.zeros(num_tasks, 1, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
         goal = torch.randint(1, 5, (num_tasks, 1), generator=self.generator, device=self.device)
         return TensorDict({"goal": goal.float()}, [num_tasks], self.device)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        self.position = torch.where(rows, 0.0, self.position)
-        return self.position
+        self.place = torch.where(rows, 0.0, self.place)
+        return self.place
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        self.position = self.position + action.unsqueeze(1)
-        arrived = self.position >= self.tasks["goal"]
-        return self.position, arrived.float(), arrived
+        self.place = self.place + action.unsqueeze(1)
+        arrived = self.place >= self.tasks["goal"]
+        return self.place, arrived.float(), arrived
+
+    def scene(self, task: TensorDictBase) -> Scene:
+        return Scene((0, -1), (4, 1), start=(0, 0), goal=(task["goal"].item(), 0), goal_radius=0.5)
+
+    @property
+    def position(self) -> Tensor:
+        return torch.cat((self.place, torch.zeros_like(self.place)), dim=1)
 
 
 FAMILIES = {
@@ -48,6 +59,9 @@ FAMILIES = {
     "dependent bandit": DependentBandit,
     "gaussian bandit": GaussianBandit,
     "grid": GridNavi,
+    "restless bandit": RestlessBandit,
+    "informative bandit": InformativeBandit,
     "mdp": TabularMDP,
+    "two-step task": TwoStep,
     "corridor": Corridor,
 }

@@ -102,16 +102,18 @@ def play_trials(
         exploration_type: whether the actions are sampled or the most likely ones.
 
     Returns:
-        Rewards, episodes and mask of the trials, `[B, T]`, and where each step led to if the
-        environment shows it.
+        Rewards, episodes and mask of the trials, what the family records, and where each step led
+        to if the environment shows it, `[B, T]`.
     """
+    trial_env = env.base_env
+    read = [keys.REWARD, keys.EPISODE, keys.MASK, *trial_env.task_env.recorded_keys]
+    if trial_env.shows_position:
+        read.append(keys.REACHED)
     # The states of the memory would fill the store many times over: keep what a curve reads.
     kept = []
     with set_exploration_type(exploration_type):
         state = env.reset(TensorDict({keys.TASK: tasks}, batch_size=env.batch_size))
-        for _ in range(env.base_env.max_steps):
+        for _ in range(trial_env.max_steps):
             step, state = env.step_and_maybe_reset(policy(state))
-            kept.append(
-                step.select(keys.REWARD, keys.EPISODE, keys.MASK, keys.REACHED, strict=False)
-            )
+            kept.append(step.select(*read))
     return torch.stack(kept, dim=1)

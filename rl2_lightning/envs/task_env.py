@@ -46,9 +46,14 @@ class TaskEnv(EnvBase):
         action_spec: spec of one action, without the batch dimension.
         max_episode_steps: length at which an episode is cut, in env steps.
         device: where the tasks are played.
+
+    Attributes:
+        recorded_keys: entries of a step that an evaluation keeps besides the rewards, where a
+            family has an analysis of its own.
     """
 
     tasks: TensorDictBase
+    recorded_keys: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -79,9 +79,10 @@ def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
     width = scene.high[0] - scene.low[0]
     aside = np.linspace(-0.02, 0.02, len(leg.points))[:, None] * width
     points = leg.points + aside
-    axes.plot(*points.T, color=PATH_COLOUR, linewidth=1.0, alpha=0.6, zorder=3)
+    x, y = points.T
+    axes.plot(x, y, color=PATH_COLOUR, linewidth=1.0, alpha=0.6, zorder=3)
     time = np.arange(len(points))
-    axes.scatter(*points.T, c=time, cmap="viridis_r", s=14, zorder=4)
+    axes.scatter(x, y, c=time, cmap="viridis_r", s=14, zorder=4)
     margin = MARGIN * width
     axes.set_xlim(scene.low[0] - margin, scene.high[0] + margin)
     axes.set_ylim(scene.low[1] - margin, scene.high[1] + margin)

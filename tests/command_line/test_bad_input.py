@@ -80,6 +80,16 @@ EARLY = {
         "at most 0.5",
     ),
     "no noise": ("env=gaussian_bandit env.noise=0", "env.noise=0", "at least 0.01"),
+    "impossible drift": (
+        "env=restless_bandit env.high_volatility=2",
+        "env.high_volatility=2",
+        "at most 1",
+    ),
+    "rare common transition": (
+        "env=two_step env.common_probability=0.3",
+        "env.common_probability=0.3",
+        "at least 0.5",
+    ),
     "one action": ("env=tabular_mdp env.num_actions=1", "env.num_actions=1", "at least 2"),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (

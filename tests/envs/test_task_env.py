@@ -107,3 +107,22 @@ def test_episode_ends_where_the_task_says_or_out_of_steps() -> None:
     assert played["terminated"].squeeze(-1).long().tolist() == [[0, 1, 1, 1, 1], [0] * 5]
     assert played["truncated"].squeeze(-1).long().tolist() == [[0] * 5, [0, 0, 0, 0, 1]]
     assert played["done"].squeeze(-1).long().tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 0, 1]]
+
+
+def test_a_family_in_the_plane_stays_on_its_map(family: type[TaskEnv]) -> None:
+    env = family(20)
+    env.set_seed(0)
+    env.reset()
+    scenes = [env.scene(task) for task in env.tasks]
+    if None in scenes:
+        pytest.skip("not played in the plane")
+    low, high = (torch.tensor([getattr(scene, at) for scene in scenes]) for at in ("low", "high"))
+    starts = torch.tensor([scene.start for scene in scenes if scene])
+    goals = torch.tensor([scene.goal for scene in scenes if scene])
+    torch.testing.assert_close(env.position, starts.float())
+    assert (low <= goals).all()
+    assert (goals <= high).all()
+    for _ in range(env.max_episode_steps):
+        env.rand_step()
+        assert (low <= env.position).all()
+        assert (env.position <= high).all()

@@ -126,6 +126,14 @@ def test_the_previous_observation_is_shown_to_those_who_ask() -> None:
     assert keys.PREVIOUS_OBSERVATION not in state
 
 
+def test_the_position_at_the_end_of_an_episode_is_the_one_reached() -> None:
+    env, state = corridor(episodes_per_trial=2, shows_position=True)
+    trials = play(env, state, [[1] * 2] * 2)
+    assert trials[keys.REACHED][0, :, 0].tolist() == [1, 1]
+    assert trials[keys.POSITION][0, :, 0].tolist() == [0, 1]
+    assert not trials[keys.REACHED][..., 1].any()
+
+
 def test_trials_of_different_lengths() -> None:
     # Goals at 1 and 4: episodes of 1 and 4 steps for one who walks straight on.
     env, state = corridor(episodes_per_trial=2)
