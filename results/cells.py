@@ -1,4 +1,4 @@
-"""The cells of the two tables, their published figures, and the rows that are measured for them."""
+"""The cells of the tables, their published figures, and the rows that are measured for them."""
 
 import csv
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 from callbacks.files import write_atomically
+from results.bars import WORLDS, Bar, Return
 from rl2_lightning.errors import UserError
 
 FOLDER = Path(__file__).parent
@@ -19,37 +20,43 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        table: "mab" or "mdp".
+        table: "mab" or "mdp", the paper's, or "worlds", the other families.
         experiment: name of the experiment that trains it.
-        sizes: what tells it from the other cells of its table, by column.
+        place: what tells it from the other cells of its table, by column.
         published: figures of other players, as published, by column.
         bar: what greedy play of the last checkpoint is to reach.
     """
 
     table: str
     experiment: str
-    sizes: Mapping[str, int]
+    place: Mapping[str, str]
     published: Mapping[str, str]
-    bar: float
+    bar: Bar
+
+    def is_of(self, row: Row) -> bool:
+        """Whether a row of its table belongs to it."""
+        return all(row[name] == value for name, value in self.place.items())
 
 
 SIZES = {"mab": ("num_pulls", "num_arms"), "mdp": ("n",)}
 
 
 def all_cells() -> dict[str, Cell]:
-    """The cells of both tables by the name of their experiment, in the order of the paper."""
+    """The cells of all tables by the name of their experiment, the paper's first."""
     published = {table: _read(PUBLISHED / f"{table}.csv") for table in SIZES}
     cells = {}
     for row in _read(PUBLISHED / "bars.csv"):
         table, experiment = row["table"], row["experiment"]
-        numbers = [int(part.lstrip("nk")) for part in experiment.split("_")[1:]]
+        numbers = [part.lstrip("nk") for part in experiment.split("_")[1:]]
         sizes = dict(zip(SIZES[table], numbers, strict=True))
         (figures,) = (
             {name: value for name, value in line.items() if name not in sizes}
             for line in published[table]
-            if all(int(line[name]) == size for name, size in sizes.items())
+            if all(line[name] == size for name, size in sizes.items())
         )
-        cells[experiment] = Cell(table, experiment, sizes, figures, float(row["bar"]))
+        cells[experiment] = Cell(table, experiment, sizes, figures, Return(float(row["bar"])))
+    for experiment, bar in WORLDS.items():
+        cells[experiment] = Cell("worlds", experiment, {"experiment": experiment}, {}, bar)
     return cells
 
 
@@ -57,7 +64,7 @@ def find_cell(experiment: str) -> Cell:
     """The cell that an experiment trains.
 
     Raises:
-        UserError: it belongs to neither table.
+        UserError: it belongs to no table.
     """
     cells = all_cells()
     if experiment not in cells:
@@ -73,9 +80,10 @@ def read_rows(folder: Path, table: str) -> list[Row]:
 
 def write_row(folder: Path, cell: Cell, row: Row) -> None:
     """Puts a row into its table, in the place of that of the same cell and seed."""
+    cells = [one for one in all_cells().values() if one.table == cell.table]
 
-    def place(one: Row) -> tuple[int, ...]:
-        return tuple(int(one[name]) for name in (*cell.sizes, "seed"))
+    def place(one: Row) -> tuple[int, int]:
+        return next(i for i, other in enumerate(cells) if other.is_of(one)), int(one["seed"])
 
     rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
     rows = sorted([*rows, row], key=place)

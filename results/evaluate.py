@@ -159,7 +159,7 @@ def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command
     """The row of a table."""
     greedy = found.agents["agent_greedy"]
     row = {
-        **cell.sizes,
+        **cell.place,
         "seed": checkpoint["hyper_parameters"]["seed"],
         "num_tasks": greedy.num_trials,
         "tasks_seed": found.tasks_seed,
@@ -168,7 +168,7 @@ def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command
         "started_from": checkpoint["hyper_parameters"].get("start_from") or "",
         "training_seconds": training_seconds(checkpoint),
         "bar": cell.bar,
-        "reached": "yes" if greedy.trial_return >= cell.bar else "no",
+        "reached": "yes" if cell.bar.reached_by(greedy, found.oracles) else "no",
     }
     for name, curve in {**found.agents, **found.oracles}.items():
         row[name] = f"{curve.trial_return:.4f}"

@@ -1,113 +1,29 @@
-"""Renders both tables and the adaptation curves: `python -m results.render`."""
+"""Renders the tables and the adaptation curves: `python -m results.render`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from callbacks.files import write_atomically
-from results.cells import FOLDER, Cell, Row, all_cells, read_rows
+from results.cells import FOLDER, Cell, all_cells, read_rows
 from results.curves import read_curves
+from results.tables import (
+    AGENTS,
+    WRONG_PRIOR,
+    Rows,
+    cell_text,
+    oracle_table,
+    paper_table,
+    worlds_table,
+)
 from rl2_lightning.evaluation.plots import draw_adaptation_curves
 
-TITLES = {"mab": "Bernoulli bandits", "mdp": "Tabular MDPs"}
-SIZES = {
-    "mab": "n pulls of k arms, p ~ U[0, 1]",
-    "mdp": "n episodes of 10 steps, 10 states, 5 actions",
-}
-AGENTS = {"agent_greedy": "agent, greedy", "agent_sampled": "agent, sampled"}
-# Players that believe in another prior than the tasks': they are published so.
-WRONG_PRIOR = "_prior_mean_0"
+TITLES = {"mab": "Bernoulli bandits", "mdp": "Tabular MDPs", "worlds": "Other families"}
 COLUMNS_OF_PANELS = 3
-AGENT_COLUMNS = (
-    "cell",
-    "seed",
-    "greedy",
-    "sampled",
-    "reference on the same tasks",
-    "share of it, greedy",
-    "RL² as published",
-    "SNAIL as published",
-    "bar",
-    "reached",
-    "env steps",
-    "training",
-)
 
 
-def players_of(row: Row) -> list[str]:
-    """The players that were measured for a row, in the order of its columns; the reference last."""
-    measured = [name.removesuffix("_half_width") for name in row if name.endswith("_half_width")]
-    return [name for name in measured if row[name]]
-
-
-def figure_text(row: Row, player: str) -> str:
-    """A mean return with its interval."""
-    value, half_width = float(row[player]), float(row[f"{player}_half_width"])
-    decimals = 3 if half_width < 0.1 else 2 if half_width < 1 else 1
-    return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
-
-
-def size_text(cell: Cell) -> str:
-    """The sizes of a cell, as the paper writes them."""
-    return ", ".join(
-        f"{letter}={size}" for letter, size in zip("nk", cell.sizes.values(), strict=False)
-    )
-
-
-def steps_text(row: Row) -> str:
-    """How far the training went."""
-    steps, total = int(row["env_steps"]), int(row["total_env_steps"])
-    millions = f"{steps / 1e6:.1f} M"
-    if started_from := row.get("started_from"):
-        millions += f" from {Path(started_from).stem}"
-    return millions if steps >= total else f"{millions} of {total / 1e6:.1f} M, still training"
-
-
-def agent_table(cells: Sequence[Cell], rows: Mapping[str, list[Row]]) -> str:
-    """One line for each cell and seed: the agent beside what it is measured against."""
-    lines = [_line(AGENT_COLUMNS), "|---" * len(AGENT_COLUMNS) + "|"]
-    for cell in cells:
-        published = [cell.published["rl2"], cell.published["snail"], str(cell.bar)]
-        if not rows[cell.experiment]:
-            lines.append(_line([size_text(cell), "", "open", "", "", "", *published, "", "", ""]))
-        for row in rows[cell.experiment]:
-            *_, reference = players_of(row)
-            entries = [
-                size_text(cell),
-                row["seed"],
-                *(figure_text(row, name) for name in AGENTS),
-                f"{figure_text(row, reference)} ({_words(reference)})",
-                f"{float(row['agent_greedy']) / float(row[reference]):.1%}",
-                *published,
-                row["reached"],
-                steps_text(row),
-                _duration(row["training_seconds"]),
-            ]
-            lines.append(_line(entries))
-    return "\n".join(lines)
-
-
-def oracle_table(cells: Sequence[Cell], rows: Mapping[str, list[Row]]) -> str:
-    """One line for each cell: every oracle on our tasks, and as published where it was."""
-    measured = [(cell, rows[cell.experiment][0]) for cell in cells if rows[cell.experiment]]
-    players = list(dict.fromkeys(name for _, row in measured for name in players_of(row)))
-    oracles = [name for name in players if name not in AGENTS]
-    lines = [_line(["cell", *map(_words, oracles)]), "|---" * (len(oracles) + 1) + "|"]
-    for cell, row in measured:
-        entries = [size_text(cell)]
-        for name in oracles:
-            entry = figure_text(row, name) if row[name] else ""
-            published = row.get(f"published_{name.removesuffix(WRONG_PRIOR)}")
-            as_published = published and f"{name}{WRONG_PRIOR}" not in oracles
-            entries.append(f"{entry} ({published})" if entry and as_published else entry)
-        lines.append(_line(entries))
-    return "\n".join(lines)
-
-
-def curves_figure(
-    cells: Sequence[Cell], rows: Mapping[str, list[Row]], folder: Path
-) -> Figure | None:
+def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | None:
     """A panel for each cell that has been evaluated; its first seed."""
     shown = [(cell, rows[cell.experiment][0]) for cell in cells if rows[cell.experiment]]
     if not shown:
@@ -122,7 +38,7 @@ def curves_figure(
         oracles = {name: curves[name] for name in curves if not name.endswith(WRONG_PRIOR)}
         labelled = {label: agents[name] for name, label in AGENTS.items()}
         draw_adaptation_curves(axes, labelled, oracles, reference=list(oracles)[-1])
-        axes.set_title(f"{size_text(cell)}, seed {row['seed']}", loc="left")
+        axes.set_title(f"{cell_text(cell)}, seed {row['seed']}", loc="left")
         axes.legend(
             loc="upper left",
             bbox_to_anchor=(-0.02, -0.14),
@@ -144,17 +60,18 @@ def render(folder: Path) -> None:
     parts, commands = [INTRODUCTION], []
     for table, title in TITLES.items():
         own = [cell for cell in cells.values() if cell.table == table]
-        rows: dict[str, list[Row]] = {cell.experiment: [] for cell in own}
-        for row in read_rows(folder, table):
-            commands.append(row["command"])
-            for cell in own:
-                if all(int(row[name]) == size for name, size in cell.sizes.items()):
-                    rows[cell.experiment].append(row)
-        parts += [f"## {title}", f"Total reward of a trial: {SIZES[table]}."]
-        parts.append(agent_table(own, rows))
+        found = read_rows(folder, table)
+        rows = {cell.experiment: [row for row in found if cell.is_of(row)] for cell in own}
+        commands += [row["command"] for row in found]
+        parts += [f"## {title}", RETURNS[table]]
+        if table == "worlds":
+            parts.append(worlds_table(own, rows, folder / "curves"))
+        else:
+            parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")
         if figure is not None:
-            parts += [ORACLES[table], oracle_table(own, rows)]
+            if table in ORACLES:
+                parts += [ORACLES[table], oracle_table(own, rows)]
             figure.savefig(folder / f"{table}.png", metadata={"Software": None})
             parts.append(f"![Adaptation curves]({table}.png)")
     if commands:
@@ -165,10 +82,18 @@ def render(folder: Path) -> None:
 INTRODUCTION = """\
 # Results
 
-Written by `python -m results.render` from `mab.csv` and `mdp.csv`, which \
+Written by `python -m results.render` from `mab.csv`, `mdp.csv` and `worlds.csv`, which \
 `python -m results.evaluate` writes; [docs/results.md](../docs/results.md) says how. The last \
 checkpoint counts, on held-out tasks that nobody looked at before, 10 000 unless its command says \
 otherwise, ± 95 %. The weights are in `checkpoints/`. "Open" is what has not been trained yet."""
+RETURNS = {
+    "mab": "Total reward of a trial: n pulls of k arms, p ~ U[0, 1].",
+    "mdp": "Total reward of a trial: n episodes of 10 steps, 10 states, 5 actions.",
+    "worlds": (
+        "Total reward of a trial, and that of its first two episodes in greedy play. "
+        "[environments.md](../docs/environments.md) tells what the families are about."
+    ),
+}
 ORACLES = {
     "mab": "The oracles on the same tasks, and in brackets as published, on 1000 tasks:",
     "mdp": (
@@ -178,21 +103,6 @@ ORACLES = {
     ),
 }
 REPEAT = "Each row again, from its weights and without training:"
-
-
-def _line(entries: Sequence[str]) -> str:
-    return f"| {' | '.join(entries)} |"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _duration(seconds: str) -> str:
-    if not seconds:
-        return "unknown"
-    minutes = int(seconds) / 60
-    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds} s"
 
 
 if __name__ == "__main__":

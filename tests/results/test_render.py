@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from results.cells import find_cell, write_row
+from results.cells import all_cells, find_cell, write_row
 from results.curves import write_curves
 from results.evaluate import Evaluation, row_of
 from results.render import render
@@ -20,7 +20,8 @@ def fabricate(
 ) -> None:
     """A row and its curves, as an evaluation writes them."""
     cell = find_cell(experiment)
-    num_episodes = next(iter(cell.sizes.values()))
+    first_size = next(iter(cell.place.values()))
+    num_episodes = int(first_size) if first_size.isdigit() else 4
 
     def curve(trial_return: float) -> Curve:
         return straight_curve(trial_return, num_episodes, half_width=0.04)
@@ -51,6 +52,8 @@ def fabricate_tables(folder: Path) -> None:
         "optimal": 200.0,
     }
     fabricate(folder, "mdp_n10", 1, 157.0, mdps)
+    fabricate(folder, "grid_navi", 1, 36.0, {"random": -4.0, "bayes_optimal": 37.0})
+    fabricate(folder, "restless", 1, 40.0, {"thompson_stationary": 39.95, "ucb1_stationary": 30.0})
 
 
 def lines_of(folder: Path) -> list[str]:
@@ -85,6 +88,28 @@ def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
     assert {"n=500, k=50", "n=25", "n=10, k=10"} <= set(missing)
 
 
+def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    lines = lines_of(tmp_path)
+    agents = {line[0]: line[1:] for line in map(entries, lines) if len(line) == 12}
+    grid = agents["grid_navi"]
+    assert grid[3:7] == [
+        "37.000 ± 0.040 (bayes optimal)",
+        "97.3%",
+        "4.500 ± 0.040",
+        "7.500 ± 0.040",
+    ]
+    assert grid[7:9] == ["95% of the reference from episode 2", "yes"]
+    assert agents["restless"][7:9] == ["above thompson stationary and ucb1 stationary", "no"]
+    assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
+
+
+def test_no_share_of_a_loss(tmp_path: Path) -> None:
+    fabricate(tmp_path, "grid_navi", 1, -3.0, {"random": -4.0, "known_goal": -2.0})
+    (line,) = (line for line in map(entries, lines_of(tmp_path)) if line[:2] == ["grid_navi", "1"])
+    assert line[5] == ""
+
+
 def test_oracles_stand_beside_what_was_published_of_them(tmp_path: Path) -> None:
     fabricate_tables(tmp_path)
     lines = lines_of(tmp_path)
@@ -114,6 +139,8 @@ def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
         "repeat mab_n10_k5 3",
         "repeat mab_n100_k5 1",
         "repeat mdp_n10 1",
+        "repeat restless 1",
+        "repeat grid_navi 1",
     ]
 
 
@@ -122,7 +149,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     written = []
     for _ in range(2):
         render(tmp_path)
-        names = ("README.md", "mab.png", "mdp.png")
+        names = ("README.md", "mab.png", "mdp.png", "worlds.png")
         written.append([(tmp_path / name).read_bytes() for name in names])
     assert written[0] == written[1]
     assert all(picture.startswith(b"\x89PNG") for picture in written[0][1:])
@@ -130,6 +157,6 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_an_empty_folder_gives_open_tables(tmp_path: Path) -> None:
     lines = lines_of(tmp_path)
-    assert sum("| open |" in line for line in lines) == 14
+    assert sum("| open |" in line for line in lines) == len(all_cells())
     assert not list(tmp_path.glob("*.png"))
     assert "```bash" not in lines
