@@ -31,6 +31,8 @@ EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
 ACTION_LOG_PROB = "action_log_prob"  # [B, T], float32
 LOGITS = "logits"  # [B, T, A]
+# Mean and standard deviation before the squashing, and the bounds after it: [B, T, A] each.
+SQUASHED_NORMAL = ["loc", "scale", "centre", "half_width"]
 STATE_VALUE = "state_value"  # [B, T, 1]: the critic's output, in units of the value scale
 STEP_TERM = "critic_step_term"  # [B, T, C]: a step's part in the critic's first layer
 TASK_TERM = "critic_task_term"  # [N, W, C]: the task's part in it, the same for all W steps
@@ -47,6 +49,7 @@ BURN_IN_STATE = "burn_in_state"  # TensorDict [N]: memory at the first step of t
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
 
 # Parameters of tasks.
+GOAL = "goal"  # [B, 2], float32: where it is
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action
 TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32: to the last S

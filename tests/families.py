@@ -1,15 +1,22 @@
-"""A family of tasks whose episodes end early, so that its trials have different lengths."""
+"""The families that the common tests go through, and one whose episodes end early."""
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
+from torchrl.envs import EnvBase
 
+from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.point_robot import PointRobot
+from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 
 
 class Corridor(TaskEnv):
-    """Walk right (action 1) to a goal at distance 1 to 4; the observation is the position."""
+    """Walk right (action 1) to a goal at distance 1 to 4; the observation is the position.
+
+    Its trials have different lengths.
+    """
 
     def __init__(self, num_tasks: int, device: torch.device | str = "cpu") -> None:
         super().__init__(
@@ -33,3 +40,21 @@ class Corridor(TaskEnv):
         self.position = self.position + action.unsqueeze(1)
         arrived = self.position >= self.tasks["goal"]
         return self.position, arrived.float(), arrived
+
+
+FAMILIES = {
+    "bandit": BernoulliBandit,
+    "mdp": TabularMDP,
+    "point": PointRobot,
+    "corridor": Corridor,
+}
+
+
+def draw_actions(env: EnvBase, num_steps: int, seed: int = 0) -> Tensor:
+    """Uniformly random actions of any family, `[num_steps, B]` or `[num_steps, B, A]`."""
+    generator = torch.Generator().manual_seed(seed)
+    spec, shape = env.action_spec_unbatched, (num_steps, *env.batch_size)
+    if isinstance(spec, Categorical):
+        return torch.randint(spec.space.n, shape, generator=generator)
+    draw = torch.rand(*shape, *spec.shape, generator=generator)
+    return spec.space.low + draw * (spec.space.high - spec.space.low)

@@ -7,18 +7,16 @@ from torch import Tensor
 from torchrl.envs import check_env_specs
 
 from rl2_lightning import keys
-from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.errors import UserError
-from tests.families import Corridor
+from tests.families import FAMILIES, draw_actions
 
 LENGTHS = [{"episodes_per_trial": 3}, {"steps_per_trial": 7}]
 GOALS = [1.0, 4.0]
 
 
 def make_trials(kind: str, num_trials: int = 4, **options: object) -> TrialEnv:
-    families = {"bandit": BernoulliBandit, "corridor": Corridor}
-    return TrialEnv(families[kind](num_trials), **options)
+    return TrialEnv(FAMILIES[kind](num_trials), **options)
 
 
 def corridor(goals: list[float] = GOALS, **options: object) -> tuple[TrialEnv, TensorDictBase]:
@@ -37,8 +35,15 @@ def play_on(
     env: TrialEnv, state: TensorDictBase, actions: list[list[int]]
 ) -> tuple[TensorDictBase, TensorDictBase]:
     """As `play`; gives the state that was reached, too."""
+    return play_actions(env, state, torch.tensor(actions).T)
+
+
+def play_actions(
+    env: TrialEnv, state: TensorDictBase, actions: Tensor
+) -> tuple[TensorDictBase, TensorDictBase]:
+    """Plays actions `[T, B]` or `[T, B, A]`; gives the trials, and the state that was reached."""
     steps = []
-    for action in torch.tensor(actions).T:
+    for action in actions:
         step, state = env.step_and_maybe_reset(state.clone().set(keys.ACTION, action))
         steps.append(step)
     return torch.stack(steps, dim=1), state
@@ -62,7 +67,7 @@ def never_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrialEnv, "maybe_reset", lambda self, tensordict: tensordict)
 
 
-@pytest.mark.parametrize("kind", ["bandit", "corridor"])
+@pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("continues", [False, True])
 def test_specs_are_exact(
@@ -72,12 +77,12 @@ def test_specs_are_exact(
     check_env_specs(make_trials(kind, **length, continues=continues), seed=0)
 
 
-@pytest.mark.parametrize("kind", ["bandit", "corridor"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_same_seed_same_trial(kind: str) -> None:
     def trials(seed: int) -> TensorDictBase:
         env = make_trials(kind, 20, episodes_per_trial=4)
         env.set_seed(seed)
-        return play(env, env.reset(), [[1] * env.max_steps] * 20)
+        return play_actions(env, env.reset(), draw_actions(env, env.max_steps))[0]
 
     assert (trials(1) == trials(1)).all()
     assert not (trials(1) == trials(2)).all()
@@ -107,6 +112,15 @@ def test_inputs_are_carried_across_episodes() -> None:
     assert trial[keys.PREVIOUS_ACTION].tolist() == [[[0, 0], [0, 1], [0, 1], [1, 0], [0, 1]]]
     assert numbers(trial[keys.IS_INIT]) == [[1, 0, 0, 0, 0]]
     assert numbers(trial[keys.EPISODE]) == [[0, 0, 1, 1, 1]]
+
+
+def test_continuous_actions_are_seen_as_they_are() -> None:
+    env = make_trials("point", 3, episodes_per_trial=2)
+    actions = draw_actions(env, 4)
+    trials, _ = play_actions(env, env.reset(), actions)
+    assert trials[keys.PREVIOUS_ACTION].shape == (3, 4, 2)
+    assert not trials[keys.PREVIOUS_ACTION][:, 0].any()
+    assert torch.equal(trials[keys.PREVIOUS_ACTION][:, 1:], actions[:-1].transpose(0, 1))
 
 
 def test_trials_of_different_lengths() -> None:
