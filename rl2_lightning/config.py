@@ -5,6 +5,7 @@ Imports nothing heavy: a mistake is told before torch is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ POSITIVE = {"low": 1, "high": float("inf")}
 def between(low: float, high: float = float("inf"), *, default: Any = MISSING) -> Any:
     """A field whose value, if any, lies in [low, high]."""
     return field(default=default, metadata={"low": low, "high": high})
+
+
+def one_of(*choices: str) -> Any:
+    """A field whose value is one of some words."""
+    return field(default=MISSING, metadata={"choices": choices})
 
 
 @dataclass
@@ -142,6 +148,17 @@ class GridNaviConfig:
 
 
 @dataclass
+class PointRobotConfig:
+    """A point robot with a hidden goal."""
+
+    _target_: str = "rl2_lightning.envs.point_robot.PointRobot"
+    goals: str = one_of("half_circle", "square")
+    reward: str = one_of("dense", "sparse")
+    goal_radius: float = between(0.01, 1)
+    horizon: int = between(1)
+
+
+@dataclass
 class RestlessBanditConfig:
     """Two Bernoulli arms that drift."""
 
@@ -222,6 +239,7 @@ def register_schemas() -> None:
     store.store(group="env", name="grid_navi_schema", node=GridNaviConfig)
     store.store(group="env", name="restless_bandit_schema", node=RestlessBanditConfig)
     store.store(group="env", name="informative_bandit_schema", node=InformativeBanditConfig)
+    store.store(group="env", name="point_robot_schema", node=PointRobotConfig)
     store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
     store.store(group="env", name="two_step_schema", node=TwoStepConfig)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
@@ -284,14 +302,22 @@ def _check_fields(cfg: DictConfig, prefix: str) -> None:
         # With a plus Hydra adds a field to any schema; Lightning's trainer knows more than ours.
         if metadata is not None and key not in metadata and schema is not TrainerConfig:
             raise UserError(f"unknown config key '{name}': leave it out")
-        bounds = metadata.get(str(key)) if metadata else None
-        if value is None or not bounds:
-            continue
-        low, high = bounds["low"], bounds["high"]
-        for one in value if OmegaConf.is_list(value) else [value]:
-            if not low <= one <= high:  # not-a-number is told the lower bound
-                allowed = f"at most {high}" if one > high else f"at least {low}"
-                raise UserError(f"{name}={value} is out of range: set it to {allowed}")
+        rule = metadata.get(str(key)) if metadata else None
+        if value is not None and rule:
+            _check_value(name, value, rule)
+
+
+def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:
+    if "choices" in rule:
+        if value not in rule["choices"]:
+            choices = " or ".join(f"{name}={choice}" for choice in rule["choices"])
+            raise UserError(f"{name}={value} is unknown: use {choices}")
+        return
+    low, high = rule["low"], rule["high"]
+    for one in value if OmegaConf.is_list(value) else [value]:
+        if not low <= one <= high:  # not-a-number is told the lower bound
+            allowed = f"at most {high}" if one > high else f"at least {low}"
+            raise UserError(f"{name}={value} is out of range: set it to {allowed}")
 
 
 def _check_mode(cfg: DictConfig) -> None:

@@ -34,6 +34,8 @@ REACHED = (NEXT, POSITION)  # [B, T, 2]: where this step led to
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
 ACTION_LOG_PROB = "action_log_prob"  # [B, T], float32
 LOGITS = "logits"  # [B, T, A]
+# Mean and standard deviation before the squashing, and the bounds after it: [B, T, A] each.
+SQUASHED_NORMAL = ["loc", "scale", "centre", "half_width"]
 STATE_VALUE = "state_value"  # [B, T, 1]: the critic's output, in units of the value scale
 STEP_TERM = "critic_step_term"  # [B, T, C]: a step's part in the critic's first layer
 TASK_TERM = "critic_task_term"  # [N, W, C]: the task's part in it, the same for all W steps

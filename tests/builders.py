@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.plugins.precision import Precision
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
+from torchrl.data import Categorical
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import make_composite_from_td
 
@@ -21,6 +22,7 @@ from rl2_lightning.collection.seeding import seed_play
 from rl2_lightning.collection.stream import cut_windows
 from rl2_lightning.config import CollectionConfig, PPOConfig, register_schemas
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.point_robot import PointRobot
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.networks.actor_critic import ActorCritic
 from rl2_lightning.networks.encoder import INPUTS
@@ -58,6 +60,12 @@ def corridor_trials(num_trials: int, num_episodes: int = 3, **options: object) -
     return TrialEnv(Corridor(num_trials), episodes_per_trial=num_episodes, **options)
 
 
+def point_trials(num_trials: int, num_episodes: int = 3, **options: object) -> TrialEnv:
+    """Trials with continuous actions."""
+    robots = PointRobot(num_trials, goals="square", reward="dense", horizon=3)
+    return TrialEnv(robots, episodes_per_trial=num_episodes, **options)
+
+
 def make_network(
     env: EnvBase,
     memory: str = "gru",
@@ -83,10 +91,12 @@ def make_network(
         actor_hidden_sizes=list(hidden_sizes),
         critic_hidden_sizes=list(hidden_sizes),
     )
-    # The initial policy is nearly uniform: sharpen it, so that a mistake shows.
+    # The initial policy is nearly uniform: sharpen it, so that a mistake shows; but continuous
+    # actions not up to their bounds, where a rounding shows as well.
+    discrete = isinstance(env.action_spec_unbatched, Categorical)
     with torch.no_grad():
         for parameter in network.actor.parameters():
-            parameter.mul_(100)
+            parameter.mul_(100 if discrete else 10)
     return network
 
 

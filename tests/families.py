@@ -4,12 +4,14 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
+from torchrl.envs import EnvBase
 
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.envs.dependent_bandit import DependentBandit
 from rl2_lightning.envs.gaussian_bandit import GaussianBandit
 from rl2_lightning.envs.grid_navi import GridNavi
 from rl2_lightning.envs.informative_bandit import InformativeBandit
+from rl2_lightning.envs.point_robot import PointRobot
 from rl2_lightning.envs.restless_bandit import RestlessBandit
 from rl2_lightning.envs.scene import Scene
 from rl2_lightning.envs.tabular_mdp import TabularMDP
@@ -47,7 +49,7 @@ class Corridor(TaskEnv):
         return self.place, arrived.float(), arrived
 
     def scene(self, task: TensorDictBase) -> Scene:
-        return Scene((0, -1), (4, 1), start=(0, 0), goal=(task["goal"].item(), 0), goal_radius=0.5)
+        return Scene((0, -1), (5, 1), start=(0, 0), goal=(task["goal"].item(), 0), goal_radius=0.5)
 
     @property
     def position(self) -> Tensor:
@@ -62,6 +64,17 @@ FAMILIES = {
     "restless bandit": RestlessBandit,
     "informative bandit": InformativeBandit,
     "mdp": TabularMDP,
+    "point": PointRobot,
     "two-step task": TwoStep,
     "corridor": Corridor,
 }
+
+
+def draw_actions(env: EnvBase, num_steps: int, seed: int = 0) -> Tensor:
+    """Uniformly random actions of any family, `[num_steps, B]` or `[num_steps, B, A]`."""
+    generator = torch.Generator().manual_seed(seed)
+    spec, shape = env.action_spec_unbatched, (num_steps, *env.batch_size)
+    if isinstance(spec, Categorical):
+        return torch.randint(spec.space.n, shape, generator=generator)
+    draw = torch.rand(*shape, *spec.shape, generator=generator)
+    return spec.space.low + draw * (spec.space.high - spec.space.low)

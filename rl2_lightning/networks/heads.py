@@ -11,46 +11,42 @@ from tensordict.nn import (
     TensorDictModule,
 )
 from torch import Tensor, nn
-from torch.distributions import Categorical
+from torch.distributions import Categorical, Distribution
+from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.data import Categorical as CategoricalSpec
-from torchrl.data import Composite, TensorSpec
 from torchrl.modules import MLP
 
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.networks.initialisation import initialise_linear
+from rl2_lightning.networks.squashed_normal import SquashedNormal, SquashedNormalParameters
 
 
 def actor_head(
     num_features: int, action_spec: TensorSpec, hidden_sizes: Sequence[int], *, in_key: str
 ) -> ProbabilisticTensorDictSequential:
-    """The policy's head: a categorical distribution over discrete actions.
+    """The policy's head: a distribution over actions, of which it writes one.
 
-    It writes the logits `[..., A]`, an action `[...]`, int64, and its log-probability `[...]`.
+    For discrete actions it is categorical: the action is `[...]`, int64. For bounded continuous
+    ones it is a normal distribution squeezed between the bounds: the action is `[..., A]`, float32.
+    Either way its log-probability is written, `[...]`, float32, and the parameters.
 
     Args:
         num_features: width of the actor's features.
         action_spec: unbatched spec of the action.
-        hidden_sizes: widths of the layers before the logits.
+        hidden_sizes: widths of the layers before the distribution's parameters.
         in_key: where the features stand.
 
     Raises:
-        UserError: the actions are not discrete.
+        UserError: the actions are neither discrete nor a vector of bounded numbers.
     """
-    if not isinstance(action_spec, CategoricalSpec):
-        raise UserError(
-            f"actions of {type(action_spec).__name__} have no policy head; use discrete actions"
-        )
+    layers, parameter_keys, distribution = _distribution(num_features, action_spec, hidden_sizes)
     return ProbabilisticTensorDictSequential(
-        TensorDictModule(
-            _layers(num_features, hidden_sizes, action_spec.space.n, output_gain=0.01),
-            in_keys=[in_key],
-            out_keys=[keys.LOGITS],
-        ),
+        TensorDictModule(layers, in_keys=[in_key], out_keys=parameter_keys),
         ProbabilisticTensorDictModule(
-            in_keys=[keys.LOGITS],
+            in_keys=parameter_keys,
             out_keys=[keys.ACTION],
-            distribution_class=Categorical,
+            distribution_class=distribution,
             # Validation would wait for the device at every step.
             distribution_kwargs={"validate_args": False},
             default_interaction_type=InteractionType.RANDOM,
@@ -58,6 +54,32 @@ def actor_head(
             log_prob_key=keys.ACTION_LOG_PROB,
         ),
     )
+
+
+def _distribution(
+    num_features: int, action_spec: TensorSpec, hidden_sizes: Sequence[int]
+) -> tuple[nn.Module, list[str], type[Distribution]]:
+    """Layers from features to the parameters of a distribution, their keys, and its class."""
+    if isinstance(action_spec, CategoricalSpec):
+        layers = _layers(num_features, hidden_sizes, action_spec.space.n, output_gain=0.01)
+        return layers, [keys.LOGITS], Categorical
+    if _is_bounded_vector(action_spec):
+        num_outputs = 2 * action_spec.shape[0]
+        layers = _layers(num_features, hidden_sizes, num_outputs, output_gain=0.01)
+        bounds = SquashedNormalParameters(action_spec)
+        return nn.Sequential(layers, bounds), keys.SQUASHED_NORMAL, SquashedNormal
+    raise UserError(
+        f"actions of {type(action_spec).__name__} {list(action_spec.shape)} have no policy head; "
+        "use discrete actions, or a vector of numbers between finite bounds"
+    )
+
+
+def _is_bounded_vector(action_spec: TensorSpec) -> bool:
+    """Whether actions are `[A]`, with finite bounds on each number."""
+    if not isinstance(action_spec, Bounded) or len(action_spec.shape) != 1:
+        return False
+    bounds = torch.stack([action_spec.space.low, action_spec.space.high])
+    return bool(bounds.isfinite().all())
 
 
 class TimedValue(nn.Module):

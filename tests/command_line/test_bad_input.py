@@ -91,6 +91,16 @@ EARLY = {
         "at least 0.5",
     ),
     "one action": ("env=tabular_mdp env.num_actions=1", "env.num_actions=1", "at least 2"),
+    "unknown kind of goal": (
+        "env=point_robot env.goals=ring",
+        "env.goals=ring is unknown",
+        "use env.goals=half_circle or env.goals=square",
+    ),
+    "goal of no radius": (
+        "env=point_robot env.goal_radius=0",
+        "env.goal_radius=0",
+        "at least 0.01",
+    ),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (
         "collection.window=3 collection.burn_in=5",

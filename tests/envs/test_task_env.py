@@ -8,7 +8,7 @@ from torchrl.envs import check_env_specs
 from rl2_lightning import keys
 from rl2_lightning.envs.task_env import TaskEnv
 from rl2_lightning.errors import UserError
-from tests.families import FAMILIES, Corridor
+from tests.families import FAMILIES, Corridor, draw_actions
 
 
 def rows(*numbers: int, num_tasks: int = 4) -> torch.Tensor:
@@ -43,8 +43,8 @@ def test_same_seed_same_tasks_and_same_play(family: type[TaskEnv]) -> None:
         env = family(50)
         env.set_seed(seed)
         env.reset()
-        actions = torch.ones(5, 50, dtype=torch.int64)
-        return env.tasks, torch.stack([step(env, action) for action in actions], dim=1)
+        played = [step(env, action) for action in draw_actions(env, 5)]
+        return env.tasks, torch.stack(played, dim=1)
 
     (tasks, played), (same_tasks, same_play) = play(3), play(3)
     assert (tasks == same_tasks).all()

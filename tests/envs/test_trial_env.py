@@ -9,7 +9,7 @@ from torchrl.envs import check_env_specs
 from rl2_lightning import keys
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.errors import UserError
-from tests.families import FAMILIES, Corridor
+from tests.families import FAMILIES, Corridor, draw_actions
 
 LENGTHS = [{"episodes_per_trial": 3}, {"steps_per_trial": 7}]
 GOALS = [1.0, 4.0]
@@ -35,8 +35,15 @@ def play_on(
     env: TrialEnv, state: TensorDictBase, actions: list[list[int]]
 ) -> tuple[TensorDictBase, TensorDictBase]:
     """As `play`; gives the state that was reached, too."""
+    return play_actions(env, state, torch.tensor(actions).T)
+
+
+def play_actions(
+    env: TrialEnv, state: TensorDictBase, actions: Tensor
+) -> tuple[TensorDictBase, TensorDictBase]:
+    """Plays actions `[T, B]` or `[T, B, A]`; gives the trials, and the state that was reached."""
     steps = []
-    for action in torch.tensor(actions).T:
+    for action in actions:
         step, state = env.step_and_maybe_reset(state.clone().set(keys.ACTION, action))
         steps.append(step)
     return torch.stack(steps, dim=1), state
@@ -75,10 +82,7 @@ def test_same_seed_same_trial(kind: str) -> None:
     def trials(seed: int) -> TensorDictBase:
         env = make_trials(kind, 20, episodes_per_trial=4)
         env.set_seed(seed)
-        num_actions = env.action_spec_unbatched.space.n
-        generator = torch.Generator().manual_seed(0)
-        actions = torch.randint(num_actions, (20, env.max_steps), generator=generator)
-        return play(env, env.reset(), actions.tolist())
+        return play_actions(env, env.reset(), draw_actions(env, env.max_steps))[0]
 
     assert (trials(1) == trials(1)).all()
     assert not (trials(1) == trials(2)).all()
@@ -132,6 +136,15 @@ def test_the_position_at_the_end_of_an_episode_is_the_one_reached() -> None:
     assert trials[keys.REACHED][0, :, 0].tolist() == [1, 1]
     assert trials[keys.POSITION][0, :, 0].tolist() == [0, 1]
     assert not trials[keys.REACHED][..., 1].any()
+
+
+def test_continuous_actions_are_seen_as_they_are() -> None:
+    env = make_trials("point", 3, episodes_per_trial=2)
+    actions = draw_actions(env, 4)
+    trials, _ = play_actions(env, env.reset(), actions)
+    assert trials[keys.PREVIOUS_ACTION].shape == (3, 4, 2)
+    assert not trials[keys.PREVIOUS_ACTION][:, 0].any()
+    assert torch.equal(trials[keys.PREVIOUS_ACTION][:, 1:], actions[:-1].transpose(0, 1))
 
 
 def test_trials_of_different_lengths() -> None:

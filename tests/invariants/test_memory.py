@@ -13,6 +13,7 @@ from tests.builders import (
     gradients,
     make_network,
     make_ppo,
+    point_trials,
     poisoned,
     seen_tasks,
 )
@@ -36,7 +37,7 @@ def test_memory_survives_episodes(memory: str, separate: bool) -> None:
         assert (first[:, 0][key] == 0).all()
 
 
-@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials])
+@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("critic_sees_task", [False, True])
@@ -136,12 +137,13 @@ def test_masked_steps_change_no_gradient(
         assert torch.equal(gradient, found[1][name]), name
 
 
+@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 2)])
 def test_ratio_is_one_before_the_first_update(
-    memory: str, separate: bool, window: int | None, burn_in: int
+    make_trials, memory: str, separate: bool, window: int | None, burn_in: int
 ) -> None:
-    env = corridor_trials(6)
+    env = make_trials(6)
     network = make_network(env, memory, separate=separate)
     learner = make_ppo(network, env)
     trials = learner.prepare_trials(collect(env, network))

@@ -1,0 +1,150 @@
+"""The tables as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from results.cells import Cell, Row
+from results.curves import read_curves
+from rl2_lightning.evaluation.adaptation_curve import Curve
+
+AGENTS = {"agent_greedy": "agent, greedy", "agent_sampled": "agent, sampled"}
+# Players that believe in another prior than the tasks': they are published so.
+WRONG_PRIOR = "_prior_mean_0"
+FIRST_COLUMNS = ("cell", "seed", "greedy", "sampled", "reference on the same tasks")
+LAST_COLUMNS = ("bar", "reached", "env steps", "training")
+PUBLISHED = {"rl2": "RL² as published", "snail": "SNAIL as published"}
+EPISODES = (1, 2)  # whose returns tell whether an agent adapts
+Rows = Mapping[str, Sequence[Row]]  # by experiment
+
+
+def players_of(row: Row) -> list[str]:
+    """The players that were measured for a row, in the order of its columns; the reference last."""
+    measured = [name.removesuffix("_half_width") for name in row if name.endswith("_half_width")]
+    return [name for name in measured if row[name]]
+
+
+def cell_text(cell: Cell) -> str:
+    """The sizes of a cell, as the paper writes them; else the name of its experiment."""
+    if cell.table == "worlds":
+        return cell.experiment
+    return ", ".join(
+        f"{letter}={size}" for letter, size in zip("nk", cell.place.values(), strict=False)
+    )
+
+
+def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
+    """One line for each cell and seed: the agent beside what it is measured against."""
+    columns = (*FIRST_COLUMNS, "share of it, greedy", *PUBLISHED.values(), *LAST_COLUMNS)
+    lines = _head(columns)
+    for cell in cells:
+        published = [cell.published[player] for player in PUBLISHED]
+        if not rows[cell.experiment]:
+            lines.append(_open(cell, columns, [*published, str(cell.bar)]))
+        for row in rows[cell.experiment]:
+            lines.append(_line([*_first(cell, row), _share(row), *published, *_last(row)]))
+    return "\n".join(lines)
+
+
+def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
+    """As `paper_table`, with the greedy agent's first two episodes.
+
+    Args:
+        cells: of the table.
+        rows: of each of them.
+        curves: folder of the curves.
+    """
+    episodes = [f"episode {number}" for number in EPISODES]
+    columns = (*FIRST_COLUMNS, "share of it, greedy", *episodes, *LAST_COLUMNS)
+    lines = _head(columns)
+    for cell in cells:
+        if not rows[cell.experiment]:
+            lines.append(_open(cell, columns, ["", "", str(cell.bar)]))
+        for row in rows[cell.experiment]:
+            _, agents = read_curves(curves / f"{cell.experiment}_seed{row['seed']}.csv")
+            returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
+            lines.append(_line([*_first(cell, row), _share(row), *returns, *_last(row)]))
+    return "\n".join(lines)
+
+
+def oracle_table(cells: Sequence[Cell], rows: Rows) -> str:
+    """One line for each cell: every oracle on our tasks, and as published where it was."""
+    measured = [(cell, rows[cell.experiment][0]) for cell in cells if rows[cell.experiment]]
+    players = list(dict.fromkeys(name for _, row in measured for name in players_of(row)))
+    oracles = [name for name in players if name not in AGENTS]
+    lines = _head(["cell", *map(_words, oracles)])
+    for cell, row in measured:
+        entries = [cell_text(cell)]
+        for name in oracles:
+            entry = _row_figure(row, name) if row[name] else ""
+            published = row.get(f"published_{name.removesuffix(WRONG_PRIOR)}")
+            as_published = published and f"{name}{WRONG_PRIOR}" not in oracles
+            entries.append(f"{entry} ({published})" if entry and as_published else entry)
+        lines.append(_line(entries))
+    return "\n".join(lines)
+
+
+def _first(cell: Cell, row: Row) -> list[str]:
+    *_, reference = players_of(row)
+    returns = [_row_figure(row, name) for name in AGENTS]
+    measured = f"{_row_figure(row, reference)} ({_words(reference)})"
+    return [cell_text(cell), row["seed"], *returns, measured]
+
+
+def _share(row: Row) -> str:
+    *_, reference = players_of(row)
+    agent, optimum = float(row["agent_greedy"]), float(row[reference])
+    # A share of a loss says nothing.
+    return f"{agent / optimum:.1%}" if optimum > 0 else ""
+
+
+def _last(row: Row) -> list[str]:
+    return [row["bar"], row["reached"], _steps(row), _duration(row["training_seconds"])]
+
+
+def _open(cell: Cell, columns: Sequence[str], known: Sequence[str]) -> str:
+    """The line of a cell that nobody has trained."""
+    nothing = [""] * len(LAST_COLUMNS[1:])
+    start = [cell_text(cell), "", "open"]
+    return _line([*start, *[""] * (len(columns) - 3 - len(known) - len(nothing)), *known, *nothing])
+
+
+def _row_figure(row: Row, player: str) -> str:
+    return _figure(float(row[player]), float(row[f"{player}_half_width"]))
+
+
+def _episode(curve: Curve, number: int) -> str:
+    return _figure(curve.mean[number - 1].item(), curve.half_width[number - 1].item())
+
+
+def _figure(value: float, half_width: float) -> str:
+    """A mean return with its interval."""
+    decimals = 3 if half_width < 0.1 else 2 if half_width < 1 else 1
+    return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def _steps(row: Row) -> str:
+    """How far the training went."""
+    steps, total = int(row["env_steps"]), int(row["total_env_steps"])
+    millions = f"{steps / 1e6:.1f} M"
+    if started_from := row.get("started_from"):
+        millions += f" from {Path(started_from).stem}"
+    return millions if steps >= total else f"{millions} of {total / 1e6:.1f} M, still training"
+
+
+def _duration(seconds: str) -> str:
+    if not seconds:
+        return "unknown"
+    minutes = int(seconds) / 60
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds} s"
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [_line(columns), "|---" * len(columns) + "|"]
+
+
+def _line(entries: Sequence[str]) -> str:
+    return f"| {' | '.join(entries)} |"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,206 @@
+"""The policy of continuous actions: its density, its entropy, its bounds."""
+
+import math
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+from torchrl.data import Bounded, TensorSpec, Unbounded
+from torchrl.modules import TanhNormal
+
+from rl2_lightning import keys
+from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.networks.heads import actor_head
+from rl2_lightning.networks.squashed_normal import (
+    LARGEST_LOC,
+    LARGEST_SCALE,
+    SMALLEST_SCALE,
+    SquashedNormal,
+    SquashedNormalParameters,
+)
+from tests.builders import as_minibatch, collect, gradients, make_network, make_ppo, point_trials
+
+LOW, HIGH = (-0.5, 1.0, -3.0), (0.5, 4.0, -2.0)
+SPEC = Bounded(torch.tensor(LOW), torch.tensor(HIGH), (3,))
+
+
+def distribution(
+    loc: Tensor | float, scale: Tensor | float, low: float = -1.0, high: float = 1.0
+) -> SquashedNormal:
+    """In one dimension and in float64, between the same bounds for all."""
+    loc, scale = torch.broadcast_tensors(torch.as_tensor(loc), torch.as_tensor(scale))
+    loc, scale = loc.double().unsqueeze(-1), scale.double().unsqueeze(-1)
+    centre, half_width = (torch.full_like(loc, x / 2) for x in (high + low, high - low))
+    return SquashedNormal(loc, scale, centre, half_width)
+
+
+def test_log_probability_is_a_change_of_variables() -> None:
+    loc, scale = torch.tensor([0.3, -1.0, 0.0]), torch.tensor([0.5, 0.2, 1.5])
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    policy = SquashedNormal(loc, scale, (low + high) / 2, (high - low) / 2)
+    action = torch.tensor([0.1, 1.4, -2.3])
+    expected = 0.0
+    for i in range(3):
+        squashed = (action[i].item() - (LOW[i] + HIGH[i]) / 2) / ((HIGH[i] - LOW[i]) / 2)
+        x = math.atanh(squashed)
+        z = (x - loc[i].item()) / scale[i].item()
+        density = math.exp(-(z**2) / 2) / (scale[i].item() * math.sqrt(2 * math.pi))
+        slope = (1 - squashed**2) * (HIGH[i] - LOW[i]) / 2
+        expected += math.log(density / slope)
+    assert policy.log_prob(action).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_is_the_tanh_normal_of_torchrl() -> None:
+    loc, scale = torch.randn(50, 3), torch.rand(50, 3) + 0.1
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    ours = SquashedNormal(loc, scale, (low + high) / 2, (high - low) / 2)
+    theirs = TanhNormal(loc, scale, low=low, high=high)
+    torch.manual_seed(0)
+    action = ours.sample()
+    torch.manual_seed(0)
+    torch.testing.assert_close(action, theirs.sample())
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
+    torch.testing.assert_close(ours.deterministic_sample, theirs.deterministic_sample)
+    assert (action > low).all()
+    assert (action < high).all()
+
+
+@pytest.mark.parametrize("loc", [0.0, 0.7, -2.0, LARGEST_LOC])
+@pytest.mark.parametrize("scale", [SMALLEST_SCALE, 0.3, 1.0, LARGEST_SCALE])
+def test_density_and_entropy_are_those_of_an_integral_over_actions(
+    loc: float, scale: float
+) -> None:
+    # Over the actions between those of 12 standard deviations, spaced as these are.
+    x = torch.linspace(loc - 12 * scale, loc + 12 * scale, 40_001, dtype=torch.float64)
+    x = x[x.abs() < 14]  # beyond, an action is rounded to its bound even in float64
+    action = 3.0 + 0.5 * x.tanh().unsqueeze(-1)
+    log_density = distribution(loc, scale, 2.5, 3.5).log_prob(action)
+    density = log_density.exp()
+    assert torch.trapezoid(density, action.squeeze(-1)).item() == pytest.approx(1, abs=1e-4)
+    entropy = -torch.trapezoid(density * log_density, action.squeeze(-1)).item()
+    found = distribution(loc, scale, 2.5, 3.5).entropy().item()
+    assert found == pytest.approx(entropy, abs=4e-3)
+
+
+@pytest.mark.parametrize("loc", [0.0, 0.7, -2.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 1.8])
+def test_gradient_of_the_entropy_is_that_of_a_difference(loc: float, scale: float) -> None:
+    parameters = torch.tensor([loc, scale], dtype=torch.float64, requires_grad=True)
+    distribution(*parameters).entropy().backward()
+    nodes = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
+    weights = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+
+    def entropy(loc: float, scale: float) -> float:
+        """That of x, and a fine integral of the mean logarithm of the slope."""
+        log_slope = torch.log1p(-((loc + scale * nodes).clamp(-15, 15).tanh() ** 2))
+        mean = torch.trapezoid(weights * log_slope, nodes).item()
+        return 0.5 * math.log(2 * math.pi * math.e * scale**2) + mean
+
+    small = 1e-4
+    by_loc = (entropy(loc + small, scale) - entropy(loc - small, scale)) / (2 * small)
+    by_scale = (entropy(loc, scale + small) - entropy(loc, scale - small)) / (2 * small)
+    assert parameters.grad is not None
+    assert parameters.grad.tolist() == pytest.approx([by_loc, by_scale], abs=0.01)
+
+
+def test_entropy_is_the_mean_of_drawn_log_probabilities() -> None:
+    loc, scale = torch.randn(3), torch.rand(3) + 0.2
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    policy = SquashedNormal(loc, scale, (low + high) / 2, (high - low) / 2)
+    torch.manual_seed(1)
+    log_probs = policy.log_prob(policy.sample((200_000,)))
+    error = log_probs.std().item() / 200_000**0.5
+    assert policy.entropy().item() == pytest.approx(-log_probs.mean().item(), abs=5 * error)
+
+
+def test_nothing_overflows_at_the_bounds() -> None:
+    extremes = torch.tensor([-1e6, -30.0, 0.0, 30.0, 1e6])
+    outputs = torch.cartesian_prod(extremes, extremes).repeat_interleave(3, 0).requires_grad_()
+    spec = Bounded(-0.1, 0.1, (1,))
+    policy = SquashedNormal(*SquashedNormalParameters(spec)(outputs))
+    largest = torch.tensor(0.1)
+    actions = torch.stack([-largest, torch.tensor(0.0), largest]).repeat(25).unsqueeze(-1)
+    log_probs = policy.log_prob(actions)
+    assert log_probs.isfinite().all()
+    assert policy.entropy().isfinite().all()
+    (log_probs.sum() + policy.entropy().sum()).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    # Both the actions that are drawn and the greedy ones stay within the bounds.
+    for action in (policy.sample((100,)), policy.deterministic_sample):
+        assert (action.abs() <= 0.1).all()
+
+
+def test_parameters_stay_in_their_ranges_and_start_nearly_uniform() -> None:
+    parameters = SquashedNormalParameters(SPEC)
+    loc, scale, centre, half_width = parameters(1e3 * torch.randn(100, 6))
+    assert loc.abs().max().item() == pytest.approx(LARGEST_LOC)
+    assert scale.min().item() == pytest.approx(SMALLEST_SCALE)
+    assert scale.max().item() == pytest.approx(LARGEST_SCALE)
+    assert torch.equal(centre[0], torch.tensor([0.0, 2.5, -2.5]))
+    assert torch.equal(half_width[0], torch.tensor([0.5, 1.5, 0.5]))
+    # The entropy of a uniform choice is the logarithm of the volume.
+    first = SquashedNormal(*parameters(torch.zeros(6)))
+    assert math.log(3) - 0.1 < first.entropy().item() < math.log(3)
+
+
+def test_actions_are_float32_under_every_precision() -> None:
+    head = actor_head(4, SPEC, (5,), in_key="features")
+    with torch.autocast("cpu", torch.bfloat16):
+        steps = head(TensorDict({"features": torch.randn(7, 4)}, [7]))
+    assert steps[keys.ACTION].dtype == steps[keys.ACTION_LOG_PROB].dtype == torch.float32
+    assert steps[keys.ACTION].shape == (7, 3)
+    assert steps[keys.ACTION_LOG_PROB].shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (Unbounded((2,)), r"actions of Unbounded.* \[2\] have no policy head; use discrete"),
+        (Bounded(-1, torch.inf, (2,)), r"actions of Bounded.* \[2\] have no policy head"),
+        (Bounded(-1, 1, (2, 3)), r"actions of Bounded.* \[2, 3\] have no policy head"),
+    ],
+)
+def test_actions_without_a_policy_head(spec: TensorSpec, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        actor_head(4, spec, (), in_key="features")
+
+
+def test_the_loss_takes_the_entropy_that_the_policy_tells() -> None:
+    env = point_trials(6)
+    network = make_network(env)
+    learner = make_ppo(network, env)
+    minibatch = as_minibatch(learner.prepare_trials(collect(env, network)), network)
+    steps = learner._steps_with_loss(minibatch)
+    losses = learner.ppo_loss(steps)
+    expected = network.actor.get_dist(steps).entropy().mean()
+    torch.testing.assert_close(losses["entropy"], expected.detach())
+    first, second = (gradients(learner, minibatch) for _ in range(2))
+    assert all(map(torch.equal, first.values(), second.values())), "nothing is drawn in the loss"
+    assert all(gradient.any() for gradient in first.values())
+
+
+def test_a_policy_at_its_bounds_learns_with_finite_gradients() -> None:
+    env = point_trials(6)
+    network = make_network(env)
+    *_, layer = (module for module in network.actor.modules() if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1e4, -1e4, -1e4, -1e4]))
+    learner = make_ppo(network, env)
+    trials = collect(env, network)
+    assert (trials[keys.ACTION].abs() > 0.999).all()
+    minibatch = as_minibatch(learner.prepare_trials(trials), network)
+    found = gradients(learner, minibatch)
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    losses = learner.ppo_loss(learner._steps_with_loss(minibatch))
+    torch.testing.assert_close(losses["max_ratio"], torch.tensor(1.0), atol=1e-3, rtol=0)
+
+
+def test_a_policy_that_is_not_finite_stops_the_run() -> None:
+    env = point_trials(6)
+    network = make_network(env)
+    with torch.no_grad():
+        next(network.actor.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError, match="a collected reward or value is nan"):
+        make_ppo(network, env).prepare_trials(collect(env, network))
