@@ -113,4 +113,6 @@ WORLDS: Mapping[str, Bar] = {
     "grid_navi": LaterEpisodes(0.95),
     "point_robot": Adapts(),
     "point_robot_sparse": Adapts(),
+    "cart_pole": Adapts(),
+    "pendulum": Adapts(),
 }

@@ -5,7 +5,6 @@ Imports nothing heavy: a mistake is told before torch is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rl2_lightning.errors import UserError
+from rl2_lightning.fields import POSITIVE, between, check_value
+from rl2_lightning.schemas import FAMILY_SCHEMAS
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-POSITIVE = {"low": 1, "high": float("inf")}
-
-
-def between(low: float, high: float = float("inf"), *, default: Any = MISSING) -> Any:
-    """A field whose value, if any, lies in [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-def one_of(*choices: str) -> Any:
-    """A field whose value is one of some words."""
-    return field(default=MISSING, metadata={"choices": choices})
 
 
 @dataclass
@@ -114,87 +104,6 @@ class PPOConfig:
 
 
 @dataclass
-class BernoulliBanditConfig:
-    """Bernoulli bandits."""
-
-    _target_: str = "rl2_lightning.envs.bernoulli_bandit.BernoulliBandit"
-    num_arms: int = between(2)
-
-
-@dataclass
-class DependentBanditConfig:
-    """Two Bernoulli arms that depend on each other."""
-
-    _target_: str = "rl2_lightning.envs.dependent_bandit.DependentBandit"
-    worse_arm: float | None = between(0, 0.5)
-
-
-@dataclass
-class GaussianBanditConfig:
-    """Bandits with normal rewards."""
-
-    _target_: str = "rl2_lightning.envs.gaussian_bandit.GaussianBandit"
-    num_arms: int = between(2)
-    noise: float = between(0.01, 1e6)
-
-
-@dataclass
-class GridNaviConfig:
-    """A grid with a hidden goal."""
-
-    _target_: str = "rl2_lightning.envs.grid_navi.GridNavi"
-    size: int = between(3)
-    horizon: int = between(1)
-
-
-@dataclass
-class PointRobotConfig:
-    """A point robot with a hidden goal."""
-
-    _target_: str = "rl2_lightning.envs.point_robot.PointRobot"
-    goals: str = one_of("half_circle", "square")
-    reward: str = one_of("dense", "sparse")
-    goal_radius: float = between(0.01, 1)
-    horizon: int = between(1)
-
-
-@dataclass
-class RestlessBanditConfig:
-    """Two Bernoulli arms that drift."""
-
-    _target_: str = "rl2_lightning.envs.restless_bandit.RestlessBandit"
-    low_volatility: float = between(0, 1)
-    high_volatility: float = between(0, 1)
-
-
-@dataclass
-class InformativeBanditConfig:
-    """Eleven arms, one of them informative."""
-
-    _target_: str = "rl2_lightning.envs.informative_bandit.InformativeBandit"
-
-
-@dataclass
-class TabularMDPConfig:
-    """Random tabular MDPs."""
-
-    _target_: str = "rl2_lightning.envs.tabular_mdp.TabularMDP"
-    num_states: int = between(1)
-    num_actions: int = between(2)
-    horizon: int = between(1)
-
-
-@dataclass
-class TwoStepConfig:
-    """The two-step task."""
-
-    _target_: str = "rl2_lightning.envs.two_step.TwoStep"
-    common_probability: float = between(0.5, 1)
-    reward_probability: float = between(0.5, 1)
-    reversal_probability: float = between(0, 1)
-
-
-@dataclass
 class TrainerConfig:
     """What goes to `lightning.Trainer`."""
 
@@ -233,15 +142,8 @@ def register_schemas() -> None:
     """Makes the schemas known to Hydra, under the names that the YAML files refer to."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    store.store(group="env", name="bernoulli_bandit_schema", node=BernoulliBanditConfig)
-    store.store(group="env", name="dependent_bandit_schema", node=DependentBanditConfig)
-    store.store(group="env", name="gaussian_bandit_schema", node=GaussianBanditConfig)
-    store.store(group="env", name="grid_navi_schema", node=GridNaviConfig)
-    store.store(group="env", name="restless_bandit_schema", node=RestlessBanditConfig)
-    store.store(group="env", name="informative_bandit_schema", node=InformativeBanditConfig)
-    store.store(group="env", name="point_robot_schema", node=PointRobotConfig)
-    store.store(group="env", name="tabular_mdp_schema", node=TabularMDPConfig)
-    store.store(group="env", name="two_step_schema", node=TwoStepConfig)
+    for family, schema in FAMILY_SCHEMAS.items():
+        store.store(group="env", name=f"{family}_schema", node=schema)
     store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
     store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
 
@@ -304,20 +206,7 @@ def _check_fields(cfg: DictConfig, prefix: str) -> None:
             raise UserError(f"unknown config key '{name}': leave it out")
         rule = metadata.get(str(key)) if metadata else None
         if value is not None and rule:
-            _check_value(name, value, rule)
-
-
-def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:
-    if "choices" in rule:
-        if value not in rule["choices"]:
-            choices = " or ".join(f"{name}={choice}" for choice in rule["choices"])
-            raise UserError(f"{name}={value} is unknown: use {choices}")
-        return
-    low, high = rule["low"], rule["high"]
-    for one in value if OmegaConf.is_list(value) else [value]:
-        if not low <= one <= high:  # not-a-number is told the lower bound
-            allowed = f"at most {high}" if one > high else f"at least {low}"
-            raise UserError(f"{name}={value} is out of range: set it to {allowed}")
+            check_value(name, value, rule)
 
 
 def _check_mode(cfg: DictConfig) -> None:

@@ -53,6 +53,12 @@ HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a tri
 
 # Parameters of tasks.
 GOAL = "goal"  # [B, 2], float32: where it is
+POLE_MASS = "pole_mass"  # [B, 1], float32, as all physics: kilograms
+POLE_LENGTH = "pole_length"  # half of it, in metres
+MASS = "mass"  # kilograms
+LENGTH = "length"  # metres
+GRAVITY = "gravity"  # metres a second squared
+FORCE_SIGN = "force_sign"  # 1, or -1 where actions work the other way round
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 ARM_MEANS = "arm_means"  # [B, K], float32: mean reward of each arm
 FIRST_ARM_PROBABILITY = "first_arm_probability"  # [B, 1], float32: at the first pull

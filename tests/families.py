@@ -7,10 +7,12 @@ from torchrl.data import Categorical, Unbounded
 from torchrl.envs import EnvBase
 
 from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.envs.cart_pole import CartPole
 from rl2_lightning.envs.dependent_bandit import DependentBandit
 from rl2_lightning.envs.gaussian_bandit import GaussianBandit
 from rl2_lightning.envs.grid_navi import GridNavi
 from rl2_lightning.envs.informative_bandit import InformativeBandit
+from rl2_lightning.envs.pendulum import Pendulum
 from rl2_lightning.envs.point_robot import PointRobot
 from rl2_lightning.envs.restless_bandit import RestlessBandit
 from rl2_lightning.envs.scene import Scene
@@ -65,6 +67,8 @@ FAMILIES = {
     "informative bandit": InformativeBandit,
     "mdp": TabularMDP,
     "point": PointRobot,
+    "cart-pole": CartPole,
+    "pendulum": Pendulum,
     "two-step task": TwoStep,
     "corridor": Corridor,
 }

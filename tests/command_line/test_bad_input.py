@@ -101,6 +101,13 @@ EARLY = {
         "env.goal_radius=0",
         "at least 0.01",
     ),
+    "no mass": ("env=cart_pole env.pole_mass=[0,1]", "env.pole_mass=[0.0, 1.0]", "at least 0.001"),
+    "range the wrong way round": (
+        "env=pendulum env.gravity=[12,8]",
+        "env.gravity=[12.0, 8.0] is no range",
+        "give two numbers, the lower first",
+    ),
+    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is no range", "two"),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (
         "collection.window=3 collection.burn_in=5",

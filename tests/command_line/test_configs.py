@@ -168,7 +168,8 @@ def schema_fields() -> dict[str, bool]:
                     found[f"{group}.{field}" if group else field] = field in missing
 
     def is_ours(node: object) -> bool:
-        return getattr(OmegaConf.get_type(node), "__module__", "") == "rl2_lightning.config"
+        module = getattr(OmegaConf.get_type(node), "__module__", "")
+        return module in ("rl2_lightning.config", "rl2_lightning.schemas")
 
     walk(ConfigStore.instance().repo, "")
     # What another schema fills is no field, but the place of a group.

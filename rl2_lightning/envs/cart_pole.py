@@ -1,0 +1,78 @@
+"""Cart-poles of drawn physics, native and batched (Barto, Sutton and Anderson 1983)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data import Categorical, Unbounded
+
+from rl2_lightning import keys
+from rl2_lightning.envs.physics import checked_ranges
+from rl2_lightning.envs.task_env import TaskEnv
+from rl2_lightning.oracles.cart_pole import cart_pole_oracles, has_failed, move, start_state
+from rl2_lightning.oracles.oracle import Oracle
+from rl2_lightning.oracles.physics import draw_physics
+
+
+class CartPole(TaskEnv):
+    """Balance a pole on a cart whose physics is not told.
+
+    A step is that of gymnasium's CartPole-v1. It earns 1; the episode ends where the cart leaves
+    its track or the pole tips over, and is cut after `horizon` steps. The observation, `[B, 4]`,
+    float32, is position, velocity, angle and angular velocity.
+
+    Args:
+        num_tasks: B, the number of cart-poles played at once.
+        pole_mass: range from which it is drawn, in kilograms.
+        pole_length: range of half the pole's length, in metres.
+        gravity: its range, in metres a second squared.
+        flips: whether in half of the tasks the two actions change places.
+        horizon: length at which an episode is cut, in env steps.
+        device: where they are played.
+
+    Raises:
+        UserError: a range is not of two positive numbers in order.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        pole_mass: Sequence[float] = (0.05, 0.5),
+        pole_length: Sequence[float] = (0.25, 1.0),
+        gravity: Sequence[float] = (5.0, 15.0),
+        flips: bool = True,
+        horizon: int = 200,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.ranges = checked_ranges(
+            {keys.POLE_MASS: pole_mass, keys.POLE_LENGTH: pole_length, keys.GRAVITY: gravity}
+        )
+        super().__init__(
+            num_tasks,
+            observation_spec=Unbounded((4,)),
+            action_spec=Categorical(2),
+            max_episode_steps=horizon,
+            device=device,
+        )
+        self.flips = flips
+        self._state = torch.zeros(num_tasks, 4, device=self.device)
+
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        """Draws the physics."""
+        return draw_physics(num_tasks, self.ranges, self.flips, self.generator)
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        """Puts the pole of the rows nearly upright."""
+        self._state = torch.where(rows, start_state(self.num_tasks, self.generator), self._state)
+        return self._state
+
+    def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Moves every cart."""
+        self._state = move(self._state, action, self.tasks)
+        reward = torch.ones_like(self._state[:, :1])
+        return self._state, reward, has_failed(self._state).unsqueeze(1)
+
+    def oracles(self, num_episodes: int) -> Mapping[str, Oracle]:
+        """A random player, and a regulator that knows the physics."""
+        return cart_pole_oracles(self.max_episode_steps)

@@ -1,0 +1,87 @@
+"""Cart-poles: gymnasium's steps, drawn physics, and the player that knows it."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from rl2_lightning import keys
+from rl2_lightning.envs.cart_pole import CartPole
+from rl2_lightning.errors import UserError
+from rl2_lightning.oracles.cart_pole import LARGEST_ANGLE, has_failed
+
+STANDARD = {"pole_mass": (0.1, 0.1), "pole_length": (0.5, 0.5), "gravity": (9.8, 9.8)}
+
+
+def step(env: CartPole, action: int) -> TensorDict:
+    actions = torch.full((env.num_tasks,), action)
+    return env.step(TensorDict({keys.ACTION: actions}, [env.num_tasks]))[keys.NEXT]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("flips", [False, True])
+def test_steps_are_those_of_gymnasium(seed: int, flips: bool) -> None:
+    theirs = gymnasium.make("CartPole-v1").unwrapped
+    ours = CartPole(1, **STANDARD, flips=False)
+    if flips:
+        tasks = ours.sample_tasks(1).set(keys.FORCE_SIGN, -torch.ones(1, 1))
+        ours.reset(TensorDict({keys.TASK: tasks}, [1]))
+    else:
+        ours.reset()
+    observation, _ = theirs.reset(seed=seed)
+    ours._state = torch.tensor(observation).unsqueeze(0)
+    actions = np.random.default_rng(seed).integers(2, size=200)
+    steps = 0
+    for action in actions:
+        steps += 1
+        expected, reward, terminated, *_ = theirs.step(action)
+        found = step(ours, int(1 - action if flips else action))
+        np.testing.assert_allclose(found[keys.OBSERVATION][0], expected, atol=1e-4)
+        assert found[keys.STEP_REWARD].item() == reward == 1
+        assert found["terminated"].item() is terminated
+        if terminated:
+            break
+    assert 5 < steps < 200
+
+
+def test_physics_matters_as_it_should() -> None:
+    env = CartPole(2, flips=False)
+    tasks = env.sample_tasks(2)
+    tasks[keys.GRAVITY] = torch.tensor([[5.0], [15.0]])
+    tasks[keys.POLE_LENGTH] = torch.full((2, 1), 0.5)
+    tasks[keys.POLE_MASS] = torch.full((2, 1), 0.1)
+    env.reset(TensorDict({keys.TASK: tasks}, [2]))
+    env._state = torch.tensor([[0.0, 0.0, 0.1, 0.0]]).expand(2, 4)
+    light, heavy = step(env, 1)[keys.OBSERVATION][:, 3].tolist()
+    assert heavy - light == pytest.approx(
+        0.02 * 10 * np.sin(0.1) / (0.5 * (4 / 3 - 0.1 * np.cos(0.1) ** 2 / 1.1)), rel=1e-5
+    )
+
+
+def test_an_episode_fails_at_its_bounds() -> None:
+    states = torch.zeros(5, 4)
+    states[1, 0], states[2, 0] = 2.39, -2.41
+    states[3, 2], states[4, 2] = -LARGEST_ANGLE + 1e-3, LARGEST_ANGLE + 1e-3
+    assert has_failed(states).tolist() == [False, False, True, False, True]
+
+
+def test_who_knows_the_physics_balances_and_who_does_not_falls() -> None:
+    env = CartPole(200, horizon=150)
+    env.set_seed(0)
+    players = env.oracles(2)
+    assert list(players) == ["random", "known_physics"]
+    generator = torch.Generator().manual_seed(0)
+    tasks = env.sample_tasks(200)
+    returns = {name: player.play(tasks, 2, generator) for name, player in players.items()}
+    assert returns["random"].shape == (200, 2)
+    assert 15 < returns["random"].mean() < 35
+    assert (returns["known_physics"] == 150).all()
+    turned = tasks.clone().set(keys.FORCE_SIGN, -tasks[keys.FORCE_SIGN])
+    assert (players["known_physics"].play(turned, 1, generator) == 150).all()
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (2, 1), (1,), (1, float("inf"))])
+def test_a_range_that_makes_no_sense(numbers: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match=r"^pole_mass=\[.* is no range: give two positive numbers"):
+        CartPole(3, pole_mass=numbers)
