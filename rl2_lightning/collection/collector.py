@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -31,6 +32,11 @@ class PrimedTrialEnv(TransformedEnv):
 
     def __init__(self, env: TrialEnv, policy: TensorDictModuleBase) -> None:
         super().__init__(env, get_primers_from_module(policy))
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+        # Of a reset's input TorchRL hands on what the specs name: tasks have to go another way.
+        tasks = None if tensordict is None else tensordict.get(keys.TASK, None)
+        return super()._reset(tensordict, tasks=tasks, **options)
 
     def maybe_reset(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Leaves the finished trials idle."""

@@ -92,10 +92,18 @@ class TrialEnv(EnvBase):
         self.done_spec = Composite({key: flag.clone() for key in done_keys}, shape=batch)
         self.to(self.device)
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+    def _reset(
+        self,
+        tensordict: TensorDictBase | None = None,
+        *,
+        tasks: TensorDictBase | None = None,
+        **_: Any,
+    ) -> TensorDict:
         rows = reset_rows(self, tensordict)
-        given = None if tensordict is None else tensordict.get(keys.TASK, None)
-        tasks = self.task_env.sample_tasks(self.task_env.num_tasks) if given is None else given
+        if tasks is None and tensordict is not None:
+            tasks = tensordict.get(keys.TASK, None)
+        if tasks is None:
+            tasks = self.task_env.sample_tasks(self.task_env.num_tasks)
         self.task_env.set_tasks(tasks, rows)
         yes, no = torch.ones_like(rows), torch.zeros_like(rows)
         started = self._pack({

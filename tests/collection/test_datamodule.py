@@ -101,6 +101,19 @@ def test_without_such_a_critic_no_task_is_kept(tmp_path: Path) -> None:
     assert keys.TASK not in collected(tmp_path).keys()  # noqa: SIM118
 
 
+def test_held_out_tasks_are_the_ones_that_are_played(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    held_out = data.held_out["test"].tasks
+    # Arms that always or never pay: the rewards tell which task was played.
+    pays = torch.arange(len(held_out)) % 3 == 0
+    held_out[keys.ARM_PROBABILITIES] = pays.float().unsqueeze(1).expand(-1, 5).clone()
+    for trials in data.test_dataloader():
+        chunks = [trial[keys.REWARD] for trial in trials]
+        earned = torch.cat(chunks).squeeze(-1)
+        share = torch.arange(len(held_out)).tensor_split(2)[0]
+        assert torch.equal(earned, pays[share].float().unsqueeze(1).expand(-1, 6))
+
+
 def test_held_out_tasks_are_shared_out_whole(tmp_path: Path) -> None:
     first, second = (make_data(tmp_path, rank=rank).test_dataloader() for rank in (0, 1))
     for on_first, on_second in zip(first, second, strict=True):
