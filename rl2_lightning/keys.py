@@ -46,7 +46,13 @@ MEMORY_STATE = "memory_state"  # TensorDict [N]: memory at the first step of the
 BURN_IN_STATE = "burn_in_state"  # TensorDict [N]: memory at the first step of the burn-in
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
 
+# What a spectator is shown of a task, and no agent.
+POSE = "pose"  # [B, 3], float32: x and y in cells, heading in sixteenths of a turn
+
 # Parameters of tasks.
+GOAL = "goal"  # [B, 2], float32: where it is
+START = "start"  # [B, 3], float32: the pose in which episodes begin
+WALLS = "walls"  # [B, 2, N + 1, N], uint8: 0 or the wall's colour, on the sides of N x N cells
 ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action
 TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32: to the last S

@@ -103,7 +103,7 @@ class TrialEnv(EnvBase):
         if tasks is None and tensordict is not None:
             tasks = tensordict.get(keys.TASK, None)
         if tasks is None:
-            tasks = self.task_env.sample_tasks(self.task_env.num_tasks)
+            tasks = self.task_env.sample_training_tasks(self.task_env.num_tasks)
         self.task_env.set_tasks(tasks, rows)
         yes, no = torch.ones_like(rows), torch.zeros_like(rows)
         started = self._pack({
