@@ -115,4 +115,6 @@ WORLDS: Mapping[str, Bar] = {
     "point_robot_sparse": Adapts(),
     "cart_pole": Adapts(),
     "pendulum": Adapts(),
+    "maze_5x5": Adapts(),
+    "maze_9x9": Adapts(),
 }

@@ -53,6 +53,8 @@ HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a tri
 
 # Parameters of tasks.
 GOAL = "goal"  # [B, 2], float32: where it is
+START = "start"  # [B, 3], float32: the pose in which episodes begin
+WALLS = "walls"  # [B, 2, N + 1, N], uint8: 0 or the wall's colour, on the sides of N x N cells
 POLE_MASS = "pole_mass"  # [B, 1], float32, as all physics: kilograms
 POLE_LENGTH = "pole_length"  # half of it, in metres
 MASS = "mass"  # kilograms

@@ -115,6 +115,16 @@ class TwoStepConfig:
     reversal_probability: float = between(0, 1)
 
 
+@dataclass
+class VisualMazeConfig:
+    """Mazes seen in first person."""
+
+    _target_: str = "rl2_lightning.envs.visual_maze.VisualMaze"
+    size: int = between(2)
+    horizon: int = between(1)
+    num_training_mazes: int | None = between(1)
+
+
 # By the name of the family's YAML file.
 FAMILY_SCHEMAS: Mapping[str, type] = {
     "bernoulli_bandit": BernoulliBanditConfig,
@@ -128,4 +138,5 @@ FAMILY_SCHEMAS: Mapping[str, type] = {
     "informative_bandit": InformativeBanditConfig,
     "tabular_mdp": TabularMDPConfig,
     "two_step": TwoStepConfig,
+    "visual_maze": VisualMazeConfig,
 }

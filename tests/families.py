@@ -19,6 +19,7 @@ from rl2_lightning.envs.scene import Scene
 from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.task_env import TaskEnv
 from rl2_lightning.envs.two_step import TwoStep
+from rl2_lightning.envs.visual_maze import VisualMaze
 
 
 class Corridor(TaskEnv):
@@ -70,6 +71,7 @@ FAMILIES = {
     "cart-pole": CartPole,
     "pendulum": Pendulum,
     "two-step task": TwoStep,
+    "maze": VisualMaze,
     "corridor": Corridor,
 }
 

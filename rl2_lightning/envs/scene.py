@@ -1,5 +1,6 @@
 """What a map of a task shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
@@ -16,6 +17,7 @@ class Scene:
         goal: where the goal is.
         goal_radius: how near to it counts as there.
         cell: width of the cells of a grid; None where there is none.
+        walls: lines from point to point.
     """
 
     low: Point
@@ -24,3 +26,4 @@ class Scene:
     goal: Point
     goal_radius: float
     cell: float | None = None
+    walls: Sequence[tuple[Point, Point]] = ()

@@ -86,6 +86,16 @@ class TaskEnv(EnvBase):
             The parameters of `num_tasks` tasks, `[num_tasks]`, on the environment's device.
         """
 
+    def sample_training_tasks(self, num_tasks: int) -> TensorDict:
+        """Draws the tasks of a reset that is given none: those to train on.
+
+        A family whose training is confined to some of its tasks overrides this.
+
+        Returns:
+            As `sample_tasks`, which draws the held-out ones.
+        """
+        return self.sample_tasks(num_tasks)
+
     @abstractmethod
     def begin_episodes(self, rows: Tensor) -> Tensor:
         """Starts a new episode in some rows.
@@ -174,7 +184,8 @@ class TaskEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         rows = reset_rows(self, tensordict)
         given = None if tensordict is None else tensordict.get(keys.TASK, None)
-        self.set_tasks(self.sample_tasks(self.num_tasks) if given is None else given, rows)
+        tasks = self.sample_training_tasks(self.num_tasks) if given is None else given
+        self.set_tasks(tasks, rows)
         observation = self.start_episodes(rows)
         not_done = torch.zeros_like(rows)
         return self._pack(

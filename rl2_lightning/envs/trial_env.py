@@ -100,8 +100,9 @@ class TrialEnv(EnvBase):
             shape=batch,
         )
         if self.shows_previous_observation:
-            observation = self.observation_spec[keys.OBSERVATION]
-            self.observation_spec[keys.PREVIOUS_OBSERVATION] = Unbounded(observation.shape)
+            shown = self.observation_spec[keys.OBSERVATION]
+            previous = Unbounded(shown.shape, dtype=shown.dtype)
+            self.observation_spec[keys.PREVIOUS_OBSERVATION] = previous
         if self.shows_position:
             self.observation_spec[keys.POSITION] = Unbounded((*batch, 2))
         self.action_spec = self.task_env.action_spec.clone()
@@ -121,7 +122,7 @@ class TrialEnv(EnvBase):
         if tasks is None and tensordict is not None:
             tasks = tensordict.get(keys.TASK, None)
         if tasks is None:
-            tasks = self.task_env.sample_tasks(self.task_env.num_tasks)
+            tasks = self.task_env.sample_training_tasks(self.task_env.num_tasks)
         self.task_env.set_tasks(tasks, rows)
         yes, no = torch.ones_like(rows), torch.zeros_like(rows)
         observation = self.task_env.start_episodes(rows)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from tensordict import TensorDictBase
@@ -88,6 +89,7 @@ def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
     axes.set_ylim(scene.low[1] - margin, scene.high[1] + margin)
     axes.set_aspect("equal")
     axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    axes.add_collection(LineCollection(scene.walls, colors="#333333", linewidths=1.5, zorder=2))
     if scene.cell is not None:
         axes.set_xticks(np.arange(scene.low[0], scene.high[0] + scene.cell / 2, scene.cell))
         axes.set_yticks(np.arange(scene.low[1], scene.high[1] + scene.cell / 2, scene.cell))

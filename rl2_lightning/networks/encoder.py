@@ -1,13 +1,14 @@
 """From what the environment shows to one vector a step."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import nn
+from torch import Tensor, nn
 from torchrl.data import Composite
-from torchrl.modules import MLP
+from torchrl.modules import MLP, ConvNet
 
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
@@ -17,8 +18,53 @@ INPUTS = (keys.OBSERVATION, keys.PREVIOUS_ACTION, keys.PREVIOUS_REWARD, keys.PRE
 ALL_INPUTS = (*INPUTS, keys.PREVIOUS_OBSERVATION)
 
 
+IMAGE_DIMS = 3  # channels, height and width
+# Of images, as arXiv 1611.02779 has them for its mazes.
+IMAGE_CHANNELS = [16, 16]
+KERNEL_SIZE = 5
+STRIDE = 2
+
+
+class ImageFeatures(nn.Module):
+    """Convolutions over images of bytes, each followed by a ReLU.
+
+    Args:
+        shape: channels, height and width.
+
+    Raises:
+        UserError: the image is smaller than the convolutions.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self._convolutions = ConvNet(
+            in_features=shape[0],
+            num_cells=IMAGE_CHANNELS,
+            kernel_sizes=KERNEL_SIZE,
+            strides=STRIDE,
+            activation_class=nn.ReLU,
+        )
+        height, width = (_convolved(size) for size in shape[1:])
+        if min(height, width) < 1:
+            raise UserError(f"observations of {list(shape)} are too small for the convolutions")
+        self.output_size = IMAGE_CHANNELS[-1] * height * width
+        initialise_linear(self._convolutions, gain=2**0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """From `[..., C, H, W]`, uint8, to `[..., output_size]`, float32."""
+        return cast(Tensor, self._convolutions(images.float() / 255))
+
+
+def _convolved(size: int) -> int:
+    for _ in IMAGE_CHANNELS:
+        size = (size - KERNEL_SIZE) // STRIDE + 1
+    return size
+
+
 class Encoder(TensorDictModuleBase):
     """Concatenates the RL² inputs, and passes them through fully connected layers if there are any.
+
+    Images pass through convolutions first.
 
     Args:
         observation_spec: unbatched spec of what the environment shows.
@@ -52,7 +98,16 @@ class Encoder(TensorDictModuleBase):
                 f"{self.in_keys[self._dims.index(0)]} is a number without a dimension: give its "
                 "spec the shape (1,)"
             )
-        size = sum(observation_spec[key].shape.numel() for key in self.in_keys)
+        self.image_features = nn.ModuleDict()
+        size = 0
+        for key, dims in zip(self.in_keys, self._dims, strict=True):
+            shape = observation_spec[key].shape
+            if dims == IMAGE_DIMS:
+                features = ImageFeatures(shape)
+                self.image_features[key] = features
+                size += features.output_size
+            else:
+                size += shape.numel()
         self.layers: nn.Module = nn.Identity()
         if hidden_sizes:
             *first, last = hidden_sizes
@@ -68,8 +123,9 @@ class Encoder(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Writes the encoding `[..., output_size]`, float32."""
-        parts = [
-            tensordict.get(key).flatten(-dims)
-            for key, dims in zip(self.in_keys, self._dims, strict=True)
-        ]
+        parts = []
+        for key, dims in zip(self.in_keys, self._dims, strict=True):
+            shown = tensordict.get(key)
+            is_image = key in self.image_features
+            parts.append(self.image_features[key](shown) if is_image else shown.flatten(-dims))
         return tensordict.set(self.out_keys[0], self.layers(torch.cat(parts, dim=-1)))

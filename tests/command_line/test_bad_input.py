@@ -108,6 +108,7 @@ EARLY = {
         "give two numbers, the lower first",
     ),
     "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is no range", "two"),
+    "maze without cells": ("env=visual_maze env.size=0", "env.size=0", "at least 2"),
     "burn-in without windows": ("collection.burn_in=3", "burn_in=3", "set collection.window"),
     "long burn-in": (
         "collection.window=3 collection.burn_in=5",
