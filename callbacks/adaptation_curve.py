@@ -14,8 +14,9 @@ from matplotlib.image import imsave
 
 from callbacks.files import write_atomically
 from callbacks.outcome import Outcome, Stage, outcome_of
-from callbacks.pictures import log_image, render
+from callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
 
 COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")

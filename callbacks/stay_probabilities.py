@@ -14,10 +14,11 @@ from tensordict import TensorDictBase
 
 from callbacks.files import write_atomically
 from callbacks.outcome import held_out_tasks
-from callbacks.pictures import log_image, render
+from callbacks.pictures import log_image
 from rl2_lightning.envs.two_step import TwoStep, choices_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.held_out import HeldOutTasks
+from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.stay_plots import stay_probability_figure
 from rl2_lightning.evaluation.stay_probabilities import (
     StayProbabilities,

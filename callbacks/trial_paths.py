@@ -8,7 +8,8 @@ from matplotlib.image import imsave
 from torchrl.envs.utils import ExplorationType
 
 from callbacks.outcome import held_out_tasks
-from callbacks.pictures import log_image, render
+from callbacks.pictures import log_image
+from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import legs_of, paths_figure
 
 

@@ -102,13 +102,13 @@ def play_trials(
         exploration_type: whether the actions are sampled or the most likely ones.
 
     Returns:
-        Rewards, episodes and mask of the trials, what the family records, and where each step led
-        to if the environment shows it, `[B, T]`.
+        Rewards, episodes and mask of the trials, what the family records, and if the environment
+        shows positions also the observation and where each step led to, `[B, T]`.
     """
     trial_env = env.base_env
     read = [keys.REWARD, keys.EPISODE, keys.MASK, *trial_env.task_env.recorded_keys]
     if trial_env.shows_position:
-        read.append(keys.REACHED)
+        read += [keys.OBSERVATION, keys.REACHED]
     # The states of the memory would fill the store many times over: keep what a curve reads.
     kept = []
     with set_exploration_type(exploration_type):

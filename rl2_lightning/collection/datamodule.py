@@ -168,8 +168,8 @@ class TrialDataModule(pl.LightningDataModule):
             with_positions: whether to watch where the agent goes; for families that have a scene.
 
         Returns:
-            Rewards, episodes and mask, what the family records, and if wanted where each step led
-            to, `[B, T]`.
+            Rewards, episodes and mask, what the family records, and if wanted what the agent saw
+            and where each step led to, `[B, T]`.
         """
         num_tasks = len(tasks)
         if with_positions:

@@ -73,9 +73,21 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
     return figure
 
 
-def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
+def draw_map(axes: Axes, scene: Scene) -> None:
+    """Draws what a scene shows, with a margin around it."""
     axes.add_patch(Circle(scene.goal, scene.goal_radius, color=GOAL_COLOUR, alpha=0.35, zorder=1))
     axes.plot(*scene.start, marker="s", color="#666666", markersize=5, zorder=2)
+    axes.add_collection(LineCollection(scene.walls, colors="#333333", linewidths=1.5, zorder=2))
+    width = scene.high[0] - scene.low[0]
+    margin = MARGIN * width
+    axes.set_xlim(scene.low[0] - margin, scene.high[0] + margin)
+    axes.set_ylim(scene.low[1] - margin, scene.high[1] + margin)
+    axes.set_aspect("equal")
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+
+
+def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
+    draw_map(axes, scene)
     # Paths that come by again would hide each other: later points lie a little aside.
     width = scene.high[0] - scene.low[0]
     aside = np.linspace(-0.02, 0.02, len(leg.points))[:, None] * width
@@ -84,12 +96,6 @@ def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
     axes.plot(x, y, color=PATH_COLOUR, linewidth=1.0, alpha=0.6, zorder=3)
     time = np.arange(len(points))
     axes.scatter(x, y, c=time, cmap="viridis_r", s=14, zorder=4)
-    margin = MARGIN * width
-    axes.set_xlim(scene.low[0] - margin, scene.high[0] + margin)
-    axes.set_ylim(scene.low[1] - margin, scene.high[1] + margin)
-    axes.set_aspect("equal")
-    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
-    axes.add_collection(LineCollection(scene.walls, colors="#333333", linewidths=1.5, zorder=2))
     if scene.cell is not None:
         axes.set_xticks(np.arange(scene.low[0], scene.high[0] + scene.cell / 2, scene.cell))
         axes.set_yticks(np.arange(scene.low[1], scene.high[1] + scene.cell / 2, scene.cell))

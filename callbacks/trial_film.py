@@ -1,0 +1,46 @@
+"""Films what the agent sees, beside a map of where it goes."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torchrl.envs.utils import ExplorationType
+
+from callbacks.outcome import held_out_tasks
+from callbacks.pictures import log_gif
+from rl2_lightning import keys
+from rl2_lightning.evaluation.film import as_gif, film
+
+IMAGE_DIMS = 3  # channels, height and width
+
+
+class TrialFilm(Callback):
+    """Puts a film of a greedily played test trial into a GIF file and TensorBoard.
+
+    `trial_film.gif` is written after the test, for families whose observations are images of a
+    place that has a map; for others nothing is. Rank zero plays and writes.
+
+    Args:
+        dirpath: folder of the file.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self._file = Path(dirpath) / "trial_film.gif"
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plays once more, and films."""
+        if not trainer.is_global_zero:
+            return
+        held_out = held_out_tasks(trainer, "test")
+        scene = held_out.env.scene(held_out.tasks[0])
+        shown = held_out.env.observation_spec_unbatched[keys.OBSERVATION]
+        if scene is None or len(shown.shape) != IMAGE_DIMS:
+            return
+        data = cast(Any, trainer).datamodule
+        played = data.play_held_out(
+            held_out.tasks[:1], ExplorationType.DETERMINISTIC, 0, with_positions=True
+        )
+        gif = as_gif(film(played[0], scene))
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_bytes(gif)
+        log_gif(trainer.loggers, "test/trial_film", gif, trainer.global_step)

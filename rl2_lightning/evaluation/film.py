@@ -1,0 +1,84 @@
+"""A played trial as a film: what the agent saw, beside a map of where it has been."""
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from tensordict import TensorDictBase
+
+from rl2_lightning import keys
+from rl2_lightning.envs.scene import Scene
+from rl2_lightning.evaluation.images import render
+from rl2_lightning.evaluation.paths import MARGIN, draw_map
+
+ENLARGEMENT = 6  # of what the agent sees, in each direction
+DOTS_PER_INCH = 100
+MILLISECONDS = 80  # that a frame is shown
+EARLIER, NOW, AGENT = (170, 170, 170), (0, 114, 178), (213, 94, 0)  # colours of the path
+
+
+def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
+    """Draws a frame for each step of a trial.
+
+    Args:
+        trial: `[T]`, with the images that the agent saw, uint8, where each step led to, the episode
+            and the mask.
+        scene: the map of its task.
+
+    Returns:
+        `[S, height, width, 3]`, uint8, for the S steps that were played: to the left the view
+        before the step, to the right the map with the path so far, earlier episodes in grey.
+    """
+    played = trial[trial[keys.MASK].squeeze(-1)].cpu()
+    seen = played[keys.OBSERVATION].permute(0, 2, 3, 1).numpy()
+    views = seen.repeat(ENLARGEMENT, 1).repeat(ENLARGEMENT, 2)
+    side = views.shape[1]
+    episodes = played[keys.EPISODE].squeeze(-1).tolist()
+    reached = played[keys.REACHED].tolist()
+    canvas = _map(scene, side)
+    maps, path = [], [_pixel(scene, scene.start, side)]
+    for step, episode in enumerate(episodes):
+        if step and episode != episodes[step - 1]:
+            for place in path:
+                _dot(canvas, place, 1, EARLIER)
+            path = [_pixel(scene, scene.start, side)]
+        frame = canvas.copy()
+        for place in path:
+            _dot(frame, place, 1, NOW)
+        _dot(frame, path[-1], 3, AGENT)
+        maps.append(frame)
+        path.append(_pixel(scene, tuple(reached[step]), side))
+    return np.concatenate([views, np.stack(maps)], axis=2)
+
+
+def as_gif(frames: np.ndarray) -> bytes:
+    """Encodes a film, `[S, height, width, 3]`, uint8, as a GIF file that plays again and again."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    file = BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
+    return file.getvalue()
+
+
+def _map(scene: Scene, side: int) -> np.ndarray:
+    """The map without a path, `[side, side, 3]`."""
+    figure = Figure(figsize=(side / DOTS_PER_INCH, side / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
+    axes = figure.add_axes((0, 0, 1, 1))
+    draw_map(axes, scene)
+    axes.set_axis_off()
+    return render(figure)
+
+
+def _pixel(scene: Scene, point: tuple[float, ...], side: int) -> tuple[int, int]:
+    """Row and column of a point on a map of a square scene."""
+    width = scene.high[0] - scene.low[0]
+    margin = MARGIN * width
+    per_pixel = (width + 2 * margin) / side
+    row = (scene.high[1] + margin - point[1]) / per_pixel
+    return int(row), int((point[0] - scene.low[0] + margin) / per_pixel)
+
+
+def _dot(image: np.ndarray, place: tuple[int, int], radius: int, colour: tuple[int, ...]) -> None:
+    row, column = place
+    rows = slice(max(0, row - radius), row + radius + 1)
+    image[rows, max(0, column - radius) : column + radius + 1] = colour
