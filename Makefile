@@ -17,7 +17,7 @@ train: $(INSTALLED) ## train an agent; make train ARGS="experiment=..." sets fie
 	$(BIN)/python train.py $(ARGS)
 
 test: lint types ## style, types, the direction of imports, and the quick tests
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(INSTALLED) ## style, and the direction of imports
 	$(BIN)/ruff check .
