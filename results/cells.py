@@ -13,6 +13,8 @@ from rl2_lightning.errors import UserError
 FOLDER = Path(__file__).parent
 PUBLISHED = FOLDER / "published"
 Row = dict[str, str]
+HALF_WIDTH = "_half_width"  # at the end of a column's name: 1.96 standard errors of the other
+MEASURE = "measure_"  # at its beginning: not a player's return
 
 
 @dataclass(frozen=True)

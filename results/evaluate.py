@@ -6,16 +6,19 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from results.cells import FOLDER, Cell, Row, find_cell, write_row
+from callbacks.trial_analysis import TrialAnalysis
+from results.cells import FOLDER, HALF_WIDTH, MEASURE, Cell, Row, find_cell, write_row
 from results.curves import read_curves, write_curves
 from rl2_lightning.build import (
     build_data,
@@ -32,6 +35,7 @@ from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.config import CollectionConfig, check, num_ranks, register_schemas
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.means import Estimate
 from rl2_lightning.session import quieten
 
 CONFIGS = FOLDER.parent / "configs"
@@ -48,6 +52,7 @@ class Evaluation:
     Attributes:
         agents: the agent's curves, greedy and sampled.
         oracles: the oracles' curves on the same tasks, the reference last.
+        measures: what the family's own analyses say of the agent.
         tasks_seed: seed of the tasks.
         env_steps: env steps that the agent has learnt from.
         total_env_steps: env steps of the whole iterations that its budget holds.
@@ -55,20 +60,24 @@ class Evaluation:
 
     agents: Mapping[str, Curve]
     oracles: Mapping[str, Curve]
+    measures: Mapping[str, Estimate]
     tasks_seed: int
     env_steps: int
     total_env_steps: int
 
 
-def evaluate(cfg: DictConfig, settings: Mapping[str, Any], oracles: Path) -> Evaluation:
+def evaluate(
+    cfg: DictConfig, settings: Mapping[str, Any], oracles: Path, analyses: Path
+) -> Evaluation:
     """Lets the agent and the oracles play the tasks of the test.
 
     Args:
         cfg: the composed config, with the checkpoint.
         settings: what the checkpoint was trained with.
         oracles: file of the oracles' curves.
+        analyses: folder of what the family's own analyses write.
     """
-    cfg.callbacks, cfg.logger = {"progress": cfg.callbacks.get("progress")}, {}
+    cfg.callbacks, cfg.logger = _watching(cfg.callbacks, analyses), {}
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data)
@@ -77,10 +86,26 @@ def evaluate(cfg: DictConfig, settings: Mapping[str, Any], oracles: Path) -> Eva
     return Evaluation(
         agents,
         oracle_curves(data, cfg.evaluation.tasks_seed, oracles),
+        _measures(cast(Any, trainer).callbacks),
         cfg.evaluation.tasks_seed,
         learner.env_steps,
         planned_env_steps(settings, data.max_steps),
     )
+
+
+def _watching(callbacks: DictConfig, folder: Path) -> dict[str, Any]:
+    """The progress, and the analyses of the experiment's family."""
+    kept: dict[str, Any] = {"progress": callbacks.get("progress")}
+    for name, callback in callbacks.items():
+        if callback is not None and issubclass(get_class(callback._target_), TrialAnalysis):
+            kept[str(name)] = {**callback, "dirpath": str(folder)}
+            folder.mkdir(parents=True, exist_ok=True)
+    return kept
+
+
+def _measures(callbacks: Iterable[Any]) -> dict[str, Estimate]:
+    analyses = [callback for callback in callbacks if isinstance(callback, TrialAnalysis)]
+    return {name: found for analysis in analyses for name, found in analysis.measures.items()}
 
 
 def oracle_curves(data: TrialDataModule, tasks_seed: int, path: Path) -> dict[str, Curve]:
@@ -168,11 +193,15 @@ def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command
         "started_from": checkpoint["hyper_parameters"].get("start_from") or "",
         "training_seconds": training_seconds(checkpoint),
         "bar": cell.bar,
-        "reached": "yes" if cell.bar.reached_by(greedy, found.oracles) else "no",
+        "reached": "yes" if cell.bar.reached_by(greedy, found.oracles, found.measures) else "no",
     }
     for name, curve in {**found.agents, **found.oracles}.items():
         row[name] = f"{curve.trial_return:.4f}"
         row[f"{name}_half_width"] = f"{curve.trial_half_width:.4f}"
+    for name, estimate in found.measures.items():
+        # What an agent does not do cannot always be measured.
+        numbers = [f"{number:.4f}" if isfinite(number) else "" for number in estimate]
+        row[f"{MEASURE}{name}"], row[f"{MEASURE}{name}{HALF_WIDTH}"] = numbers
     row |= {f"published_{name}": figure for name, figure in cell.published.items()}
     return {name: str(value) for name, value in row.items()} | {"command": command}
 
@@ -195,8 +224,9 @@ def run(overrides: list[str], folder: Path) -> Row:
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     settings = checkpoint["hyper_parameters"]
     curves = folder / "curves"
-    found = evaluate(cfg, settings, curves / f"{cell.experiment}_oracles.csv")
     name = f"{cell.experiment}_seed{settings['seed']}"
+    oracles = curves / f"{cell.experiment}_oracles.csv"
+    found = evaluate(cfg, settings, oracles, folder / "analyses" / name)
     # The command that anyone can repeat is that on the kept weights.
     named = [text for text in overrides if not text.startswith("ckpt_path=")]
     command = ["python", "-m", "results.evaluate", *named]

@@ -13,6 +13,7 @@ from results.tables import (
     WRONG_PRIOR,
     Rows,
     cell_text,
+    measures_table,
     oracle_table,
     paper_table,
     worlds_table,
@@ -66,6 +67,7 @@ def render(folder: Path) -> None:
         parts += [f"## {title}", RETURNS[table]]
         if table == "worlds":
             parts.append(worlds_table(own, rows, folder / "curves"))
+            parts += [MEASURES, measures_table(own, rows), *_pictures(folder)]
         else:
             parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")
@@ -77,6 +79,12 @@ def render(folder: Path) -> None:
     if commands:
         parts += ["## To repeat", REPEAT, "\n".join(["```bash", *commands, "```"])]
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Links to what the analyses have drawn."""
+    drawn = sorted((folder / "analyses").glob("*/*.png"))
+    return [f"![{path.parent.name}]({path.relative_to(folder).as_posix()})" for path in drawn]
 
 
 INTRODUCTION = """\
@@ -102,6 +110,7 @@ ORACLES = {
         "figure. The optimum knows the MDP, as no learner does:"
     ),
 }
+MEASURES = "What the families' own analyses say of the agent, ± 95 %:"
 REPEAT = "Each row again, from its weights and without training:"
 
 

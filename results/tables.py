@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from results.cells import Cell, Row
+from results.cells import HALF_WIDTH, MEASURE, Cell, Row
 from results.curves import read_curves
 from rl2_lightning.evaluation.adaptation_curve import Curve
 
@@ -19,8 +19,8 @@ Rows = Mapping[str, Sequence[Row]]  # by experiment
 
 def players_of(row: Row) -> list[str]:
     """The players that were measured for a row, in the order of its columns; the reference last."""
-    measured = [name.removesuffix("_half_width") for name in row if name.endswith("_half_width")]
-    return [name for name in measured if row[name]]
+    measured = [name.removesuffix(HALF_WIDTH) for name in row if name.endswith(HALF_WIDTH)]
+    return [name for name in measured if row[name] and not name.startswith(MEASURE)]
 
 
 def cell_text(cell: Cell) -> str:
@@ -83,6 +83,29 @@ def oracle_table(cells: Sequence[Cell], rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
+    """One line for each figure that a family's own analysis gives of an agent."""
+    lines = _head(["cell", "seed", "figure", *AGENTS.values()])
+    for cell in cells:
+        for row in rows[cell.experiment]:
+            modes = [agent.removeprefix("agent") for agent in AGENTS]  # "_greedy" and "_sampled"
+            names = [
+                name.removesuffix(modes[0])
+                for name in row
+                if name.startswith(MEASURE) and name.endswith(modes[0])
+            ]
+            for name in names:
+                figures = [_measure(row, f"{name}{mode}") for mode in modes]
+                if any(figures):
+                    words = _words(name.removeprefix(MEASURE))
+                    lines.append(_line([cell_text(cell), row["seed"], words, *figures]))
+    return "\n".join(lines)
+
+
+def _measure(row: Row, name: str) -> str:
+    return _row_figure(row, name) if row[name] else ""
+
+
 def _first(cell: Cell, row: Row) -> list[str]:
     *_, reference = players_of(row)
     returns = [_row_figure(row, name) for name in AGENTS]
@@ -109,7 +132,7 @@ def _open(cell: Cell, columns: Sequence[str], known: Sequence[str]) -> str:
 
 
 def _row_figure(row: Row, player: str) -> str:
-    return _figure(float(row[player]), float(row[f"{player}_half_width"]))
+    return _figure(float(row[player]), float(row[f"{player}{HALF_WIDTH}"]))
 
 
 def _episode(curve: Curve, number: int) -> str:

@@ -145,3 +145,26 @@ class VisualMaze(TaskEnv):
 
     def _render(self, pose: Pose) -> Tensor:
         return self._view.frames(self.tasks[keys.WALLS], self.tasks[keys.GOAL], pose)
+
+
+def searches_of(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
+    """Reads from played trials what became of their episodes.
+
+    Args:
+        trials: `[B, T]`, with the reward, the index of the episode and the mask.
+        num_episodes: E, of each trial.
+
+    Returns:
+        Whether the goal was found, `[B, E]`, bool; and the env steps of each episode, `[B, E]`,
+        int64.
+    """
+    mask = trials[keys.MASK].squeeze(-1)
+    episode = trials[keys.EPISODE].squeeze(-1).masked_fill(~mask, 0)
+    # Only the goal earns more than a step costs.
+    found = mask & (trials[keys.REWARD].squeeze(-1) > 0)
+    counts = torch.zeros(2, len(mask), num_episodes, dtype=torch.int64, device=mask.device)
+    successes, lengths = (
+        count.scatter_add(1, episode, counted.long())
+        for count, counted in zip(counts, (found, mask), strict=True)
+    )
+    return successes > 0, lengths

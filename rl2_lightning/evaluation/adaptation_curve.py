@@ -1,19 +1,15 @@
 """The adaptation curve: the mean return of episode 1, 2, … of a trial, with its interval."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchmetrics import Metric
 
 from rl2_lightning import keys
-
-NORMAL_QUANTILE = 1.96  # standard errors on either side that enclose 95 % of a normal distribution
+from rl2_lightning.evaluation.means import ColumnMeans
 
 
 def episode_returns(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
@@ -89,11 +85,8 @@ class Curve:
         }
 
 
-class AdaptationCurve(Metric):
+class AdaptationCurve(ColumnMeans):
     """Accumulates the returns of trials into a `Curve`, over batches and over ranks.
-
-    The states are sums, so that ranks may hold different numbers of trials. They are float64 and
-    stay so under every precision of the trainer: a rounded sum of squares gives no variance.
 
     Args:
         num_episodes: E, the most episodes that a trial can hold.
@@ -101,19 +94,10 @@ class AdaptationCurve(Metric):
             that one rank computes alone.
     """
 
-    is_differentiable = False
-    full_state_update = False
-    totals: Tensor
-    squares: Tensor
-    counts: Tensor
-
     def __init__(self, num_episodes: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.num_episodes = num_episodes
         # One column for each episode, and the last one for the whole trial.
-        for name in ("totals", "squares", "counts"):
-            default = torch.zeros(num_episodes + 1, dtype=torch.float64)
-            self.add_state(name, default=default, dist_reduce_fx="sum")
+        super().__init__(num_episodes + 1, **kwargs)
+        self.num_episodes = num_episodes
 
     def update(self, returns: Tensor, played: Tensor) -> None:
         """Adds a batch of trials.
@@ -132,19 +116,14 @@ class AdaptationCurve(Metric):
                 f"[trials, {self.num_episodes}]"
             )
         returns = returns.detach().to(torch.float64).masked_fill(~played, 0.0)
-        values = torch.cat([returns, returns.sum(1, keepdim=True)], dim=1)
-        counted = torch.cat([played, played.any(1, keepdim=True)], dim=1)
-        self.totals += values.sum(0)
-        self.squares += values.square().sum(0)
-        self.counts += counted.sum(0)
+        self.add(
+            torch.cat([returns, returns.sum(1, keepdim=True)], dim=1),
+            torch.cat([played, played.any(1, keepdim=True)], dim=1),
+        )
 
     def compute(self) -> Curve:
         """The curve of all trials, on all ranks."""
-        totals, squares, counts = self.totals.cpu(), self.squares.cpu(), self.counts.cpu()
-        mean = totals / counts
-        variance = (squares - totals * mean).clamp(min=0.0) / (counts - 1)
-        half_width = NORMAL_QUANTILE * (variance / counts).sqrt()
-        half_width = half_width.masked_fill(counts < 2, math.nan)
+        mean, half_width, counts = self.estimates()
         return Curve(
             mean=mean[:-1],
             half_width=half_width[:-1],
@@ -152,19 +131,6 @@ class AdaptationCurve(Metric):
             trial_half_width=half_width[-1].item(),
             num_trials=int(counts[-1]),
         )
-
-    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
-        # The library's wrapper sets the fields of a dataclass anew and squeezes a curve of one
-        # episode: carry the curve past it in an object that it does not look into.
-        wrapped = super()._wrap_compute(lambda: SimpleNamespace(curve=compute()))
-        return lambda: wrapped().curve
-
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any
-    ) -> "AdaptationCurve":
-        # `Module.to(bfloat16)` reaches the states: let them follow the device and keep the dtype.
-        super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args, **kwargs)
-        return self
 
 
 def _number_or_none(value: float) -> float | None:

@@ -7,13 +7,10 @@ transition (Akam, Costa and Dayan 2015). A regression on several episodes at onc
 the two up (Miller, Brody and Botvinick 2016).
 """
 
-import math
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from rl2_lightning.evaluation.adaptation_curve import NORMAL_QUANTILE
+from rl2_lightning.evaluation.means import NORMAL_QUANTILE, Estimate
 from rl2_lightning.oracles.two_step import TwoStepChoices
 
 NUM_LAGS = 5  # episodes before a choice that explain it
@@ -22,24 +19,6 @@ NUM_GROUPS = 20  # of trials, left out one after the other for the standard erro
 # Of the conditions rewarded and common, rewarded and rare, unrewarded and common, and the last.
 REWARD_EFFECT = (0.5, 0.5, -0.5, -0.5)
 INTERACTION = (1.0, -1.0, -1.0, 1.0)
-
-
-class Estimate(NamedTuple):
-    """A figure with its interval; not a number where it was not measured.
-
-    Attributes:
-        value: the estimate.
-        half_width: 1.96 standard errors, over trials.
-    """
-
-    value: float
-    half_width: float
-
-    def text(self) -> str:
-        """For a reader."""
-        if not math.isfinite(self.value):
-            return "not measured"
-        return f"{self.value:+.3f} ± {self.half_width:.3f}"
 
 
 def conditions_of(choices: TwoStepChoices) -> Tensor:

@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rl2_lightning.evaluation.adaptation_curve import NORMAL_QUANTILE
 from rl2_lightning.evaluation.choice_regression import (
     INTERACTION,
     NUM_GROUPS,
     NUM_PREDICTORS,
     REWARD_EFFECT,
-    Estimate,
     adjusted_effects,
     conditions_of,
     regression_sums,
 )
 from rl2_lightning.evaluation.held_out import TASKS_PER_CHUNK, HeldOutTasks
+from rl2_lightning.evaluation.means import NORMAL_QUANTILE, Estimate
 from rl2_lightning.oracles.two_step import TwoStepChoices, TwoStepPolicy
 
 # What the episode before was like, in the order of all that follows.

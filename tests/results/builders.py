@@ -10,7 +10,6 @@ from tests.builders import compose_config
 
 NETWORK = "network.memory.hidden_size=4"
 TRAINED = (
-    "experiment=mab_n10_k5",
     NETWORK,
     "seed=3",
     "collection.num_trials=16",
@@ -24,9 +23,14 @@ TRAINED = (
 FEW = ("evaluation.test_tasks=30", "trainer.accelerator=cpu", NETWORK)
 
 
-def train_tiny(folder: Path, *overrides: str, callbacks: tuple[str, ...]) -> Path:
+def train_tiny(
+    folder: Path,
+    *overrides: str,
+    experiment: str = "mab_n10_k5",
+    callbacks: tuple[str, ...] = ("checkpoint",),
+) -> Path:
     """Trains for three iterations or less; gives the last checkpoint."""
-    cfg = compose_config(folder, *TRAINED, *overrides)
+    cfg = compose_config(folder, f"experiment={experiment}", *TRAINED, *overrides)
     cfg.callbacks = {name: cfg.callbacks[name] for name in callbacks}
     data = build_data(cfg)
     trainer = build_trainer(cfg, data)

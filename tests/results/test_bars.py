@@ -1,12 +1,24 @@
 """What each kind of bar asks of an agent, just below it and just above."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
-from results.bars import Above, Adapts, Bar, LaterEpisodes, Return, ShareOfReference
+from results.bars import (
+    Above,
+    Adapts,
+    Bar,
+    Chance,
+    Finds,
+    LaterEpisodes,
+    Plans,
+    Return,
+    ShareOfReference,
+)
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.means import Estimate
 from tests.results.builders import straight_curve
 
 
@@ -29,14 +41,50 @@ ORACLES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
         (Above(("random",)), curve(3, 3, 4.19), curve(3, 3, 4.21)),
         (Above(("random", "reference")), curve(3, 3, 4.21), curve(30, 0, 0.21)),
         (Adapts(), curve(1, 1.19), curve(1, 1.21)),
+        (Chance(), curve(3, 3, 4.21), curve(3, 3, 4.19)),
     ],
 )
 def test_a_bar_is_missed_or_reached(bar: Bar, misses: Curve, reaches: Curve) -> None:
-    assert not bar.reached_by(misses, ORACLES)
-    assert bar.reached_by(reaches, ORACLES)
+    assert not bar.reached_by(misses, ORACLES, {})
+    assert bar.reached_by(reaches, ORACLES, {})
+
+
+def interaction(value: float) -> dict[str, Estimate]:
+    return {"stay_adjusted_interaction_sampled": Estimate(value, 0.1)}
+
+
+def searches(*figures: float) -> dict[str, Estimate]:
+    names = ("success_episode_1", "success_episode_2", "length_episode_1", "length_episode_2")
+    return {
+        f"search_{name}_greedy": Estimate(figure, 0.01)
+        for name, figure in zip(names, figures, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("bar", "misses", "reaches"),
+    [
+        (Plans(does=True), interaction(0.09), interaction(0.11)),
+        (Plans(does=True), interaction(-0.2), interaction(0.2)),
+        (Plans(does=True), interaction(math.nan), interaction(0.2)),
+        (Plans(does=False), interaction(0.11), interaction(0.09)),
+        (Plans(does=False), interaction(-0.11), interaction(-0.09)),
+        (Finds(0.9, 0.15), searches(0.89, 1, 100, 50), searches(0.9, 0.9, 100, 85)),
+        (Finds(0.9, 0.15), searches(1, 0.89, 100, 50), searches(1, 1, 40, 34)),
+        (Finds(0.9, 0.15), searches(1, 1, 100, 86), searches(1, 1, 100, 10)),
+    ],
+)
+def test_a_bar_on_what_an_analysis_says(
+    bar: Bar, misses: dict[str, Estimate], reaches: dict[str, Estimate]
+) -> None:
+    agent = curve(1, 1, 1)
+    assert not bar.reached_by(agent, ORACLES, misses)
+    assert bar.reached_by(agent, ORACLES, reaches)
 
 
 def test_a_bar_says_what_it_asks() -> None:
     assert str(Return(6.6)) == "6.6"
     assert str(ShareOfReference(0.99)) == "99% of the reference"
     assert str(Above(("ucb1", "some_player"))) == "above ucb1 and some player"
+    assert str(Plans(does=False)) == "reward × transition: no interaction"
+    assert str(Finds(0.9, 0.15)) == "90% success, episode 2 15% shorter"

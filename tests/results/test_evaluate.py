@@ -47,10 +47,29 @@ def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) 
 
 def test_a_run_that_was_stopped_tells_what_it_has_spent(tmp_path: Path) -> None:
     # Without the callback that keeps the time, too.
-    stopped = train_tiny(tmp_path, "trainer.max_epochs=1", callbacks=("checkpoint",))
+    stopped = train_tiny(tmp_path, "trainer.max_epochs=1")
     row = evaluated(tmp_path / "tables", stopped)
     assert (row["env_steps"], row["total_env_steps"]) == ("160", "480")
     assert row["training_seconds"] == ""
+
+
+def test_a_family_with_an_analysis_of_its_own_adds_it(tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    trained = train_tiny(
+        tmp_path, "collection.total_env_steps=4_000", experiment="two_step_without_reward"
+    )
+    row = evaluated(tables, trained, "two_step_without_reward")
+    interaction = float(row["measure_stay_adjusted_interaction_sampled"])
+    half_width = float(row["measure_stay_adjusted_interaction_sampled_half_width"])
+    assert -1 < interaction < 1
+    assert 0 < half_width < 1
+    assert row["bar"] == "reward × transition: no interaction"
+    assert row["reached"] == ("yes" if abs(interaction) <= half_width else "no")
+    assert read_rows(tables, "worlds") == [row]
+    written = {
+        path.name for path in (tables / "analyses" / "two_step_without_reward_seed3").iterdir()
+    }
+    assert written == {"stay_probabilities.csv", "stay_probabilities.png"}
 
 
 def test_the_kept_weights_repeat_the_row(tmp_path: Path, checkpoint: Path) -> None:

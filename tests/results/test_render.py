@@ -1,12 +1,16 @@
 """The page and the figures, from rows and curves."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from results.cells import all_cells, find_cell, write_row
 from results.curves import write_curves
 from results.evaluate import Evaluation, row_of
 from results.render import render
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.means import Estimate
 from tests.results.builders import straight_curve
 
 
@@ -17,6 +21,7 @@ def fabricate(
     agent: float,
     oracles: dict[str, float],
     steps: tuple[int, int] = (2_000_000, 2_000_000),
+    measures: Mapping[str, Estimate] = MappingProxyType({}),
 ) -> None:
     """A row and its curves, as an evaluation writes them."""
     cell = find_cell(experiment)
@@ -32,7 +37,7 @@ def fabricate(
         "hyper_parameters": {"seed": seed},
         "callbacks": {"Summary": {"training_seconds": 600.4}} if seed < 3 else {},
     }
-    found = Evaluation(agents, others, 2017, *steps)
+    found = Evaluation(agents, others, measures, 2017, *steps)
     write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", 2017, agents)
     write_curves(folder / "curves" / f"{experiment}_oracles.csv", 2017, others)
     write_row(folder, cell, row_of(cell, checkpoint, found, f"repeat {experiment} {seed}"))
@@ -53,6 +58,12 @@ def fabricate_tables(folder: Path) -> None:
     }
     fabricate(folder, "mdp_n10", 1, 157.0, mdps)
     fabricate(folder, "grid_navi", 1, 36.0, {"random": -4.0, "bayes_optimal": 37.0})
+    measures = {
+        "stay_interaction_greedy": Estimate(math.nan, math.nan),
+        "stay_interaction_sampled": Estimate(0.25, 0.011),
+        "stay_adjusted_interaction_sampled": Estimate(0.2, 0.01),
+    }
+    fabricate(folder, "two_step", 2, 120.0, {"model_based": 130.0}, measures=measures)
     fabricate(folder, "restless", 1, 40.0, {"thompson_stationary": 39.95, "ucb1_stationary": 30.0})
 
 
@@ -104,6 +115,21 @@ def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
 
 
+def test_analyses_have_a_table_of_their_own(tmp_path: Path) -> None:
+    fabricate_tables(tmp_path)
+    picture = tmp_path / "analyses" / "two_step_seed2" / "stay_probabilities.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    lines = lines_of(tmp_path)
+    assert "| two_step | 2 | stay interaction |  | 0.250 ± 0.011 |" in lines
+    assert "![two_step_seed2](analyses/two_step_seed2/stay_probabilities.png)" in lines
+    (two_step,) = (
+        line for line in map(entries, lines) if line[:3] == ["two_step", "2", "120.000 ± 0.040"]
+    )
+    assert two_step[4:6] == ["130.000 ± 0.040 (model based)", "92.3%"]
+    assert two_step[8:10] == ["reward × transition: an interaction", "yes"]
+
+
 def test_no_share_of_a_loss(tmp_path: Path) -> None:
     fabricate(tmp_path, "grid_navi", 1, -3.0, {"random": -4.0, "known_goal": -2.0})
     (line,) = (line for line in map(entries, lines_of(tmp_path)) if line[:2] == ["grid_navi", "1"])
@@ -140,6 +166,7 @@ def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
         "repeat mab_n100_k5 1",
         "repeat mdp_n10 1",
         "repeat restless 1",
+        "repeat two_step 2",
         "repeat grid_navi 1",
     ]
 
