@@ -80,6 +80,8 @@ class RecurrentMemoryConfig:
     _partial_: bool = True
     hidden_size: int = between(1)
     num_layers: int = between(1)
+    # Checkpoints that are older than this field lack it.
+    max_timescale: int | None = between(3, default=None)
 
 
 @dataclass

@@ -12,10 +12,10 @@ from rl2_lightning import keys
 from rl2_lightning.oracles.oracle import Oracle
 from rl2_lightning.oracles.regulator import regulator_gain
 
-CART_MASS = 1.0  # kilograms
+POLE_MASS = 0.1  # kilograms
 FORCE = 10.0  # newtons
 TIME_STEP = 0.02  # seconds
-START = 0.05  # each number of the first state is at most that far from 0
+START = 0.1  # each number of the first state is at most that far from 0
 LARGEST_POSITION = 2.4  # metres
 LARGEST_ANGLE = math.radians(12)
 # What the regulator is to keep small: position, velocity, angle, angular velocity; and the force.
@@ -41,15 +41,15 @@ def move(state: Tensor, action: Tensor, tasks: TensorDictBase) -> Tensor:
     Returns:
         The next state, `[B, 4]`.
     """
-    physics = (keys.POLE_MASS, keys.POLE_LENGTH, keys.GRAVITY, keys.FORCE_SIGN)
-    pole_mass, length, gravity, sign = (tasks[name].squeeze(-1) for name in physics)
+    physics = (keys.CART_MASS, keys.POLE_LENGTH, keys.GRAVITY, keys.FORCE_SIGN)
+    cart_mass, length, gravity, sign = (tasks[name].squeeze(-1) for name in physics)
     _, velocity, angle, angular_velocity = state.unbind(-1)
     force = sign * FORCE * (2 * action - 1)
-    mass = CART_MASS + pole_mass
-    pushed = (force + pole_mass * length * angular_velocity**2 * angle.sin()) / mass
-    leverage = length * (4 / 3 - pole_mass * angle.cos() ** 2 / mass)
+    mass = cart_mass + POLE_MASS
+    pushed = (force + POLE_MASS * length * angular_velocity**2 * angle.sin()) / mass
+    leverage = length * (4 / 3 - POLE_MASS * angle.cos() ** 2 / mass)
     angular_acceleration = (gravity * angle.sin() - angle.cos() * pushed) / leverage
-    acceleration = pushed - pole_mass * length * angular_acceleration * angle.cos() / mass
+    acceleration = pushed - POLE_MASS * length * angular_acceleration * angle.cos() / mass
     change = torch.stack([velocity, acceleration, angular_velocity, angular_acceleration], dim=-1)
     return state + TIME_STEP * change
 
@@ -105,21 +105,21 @@ class RandomCartPole(CartPolePlayer):
 
 
 class KnownPhysicsCartPole(CartPolePlayer):
-    """Knows the physics: pushes to the side to which a linear-quadratic regulator would push.
+    """Knows the physics, sees the whole state, and pushes to the side to which a regulator would.
 
-    The regulator is that of the upright pole. Forces are only full ones, so that this is a good
-    player and not the best possible one.
+    It is the linear-quadratic regulator of the upright pole. Forces are only full ones, so that
+    this is a good player and not the best possible one.
     """
 
     def prepare(self, tasks: TensorDictBase) -> Tensor:
         """The regulator's gain, turned round with the force, `[B, 4]`, float32."""
-        pole_mass, length, gravity = (
+        cart_mass, length, gravity = (
             tasks[name].squeeze(-1).double()
-            for name in (keys.POLE_MASS, keys.POLE_LENGTH, keys.GRAVITY)
+            for name in (keys.CART_MASS, keys.POLE_LENGTH, keys.GRAVITY)
         )
-        mass = CART_MASS + pole_mass
-        leverage = length * (4 / 3 - pole_mass / mass)
-        coupling = pole_mass * length / mass
+        mass = cart_mass + POLE_MASS
+        leverage = length * (4 / 3 - POLE_MASS / mass)
+        coupling = POLE_MASS * length / mass
         change = torch.zeros(len(tasks), 4, 4, dtype=torch.float64, device=tasks.device)
         change[:, 0, 1] = change[:, 2, 3] = 1
         change[:, 3, 2] = gravity / leverage

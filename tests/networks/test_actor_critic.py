@@ -56,6 +56,24 @@ def test_memory_starts_orthogonal_gate_by_gate(memory: str, separate: bool) -> N
     assert seen == (1 + separate) * 2 * 2, "two weights a layer, two layers"
 
 
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_memory_may_start_with_units_that_keep_what_they_have(memory: str) -> None:
+    module = MEMORIES[memory](
+        5, 400, num_layers=2, max_timescale=50, in_key="in", out_key="out", state_key="state"
+    )
+    for layer in range(2):
+        recurrent = getattr(module, memory)
+        assert not getattr(recurrent, f"bias_hh_l{layer}").any()
+        first, keeping, *others = getattr(recurrent, f"bias_ih_l{layer}").split(400)
+        assert not torch.stack(others).any()
+        assert torch.equal(first, -keeping if memory == "lstm" else torch.zeros(400))
+        # What a unit keeps of its state in a step, e^-1 of it after so many steps or so.
+        kept = keeping.sigmoid()
+        assert 0.5 <= kept.min() < 0.7
+        assert 1 - 1 / 45 < kept.max() <= 1 - 1 / 50 + 1e-6
+        assert (1 / (1 - kept)).mean().item() == pytest.approx(26, abs=2)
+
+
 def test_layers_start_orthogonal_with_zero_biases() -> None:
     network = fresh_network(hidden_sizes=(6, 5))
     for part in (network.encoders, network.actor, network.critic):

@@ -14,6 +14,8 @@ class GRU(GRUModule):
         input_size: width of the encoding.
         hidden_size: H, width of the state of each layer, `[B, num_layers, H]`.
         num_layers: how many GRUs stand on top of each other.
+        max_timescale: for how many steps units remember at first, at most; see
+            `initialise_recurrent`.
         in_key: where the encoding stands.
         out_key: where the features `[..., H]` are written.
         state_key: name of the state.
@@ -24,6 +26,7 @@ class GRU(GRUModule):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
+        max_timescale: int | None = None,
         *,
         in_key: str,
         out_key: str,
@@ -37,4 +40,4 @@ class GRU(GRUModule):
         )
         self.state_keys = state_keys
         self.output_size = hidden_size
-        initialise_recurrent(self.gru)
+        initialise_recurrent(self.gru, max_timescale)

@@ -13,6 +13,8 @@ class LSTM(LSTMModule):
         input_size: width of the encoding.
         hidden_size: H, width of the two states of each layer, `[B, num_layers, H]` each.
         num_layers: how many LSTMs stand on top of each other.
+        max_timescale: for how many steps units remember at first, at most; see
+            `initialise_recurrent`.
         in_key: where the encoding stands.
         out_key: where the features `[..., H]` are written.
         state_key: stem of the names of the states.
@@ -23,6 +25,7 @@ class LSTM(LSTMModule):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
+        max_timescale: int | None = None,
         *,
         in_key: str,
         out_key: str,
@@ -38,4 +41,4 @@ class LSTM(LSTMModule):
         )
         self.state_keys = state_keys
         self.output_size = hidden_size
-        initialise_recurrent(self.lstm)
+        initialise_recurrent(self.lstm, max_timescale)

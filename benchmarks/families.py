@@ -1,0 +1,83 @@
+"""Env steps per second of collecting in each family of tasks: `python -m benchmarks.families`.
+
+Collecting is all that passes between two optimisations: tasks, episodes, the agent with a GRU of
+64, and the advantages. What is given on the command line overrides the config.
+"""
+
+import sys
+import tempfile
+from statistics import median
+
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import box, get_console
+from rich.table import Table
+
+from benchmarks.throughput import CONFIGS, WARM_UP, fit
+from callbacks.throughput import Throughput
+from rl2_lightning.config import register_schemas
+from rl2_lightning.session import quieten
+
+FAMILIES = sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml"))
+MEASURED = 5  # iterations
+NUM_TRIALS, NUM_STEPS = 2000, 100
+IMAGE_TRIALS = 100  # of families whose observations are images, which take much memory
+WORKLOAD = [
+    "network.memory.hidden_size=64",
+    "trial.episodes_per_trial=null",
+    f"trial.steps_per_trial={NUM_STEPS}",
+    "collection.total_env_steps=1000000000",
+    "algorithm.num_epochs=1",
+    "algorithm.num_minibatches=4",
+    f"trainer.max_epochs={WARM_UP + MEASURED}",
+    "trainer.check_val_every_n_epoch=1000",
+]
+
+
+class CollectingRates(Callback):
+    """Keeps the rate of collecting of each iteration."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads that of the iteration before."""
+        self._read(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads that of the last iteration."""
+        self._read(trainer)
+
+    def _read(self, trainer: Trainer) -> None:
+        if "collect/steps_per_second" in trainer.callback_metrics:
+            self.rates.append(trainer.callback_metrics["collect/steps_per_second"].item())
+
+
+def collecting_rate(family: str, overrides: list[str]) -> float:
+    """The median rate after the warm-up, in env steps per second."""
+    num_trials = IMAGE_TRIALS if family == "visual_maze" else NUM_TRIALS
+    settings = [f"env={family}", *WORKLOAD, f"collection.num_trials={num_trials}", *overrides]
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = compose("train", [f"output_dir={folder}", *settings])
+        # The callbacks of a user's run that write files or draw are left out.
+        cfg.callbacks, cfg.logger = {}, {}
+        measured = CollectingRates()
+        fit(cfg, Throughput(), measured)
+    return median(measured.rates[WARM_UP:])
+
+
+def main() -> None:
+    """Prints the table."""
+    quieten()
+    register_schemas()
+    table = Table(box=box.SIMPLE_HEAD, title=f"Collecting {NUM_TRIALS} trials of {NUM_STEPS} steps")
+    table.add_column("family")
+    table.add_column("env steps/s", justify="right")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for family in FAMILIES:
+            table.add_row(family, f"{collecting_rate(family, sys.argv[1:]):,.0f}")
+    get_console().print(table)
+
+
+if __name__ == "__main__":
+    main()
