@@ -199,11 +199,11 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> No
 
 
 def differences(theirs: DictConfig, ours: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configs differ, by dotted name; "null" stands for none."""
+    """The fields in which two configs differ, by dotted name; "null" is what one lacks."""
 
     def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(node, DictConfig):
-            return {prefix: node}
+            return {prefix: "null" if node is None else node}
         names = [str(key) for key in node]
         parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in names]
         return {name: value for part in parts for name, value in part.items()}
