@@ -69,7 +69,7 @@ def render(folder: Path) -> None:
             parts.append(worlds_table(own, rows, folder / "curves"))
             parts += [MEASURES, measures_table(own, rows), *_pictures(folder)]
         else:
-            parts.append(paper_table(own, rows))
+            parts.append(paper_table(own, rows, folder / "curves"))
         figure = curves_figure(own, rows, folder / "curves")
         if figure is not None:
             if table in ORACLES:

@@ -18,7 +18,7 @@ Rows = Mapping[str, Sequence[Row]]  # by experiment
 
 
 def players_of(row: Row) -> list[str]:
-    """The players that were measured for a row, in the order of its columns; the reference last."""
+    """The players that were measured for a row, in the order of its table's columns."""
     measured = [name.removesuffix(HALF_WIDTH) for name in row if name.endswith(HALF_WIDTH)]
     return [name for name in measured if row[name] and not name.startswith(MEASURE)]
 
@@ -32,8 +32,20 @@ def cell_text(cell: Cell) -> str:
     )
 
 
-def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each cell and seed: the agent beside what it is measured against."""
+def reference_of(cell: Cell, curves: Path) -> str:
+    """The player that an agent of a cell is measured against: the last one of its oracles."""
+    *_, reference = read_curves(curves / f"{cell.experiment}_oracles.csv")[1]
+    return reference
+
+
+def paper_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
+    """One line for each cell and seed: the agent beside what it is measured against.
+
+    Args:
+        cells: of the table.
+        rows: of each of them.
+        curves: folder of the curves.
+    """
     columns = (*FIRST_COLUMNS, "share of it, greedy", *PUBLISHED.values(), *LAST_COLUMNS)
     lines = _head(columns)
     for cell in cells:
@@ -41,18 +53,13 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
         if not rows[cell.experiment]:
             lines.append(_open(cell, columns, [*published, str(cell.bar)]))
         for row in rows[cell.experiment]:
-            lines.append(_line([*_first(cell, row), _share(row), *published, *_last(row)]))
+            measured = _measured(cell, row, reference_of(cell, curves))
+            lines.append(_line([*measured, *published, *_last(row)]))
     return "\n".join(lines)
 
 
 def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
-    """As `paper_table`, with the greedy agent's first two episodes.
-
-    Args:
-        cells: of the table.
-        rows: of each of them.
-        curves: folder of the curves.
-    """
+    """As `paper_table`, with the greedy agent's first two episodes."""
     episodes = [f"episode {number}" for number in EPISODES]
     columns = (*FIRST_COLUMNS, "share of it, greedy", *episodes, *LAST_COLUMNS)
     lines = _head(columns)
@@ -62,7 +69,8 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
         for row in rows[cell.experiment]:
             _, agents = read_curves(curves / f"{cell.experiment}_seed{row['seed']}.csv")
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
-            lines.append(_line([*_first(cell, row), _share(row), *returns, *_last(row)]))
+            measured = _measured(cell, row, reference_of(cell, curves))
+            lines.append(_line([*measured, *returns, *_last(row)]))
     return "\n".join(lines)
 
 
@@ -106,18 +114,14 @@ def _measure(row: Row, name: str) -> str:
     return _row_figure(row, name) if row[name] else ""
 
 
-def _first(cell: Cell, row: Row) -> list[str]:
-    *_, reference = players_of(row)
+def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
+    """Cell and seed, the agent's returns, the reference's, and the share of it."""
     returns = [_row_figure(row, name) for name in AGENTS]
-    measured = f"{_row_figure(row, reference)} ({_words(reference)})"
-    return [cell_text(cell), row["seed"], *returns, measured]
-
-
-def _share(row: Row) -> str:
-    *_, reference = players_of(row)
     agent, optimum = float(row["agent_greedy"]), float(row[reference])
     # A share of a loss says nothing.
-    return f"{agent / optimum:.1%}" if optimum > 0 else ""
+    share = f"{agent / optimum:.1%}" if optimum > 0 else ""
+    beside = f"{_row_figure(row, reference)} ({_words(reference)})"
+    return [cell_text(cell), row["seed"], *returns, beside, share]
 
 
 def _last(row: Row) -> list[str]:

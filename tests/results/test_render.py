@@ -57,13 +57,15 @@ def fabricate_tables(folder: Path) -> None:
         "optimal": 200.0,
     }
     fabricate(folder, "mdp_n10", 1, 157.0, mdps)
-    fabricate(folder, "grid_navi", 1, 36.0, {"random": -4.0, "bayes_optimal": 37.0})
+    fabricate(folder, "grid_navi", 1, 36.0, {"known_goal": 44.0, "bayes_optimal": 37.0})
     measures = {
         "stay_interaction_greedy": Estimate(math.nan, math.nan),
         "stay_interaction_sampled": Estimate(0.25, 0.011),
         "stay_adjusted_interaction_sampled": Estimate(0.2, 0.01),
     }
     fabricate(folder, "two_step", 2, 120.0, {"model_based": 130.0}, measures=measures)
+    # Its players stand in another order than those of GridNavi.
+    fabricate(folder, "pair_easy", 1, 89.0, {"bayes_optimal": 80.0, "known_goal": 89.4})
     fabricate(folder, "restless", 1, 40.0, {"thompson_stationary": 39.95, "ucb1_stationary": 30.0})
 
 
@@ -112,6 +114,7 @@ def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     ]
     assert grid[7:9] == ["95% of the reference from episode 2", "yes"]
     assert agents["restless"][7:9] == ["above thompson stationary and ucb1 stationary", "no"]
+    assert agents["pair_easy"][3:5] == ["89.400 ± 0.040 (known goal)", "99.6%"]
     assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
 
 
@@ -165,6 +168,7 @@ def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
         "repeat mab_n10_k5 3",
         "repeat mab_n100_k5 1",
         "repeat mdp_n10 1",
+        "repeat pair_easy 1",
         "repeat restless 1",
         "repeat two_step 2",
         "repeat grid_navi 1",
