@@ -126,6 +126,17 @@ class Encoder(TensorDictModuleBase):
         parts = []
         for key, dims in zip(self.in_keys, self._dims, strict=True):
             shown = tensordict.get(key)
-            is_image = key in self.image_features
-            parts.append(self.image_features[key](shown) if is_image else shown.flatten(-dims))
+            if key in self.image_features:
+                parts.append(self._features_of(key, shown, tensordict.get(keys.MASK, None)))
+            else:
+                parts.append(shown.flatten(-dims))
         return tensordict.set(self.out_keys[0], self.layers(torch.cat(parts, dim=-1)))
+
+    def _features_of(self, key: str, images: Tensor, mask: Tensor | None) -> Tensor:
+        """The features of images; zero on the idle tails of a window, which need no convolution."""
+        if mask is None:
+            return cast(Tensor, self.image_features[key](images))
+        counts = mask.squeeze(-1)
+        features = self.image_features[key](images[counts])
+        spread = features.new_zeros(*counts.shape, features.shape[-1])
+        return cast(Tensor, spread.masked_scatter(counts.unsqueeze(-1), features))

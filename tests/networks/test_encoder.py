@@ -65,6 +65,20 @@ def test_a_window_is_encoded_as_its_steps_are() -> None:
     torch.testing.assert_close(found, alone)
 
 
+def test_images_of_an_idle_tail_are_not_looked_at() -> None:
+    encoder, window = images(), steps(2, 5)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]]).unsqueeze(-1)
+    whole = encoder(window.clone())["encoding"]
+    masked = encoder(window.clone().set(keys.MASK, mask))["encoding"]
+    torch.testing.assert_close(masked.masked_fill(~mask, 0), whole.masked_fill(~mask, 0))
+    assert not masked[1, 2:, :-1].any()
+    masked.sum().backward()
+    gradient = next(encoder.parameters()).grad.clone()
+    encoder.zero_grad()
+    (whole * mask).sum().backward()
+    torch.testing.assert_close(gradient, next(encoder.parameters()).grad)
+
+
 def test_images_that_are_too_small() -> None:
     with pytest.raises(UserError, match=r"observations of \[3, 12, 40\] are too small"):
         encoder_of(Bounded(0, 255, (3, 12, 40), dtype=torch.uint8))

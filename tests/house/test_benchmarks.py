@@ -1,0 +1,21 @@
+"""The benchmarks run; what they print depends on the machine."""
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+
+from benchmarks.families import CONFIGS, FAMILIES, collecting_rate
+from benchmarks.rendering import frames_per_second
+from rl2_lightning.config import register_schemas
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_collected(family: str) -> None:
+    register_schemas()
+    few = ["collection.num_trials=8", "trial.steps_per_trial=3", "trainer.max_epochs=3"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        assert collecting_rate(family, [*few, "trainer.accelerator=cpu"]) > 0
+
+
+def test_mazes_are_rendered() -> None:
+    assert frames_per_second(3, torch.device("cpu"), num_mazes=2) > 0
