@@ -29,8 +29,10 @@ def run(cfg: DictConfig) -> float:
         build_data,
         build_learner,
         build_trainer,
+        require_fitting_weights,
         require_matching_checkpoint,
         take_weights,
+        tests_other_sizes,
     )
     from rl2_lightning.session import fit, quieten
 
@@ -41,6 +43,8 @@ def run(cfg: DictConfig) -> float:
         require_matching_checkpoint(cfg, "start_from")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
+    if tests_other_sizes(cfg):
+        require_fitting_weights(learner, cfg)
     if starts_from_weights(cfg):
         take_weights(learner, data, Path(cfg.start_from))
     trainer = build_trainer(cfg, data)

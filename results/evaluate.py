@@ -3,7 +3,6 @@
 `python -m results.evaluate experiment=mab_n100_k5 ckpt_path=outputs/a_run/last.ckpt`
 """
 
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,34 +12,29 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.trial_analysis import TrialAnalysis
-from results.cells import FOLDER, HALF_WIDTH, MEASURE, Cell, Row, find_cell, write_row
+from results.cells import FOLDER, HALF_WIDTH, MEASURE, Cell, Row, write_row
 from results.curves import read_curves, write_curves
+from results.request import compose_evaluation, unlike
 from rl2_lightning.build import (
     build_data,
     build_learner,
     build_trainer,
-    differences,
-    read_settings,
-    require_matching_checkpoint,
+    require_fitting_weights,
+    tests_other_sizes,
 )
 from rl2_lightning.checkpoint_io import AtomicCheckpointIO
 from rl2_lightning.collection.datamodule import TrialDataModule
 from rl2_lightning.collection.plan import CollectionPlan
 from rl2_lightning.command_line import one_line_errors
-from rl2_lightning.config import CollectionConfig, check, num_ranks, register_schemas
-from rl2_lightning.errors import UserError
+from rl2_lightning.config import CollectionConfig, register_schemas
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.means import Estimate
 from rl2_lightning.session import quieten
 
-CONFIGS = FOLDER.parent / "configs"
-# Tasks of their own: settings are chosen while looking at those that runs are tested on.
-TASKS = ("evaluation.tasks_seed=2017", "evaluation.test_tasks=10000")
 KEPT = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version")
 SUMMARY = "Summary"  # the callback that keeps the time of the training
 
@@ -54,6 +48,7 @@ class Evaluation:
         oracles: the oracles' curves on the same tasks, the reference last.
         measures: what the family's own analyses say of the agent.
         tasks_seed: seed of the tasks.
+        trained_on: in what the tasks of its training were others; empty where they were not.
         env_steps: env steps that the agent has learnt from.
         total_env_steps: env steps of the whole iterations that its budget holds.
     """
@@ -62,34 +57,42 @@ class Evaluation:
     oracles: Mapping[str, Curve]
     measures: Mapping[str, Estimate]
     tasks_seed: int
+    trained_on: str
     env_steps: int
     total_env_steps: int
 
 
-def evaluate(
-    cfg: DictConfig, settings: Mapping[str, Any], oracles: Path, analyses: Path
-) -> Evaluation:
+def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: Path) -> Evaluation:
     """Lets the agent and the oracles play the tasks of the test.
 
     Args:
+        cell: of the row.
         cfg: the composed config, with the checkpoint.
         settings: what the checkpoint was trained with.
-        oracles: file of the oracles' curves.
-        analyses: folder of what the family's own analyses write.
+        folder: of the tables, with the oracles' curves, where what the family's own analysis says
+            is written.
     """
+    analyses = folder / "analyses" / f"{cell.experiment}_seed{settings['seed']}"
     cfg.callbacks, cfg.logger = _watching(cfg.callbacks, analyses), {}
     data = build_data(cfg)
     learner = build_learner(cfg, data)
+    if tests_other_sizes(cfg):
+        require_fitting_weights(learner, cfg)
     trainer = build_trainer(cfg, data)
     trainer.test(learner, data, ckpt_path=cfg.ckpt_path, verbose=False, weights_only=True)
     agents = {f"agent_{name}": curve for name, curve in learner.latest_curves.items()}
     return Evaluation(
         agents,
-        oracle_curves(data, cfg.evaluation.tasks_seed, oracles),
+        oracle_curves(
+            data,
+            cfg.evaluation.tasks_seed,
+            folder / "curves" / f"{cell.experiment}_oracles.csv",
+        ),
         _measures(cast(Any, trainer).callbacks),
         cfg.evaluation.tasks_seed,
+        unlike(cell, settings),
         learner.env_steps,
-        planned_env_steps(settings, data.max_steps),
+        planned_env_steps(settings),
     )
 
 
@@ -125,41 +128,17 @@ def oracle_curves(data: TrialDataModule, tasks_seed: int, path: Path) -> dict[st
     return read_curves(path)[1]
 
 
-def planned_env_steps(settings: Mapping[str, Any], max_steps: int) -> int:
+def planned_env_steps(settings: Mapping[str, Any]) -> int:
     """Env steps of the whole iterations that a budget holds.
 
     Args:
         settings: of a training whose trials are given in episodes.
-        max_steps: most env steps of its trials.
     """
     collection = OmegaConf.to_object(OmegaConf.merge(CollectionConfig, settings["collection"]))
     length = settings["trial"]["episodes_per_trial"]
-    plan = CollectionPlan(cast(CollectionConfig, collection), length, max_steps // length)
+    episode_steps = instantiate(settings["env"], num_tasks=1).max_episode_steps
+    plan = CollectionPlan(cast(CollectionConfig, collection), length, episode_steps)
     return sum(stage.num_iterations * stage.steps_per_iteration for stage in plan.stages)
-
-
-def require_cell(
-    cell: Cell, settings: Mapping[str, Any] | DictConfig, said: str, remedy: str
-) -> None:
-    """A row is of the family and the size that its experiment names.
-
-    Args:
-        cell: the row's cell.
-        settings: what is compared with the experiment.
-        said: where the settings stand, as the beginning of a sentence.
-        remedy: what the user can do.
-
-    Raises:
-        UserError: the family or the trial is another.
-    """
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        experiment = compose("train", ["output_dir=.", f"experiment={cell.experiment}"])
-    for group in ("env", "trial"):
-        pairs = differences(OmegaConf.create(settings[group]), experiment[group])
-        for key, (theirs, ours) in pairs.items():
-            raise UserError(
-                f"{said} {group}.{key}={theirs}, experiment={cell.experiment} has {ours}: {remedy}"
-            )
 
 
 def small_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,6 +169,7 @@ def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command
         "tasks_seed": found.tasks_seed,
         "env_steps": found.env_steps,
         "total_env_steps": found.total_env_steps,
+        "trained_on": found.trained_on,
         "started_from": checkpoint["hyper_parameters"].get("start_from") or "",
         "training_seconds": training_seconds(checkpoint),
         "bar": cell.bar,
@@ -219,14 +199,12 @@ def run(overrides: list[str], folder: Path) -> Row:
     Raises:
         UserError: an override is missing, or the checkpoint is of another family or size.
     """
-    cell, cfg = _compose(overrides)
+    cell, cfg = compose_evaluation(overrides)
     path = Path(cfg.ckpt_path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     settings = checkpoint["hyper_parameters"]
-    curves = folder / "curves"
+    found = evaluate(cell, cfg, settings, folder)
     name = f"{cell.experiment}_seed{settings['seed']}"
-    oracles = curves / f"{cell.experiment}_oracles.csv"
-    found = evaluate(cfg, settings, oracles, folder / "analyses" / name)
     # The command that anyone can repeat is that on the kept weights.
     named = [text for text in overrides if not text.startswith("ckpt_path=")]
     command = ["python", "-m", "results.evaluate", *named]
@@ -235,36 +213,9 @@ def run(overrides: list[str], folder: Path) -> Row:
     AtomicCheckpointIO().save_checkpoint(
         small_checkpoint(checkpoint), folder / "checkpoints" / f"{name}.ckpt"
     )
-    write_curves(curves / f"{name}.csv", found.tasks_seed, found.agents)
+    write_curves(folder / "curves" / f"{name}.csv", found.tasks_seed, found.agents)
     write_row(folder, cell, row)
     return row
-
-
-def _compose(overrides: list[str]) -> tuple[Cell, DictConfig]:
-    """The cell, and the config of its evaluation, with a checkpoint that fits both."""
-    given = dict(text.partition("=")[::2] for text in overrides)
-    for name in ("experiment", "ckpt_path"):
-        if name not in given:
-            raise UserError(f"{name} is missing: write {name}=...")
-    cell = find_cell(given["experiment"])
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", ["output_dir=.", "mode=test", *TASKS, *overrides])
-    check(cfg, num_cores=os.cpu_count() or 1, multirun=False)
-    if num_ranks(cfg) > 1:
-        raise UserError(
-            f"{num_ranks(cfg)} devices for an evaluation, which takes one: leave out "
-            "trainer.devices and trainer.num_nodes"
-        )
-    require_cell(cell, cfg, "the command has", "leave it out")
-    # Before the network: a checkpoint of another cell often has another network too.
-    require_cell(
-        cell,
-        read_settings(cfg),
-        f"ckpt_path={cfg.ckpt_path} was trained with",
-        "give the experiment that it was trained for",
-    )
-    require_matching_checkpoint(cfg)
-    return cell, cfg
 
 
 def main() -> None:

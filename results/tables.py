@@ -155,6 +155,8 @@ def _steps(row: Row) -> str:
     millions = f"{steps / 1e6:.1f} M"
     if started_from := row.get("started_from"):
         millions += f" from {Path(started_from).stem}"
+    if trained_on := row.get("trained_on"):
+        millions += f" on {trained_on}"
     return millions if steps >= total else f"{millions} of {total / 1e6:.1f} M, still training"
 
 

@@ -192,9 +192,33 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> No
     for group in ("env", "network"):
         settings = OmegaConf.create(trained[group])
         for key, (theirs, ours) in differences(settings, cfg[group]).items():
+            if group == "env" and key != "_target_" and tests_other_sizes(cfg):
+                continue
             raise UserError(
                 f"{field}={cfg[field]} was trained with {group}.{key}={theirs}, "
                 f"this run has {ours}: set {group}.{key}={theirs} or give another checkpoint"
+            )
+
+
+def tests_other_sizes(cfg: DictConfig) -> bool:
+    """Whether a test may be of other tasks of the family than those of the training."""
+    return bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
+
+
+def require_fitting_weights(learner: Learner, cfg: DictConfig) -> None:
+    """Compares a checkpoint's weights with the agent that is to take them, for other sizes.
+
+    Raises:
+        UserError: one has another shape.
+    """
+    theirs = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+    for name, weight in learner.state_dict().items():
+        shape = theirs["state_dict"][name].shape
+        if shape != weight.shape:
+            raise UserError(
+                f"ckpt_path={cfg.ckpt_path} has {name} of shape {list(shape)}, where this run has "
+                f"{list(weight.shape)}: it was trained on observations, actions or tasks of "
+                "another size; change only fields of env that leave these alone"
             )
 
 

@@ -57,6 +57,7 @@ class EvaluationConfig:
     test_tasks: int = between(1)
     batch_size: int = between(1)
     tasks_seed: int = between(0)
+    other_sizes: bool = MISSING
 
 
 @dataclass

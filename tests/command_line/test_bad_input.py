@@ -277,6 +277,20 @@ def test_missing_accelerator(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
+def test_weights_that_do_not_fit_other_sizes(tmp_path: Path, finished_run: Path) -> None:
+    checkpoint = finished_run / "last.ckpt"
+    given = (*SMALL, "mode=test", f"ckpt_path={checkpoint}", "evaluation.other_sizes=true")
+    told = mistake_told(tmp_path, *given, "env.num_arms=3")
+    assert told.startswith(f"error: ckpt_path={checkpoint} has network.")
+    assert told.endswith("change only fields of env that leave these alone")
+    assert "was trained with env._target_" in mistake_told(tmp_path, *given, "env=two_step")
+
+
+def test_other_sizes_are_for_tests(tmp_path: Path, finished_run: Path) -> None:
+    given = (*SMALL, f"ckpt_path={finished_run / 'last.ckpt'}", "evaluation.other_sizes=true")
+    assert "this run has 3: set env.num_arms=5" in mistake_told(tmp_path, *given, "env.num_arms=3")
+
+
 @pytest.mark.parametrize("mode", ["train", "test"])
 @pytest.mark.parametrize(
     ("typed", "told"),

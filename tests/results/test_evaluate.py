@@ -72,6 +72,24 @@ def test_a_family_with_an_analysis_of_its_own_adds_it(tmp_path: Path) -> None:
     assert written == {"stay_probabilities.csv", "stay_probabilities.png"}
 
 
+def test_an_agent_may_be_shown_larger_tasks_than_it_was_trained_on(tmp_path: Path) -> None:
+    small = ("env.size=3", "env.horizon=5", "env.num_training_mazes=4")
+    trained = train_tiny(
+        tmp_path, *small, "network.encoder_hidden_sizes=[4]", experiment="maze_5x5"
+    )
+    given = [
+        "experiment=maze_5x5",
+        f"ckpt_path={trained}",
+        *FEW,
+        "network.encoder_hidden_sizes=[4]",
+    ]
+    with pytest.raises(UserError, match=r"was trained with env.\w+=\w+, experiment=maze_5x5 has"):
+        run(given, tmp_path / "tables")
+    row = run([*given, "evaluation.other_sizes=true"], tmp_path / "tables")
+    assert row["trained_on"] == "env.horizon=5, env.num_training_mazes=4, env.size=3"
+    assert 0 <= float(row["measure_search_success_episode_1_greedy"]) <= 1
+
+
 def test_the_kept_weights_repeat_the_row(tmp_path: Path, checkpoint: Path) -> None:
     first = evaluated(tmp_path / "first", checkpoint)
     assert evaluated(tmp_path / "again", tmp_path / "first" / KEPT) == first

@@ -22,6 +22,7 @@ def fabricate(
     oracles: dict[str, float],
     steps: tuple[int, int] = (2_000_000, 2_000_000),
     measures: Mapping[str, Estimate] = MappingProxyType({}),
+    trained_on: str = "",
 ) -> None:
     """A row and its curves, as an evaluation writes them."""
     cell = find_cell(experiment)
@@ -37,7 +38,7 @@ def fabricate(
         "hyper_parameters": {"seed": seed},
         "callbacks": {"Summary": {"training_seconds": 600.4}} if seed < 3 else {},
     }
-    found = Evaluation(agents, others, measures, 2017, *steps)
+    found = Evaluation(agents, others, measures, 2017, trained_on, *steps)
     write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", 2017, agents)
     write_curves(folder / "curves" / f"{experiment}_oracles.csv", 2017, others)
     write_row(folder, cell, row_of(cell, checkpoint, found, f"repeat {experiment} {seed}"))
@@ -64,6 +65,7 @@ def fabricate_tables(folder: Path) -> None:
         "stay_adjusted_interaction_sampled": Estimate(0.2, 0.01),
     }
     fabricate(folder, "two_step", 2, 120.0, {"model_based": 130.0}, measures=measures)
+    fabricate(folder, "maze_9x9", 1, 1.0, {"shortest_path": 1.5}, trained_on="env.size=5")
     # Its players stand in another order than those of GridNavi.
     fabricate(folder, "pair_easy", 1, 89.0, {"bayes_optimal": 80.0, "known_goal": 89.4})
     fabricate(folder, "restless", 1, 40.0, {"thompson_stationary": 39.95, "ucb1_stationary": 30.0})
@@ -115,6 +117,7 @@ def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     assert grid[7:9] == ["95% of the reference from episode 2", "yes"]
     assert agents["restless"][7:9] == ["above thompson stationary and ucb1 stationary", "no"]
     assert agents["pair_easy"][3:5] == ["89.400 ± 0.040 (known goal)", "99.6%"]
+    assert agents["maze_9x9"][9] == "2.0 M on env.size=5"
     assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
 
 
@@ -172,6 +175,7 @@ def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
         "repeat restless 1",
         "repeat two_step 2",
         "repeat grid_navi 1",
+        "repeat maze_9x9 1",
     ]
 
 

@@ -1,0 +1,105 @@
+"""What is evaluated: a cell of a table, and a checkpoint that fits it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from results.cells import FOLDER, Cell, find_cell
+from rl2_lightning.build import (
+    differences,
+    read_settings,
+    require_matching_checkpoint,
+    tests_other_sizes,
+)
+from rl2_lightning.config import check, num_ranks
+from rl2_lightning.errors import UserError
+
+CONFIGS = FOLDER.parent / "configs"
+# Tasks of their own: settings are chosen while looking at those that runs are tested on.
+TASKS = ("evaluation.tasks_seed=2017", "evaluation.test_tasks=10000")
+
+
+def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig]:
+    """The cell, and the config of its evaluation, with a checkpoint that fits both.
+
+    Args:
+        overrides: as on the command line; `experiment` and `ckpt_path` among them.
+
+    Raises:
+        UserError: an override is missing, or the checkpoint is of another family or size.
+    """
+    given = dict(text.partition("=")[::2] for text in overrides)
+    for name in ("experiment", "ckpt_path"):
+        if name not in given:
+            raise UserError(f"{name} is missing: write {name}=...")
+    cell = find_cell(given["experiment"])
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", ["output_dir=.", "mode=test", *TASKS, *overrides])
+    check(cfg, num_cores=os.cpu_count() or 1, multirun=False)
+    if num_ranks(cfg) > 1:
+        raise UserError(
+            f"{num_ranks(cfg)} devices for an evaluation, which takes one: leave out "
+            "trainer.devices and trainer.num_nodes"
+        )
+    require_cell(cell, differences_from(cell, cfg), "the command has", "leave it out")
+    # Before the network: a checkpoint of another cell often has another network too.
+    trained = differences_from(cell, read_settings(cfg))
+    if tests_other_sizes(cfg):
+        trained = {key: pair for key, pair in trained.items() if key == "env._target_"}
+    require_cell(
+        cell,
+        trained,
+        f"ckpt_path={cfg.ckpt_path} was trained with",
+        "give the experiment that it was trained for",
+    )
+    require_matching_checkpoint(cfg)
+    return cell, cfg
+
+
+def differences_from(
+    cell: Cell, settings: Mapping[str, Any] | DictConfig
+) -> dict[str, tuple[Any, Any]]:
+    """The fields of family and trial in which settings differ from those of a cell's experiment.
+
+    Args:
+        cell: the cell.
+        settings: what is compared with the experiment.
+
+    Returns:
+        The settings' value and the experiment's, by the field's name.
+    """
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        experiment = compose("train", ["output_dir=.", f"experiment={cell.experiment}"])
+    return {
+        f"{group}.{key}": pair
+        for group in ("env", "trial")
+        for key, pair in differences(OmegaConf.create(settings[group]), experiment[group]).items()
+    }
+
+
+def require_cell(
+    cell: Cell, differing: Mapping[str, tuple[Any, Any]], said: str, remedy: str
+) -> None:
+    """A row is of the family and the size that its experiment names.
+
+    Args:
+        cell: the row's cell.
+        differing: as `differences_from` gives them.
+        said: where the settings stand, as the beginning of a sentence.
+        remedy: what the user can do.
+
+    Raises:
+        UserError: the family or the trial is another.
+    """
+    for key, (theirs, ours) in differing.items():
+        raise UserError(f"{said} {key}={theirs}, experiment={cell.experiment} has {ours}: {remedy}")
+
+
+def unlike(cell: Cell, settings: Mapping[str, Any]) -> str:
+    """In what the tasks of a training differ from the cell's; empty where they do not."""
+    return ", ".join(
+        f"{key}={theirs}" for key, (theirs, _) in differences_from(cell, settings).items()
+    )
