@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> float:
         require_fitting_weights,
         require_matching_checkpoint,
         take_weights,
-        tests_other_sizes,
+        takes_other_sizes,
     )
     from rl2_lightning.session import fit, quieten
 
@@ -43,9 +43,10 @@ def run(cfg: DictConfig) -> float:
         require_matching_checkpoint(cfg, "start_from")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    if tests_other_sizes(cfg):
-        require_fitting_weights(learner, cfg)
+    if cfg.ckpt_path is not None and takes_other_sizes(cfg, "ckpt_path"):
+        require_fitting_weights(learner, cfg, "ckpt_path")
     if starts_from_weights(cfg):
+        require_fitting_weights(learner, cfg, "start_from")
         take_weights(learner, data, Path(cfg.start_from))
     trainer = build_trainer(cfg, data)
     checkpoint = cfg.ckpt_path

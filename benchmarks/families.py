@@ -21,7 +21,7 @@ from rl2_lightning.session import quieten
 FAMILIES = sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml"))
 MEASURED = 5  # iterations
 NUM_TRIALS, NUM_STEPS = 2000, 100
-IMAGE_TRIALS = 100  # of families whose observations are images, which take much memory
+MAZE_TRIALS = 100  # whose images take much memory
 WORKLOAD = [
     "network.memory.hidden_size=64",
     "trial.episodes_per_trial=null",
@@ -55,7 +55,7 @@ class CollectingRates(Callback):
 
 def collecting_rate(family: str, overrides: list[str]) -> float:
     """The median rate after the warm-up, in env steps per second."""
-    num_trials = IMAGE_TRIALS if family == "visual_maze" else NUM_TRIALS
+    num_trials = MAZE_TRIALS if family == "visual_maze" else NUM_TRIALS
     settings = [f"env={family}", *WORKLOAD, f"collection.num_trials={num_trials}", *overrides]
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose("train", [f"output_dir={folder}", *settings])
@@ -70,7 +70,7 @@ def main() -> None:
     """Prints the table."""
     quieten()
     register_schemas()
-    table = Table(box=box.SIMPLE_HEAD, title=f"Collecting {NUM_TRIALS} trials of {NUM_STEPS} steps")
+    table = Table(box=box.SIMPLE_HEAD, title=f"Collecting trials of {NUM_STEPS} steps")
     table.add_column("family")
     table.add_column("env steps/s", justify="right")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

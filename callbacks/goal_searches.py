@@ -1,9 +1,10 @@
 """Tells, at the end of a test, how often and how soon the agent finds the goal of a maze."""
 
+from typing import Any, cast
+
 from lightning.pytorch import LightningModule, Trainer
 from tensordict import TensorDictBase
 
-from callbacks.outcome import held_out_tasks
 from callbacks.trial_analysis import TrialAnalysis
 from rl2_lightning.envs.visual_maze import VisualMaze, searches_of
 from rl2_lightning.errors import UserError
@@ -26,14 +27,15 @@ class GoalSearchAnalysis(TrialAnalysis):
         """Looks at family and trial, before anything is trained or tested.
 
         Raises:
-            UserError: the family is another one, or a trial has no second episode.
+            UserError: the family is another one, or trials are not of two whole episodes or more.
         """
         super().setup(trainer, pl_module, stage)
-        num_episodes = held_out_tasks(trainer, "test").num_episodes
-        if num_episodes < 2:
+        episodes = cast(Any, trainer).datamodule.specimen.episodes_per_trial
+        if episodes is None or episodes < 2:
             raise UserError(
-                f"callbacks.goal_searches with trials of {num_episodes} episode: it compares the "
-                "first two; set callbacks.goal_searches=null or trial.episodes_per_trial=2"
+                f"callbacks.goal_searches with trial.episodes_per_trial={episodes}: it compares "
+                "two whole episodes; set callbacks.goal_searches=null or "
+                "trial.episodes_per_trial=2"
             )
 
     def make_metric(self, tasks: HeldOutTasks) -> SearchMetric:

@@ -1,4 +1,4 @@
-"""What greedy play of the last checkpoint is to reach."""
+"""What the last checkpoint is to reach, in greedy play where a bar does not say otherwise."""
 
 from abc import abstractmethod
 from collections.abc import Mapping

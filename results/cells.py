@@ -90,7 +90,8 @@ def write_row(folder: Path, cell: Cell, row: Row) -> None:
     rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
     rows = sorted([*rows, row], key=place)
     # Not all cells have the same oracles: a column stands where it first appears.
-    columns = list(dict.fromkeys(name for one in rows for name in one))
+    names = dict.fromkeys(name for one in rows for name in one if name != "command")
+    columns = [*names, "command"]
     text = StringIO(newline="")
     text.write("# Written by `python -m results.evaluate`; docs/results.md explains the columns.\n")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

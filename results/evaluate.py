@@ -19,12 +19,13 @@ from callbacks.trial_analysis import TrialAnalysis
 from results.cells import FOLDER, HALF_WIDTH, MEASURE, Cell, Row, write_row
 from results.curves import read_curves, write_curves
 from results.request import compose_evaluation, unlike
+from rl2_lightning.algorithms.learner import Learner
 from rl2_lightning.build import (
     build_data,
     build_learner,
     build_trainer,
     require_fitting_weights,
-    tests_other_sizes,
+    takes_other_sizes,
 )
 from rl2_lightning.checkpoint_io import AtomicCheckpointIO
 from rl2_lightning.collection.datamodule import TrialDataModule
@@ -50,7 +51,7 @@ class Evaluation:
         tasks_seed: seed of the tasks.
         trained_on: in what the tasks of its training were others; empty where they were not.
         env_steps: env steps that the agent has learnt from.
-        total_env_steps: env steps of the whole iterations that its budget holds.
+        total_env_steps: env steps that it will have learnt from; see the function.
     """
 
     agents: Mapping[str, Curve]
@@ -76,8 +77,8 @@ def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: P
     cfg.callbacks, cfg.logger = _watching(cfg.callbacks, analyses), {}
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    if tests_other_sizes(cfg):
-        require_fitting_weights(learner, cfg)
+    if takes_other_sizes(cfg, "ckpt_path"):
+        require_fitting_weights(learner, cfg, "ckpt_path")
     trainer = build_trainer(cfg, data)
     trainer.test(learner, data, ckpt_path=cfg.ckpt_path, verbose=False, weights_only=True)
     agents = {f"agent_{name}": curve for name, curve in learner.latest_curves.items()}
@@ -92,7 +93,7 @@ def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: P
         cfg.evaluation.tasks_seed,
         unlike(cell, settings),
         learner.env_steps,
-        planned_env_steps(settings),
+        total_env_steps(settings, learner),
     )
 
 
@@ -128,16 +129,28 @@ def oracle_curves(data: TrialDataModule, tasks_seed: int, path: Path) -> dict[st
     return read_curves(path)[1]
 
 
-def planned_env_steps(settings: Mapping[str, Any]) -> int:
-    """Env steps of the whole iterations that a budget holds.
+def total_env_steps(settings: Mapping[str, Any], learner: Learner) -> int:
+    """Env steps that a training has when it is finished.
 
     Args:
-        settings: of a training whose trials are given in episodes.
+        settings: of the training.
+        learner: as far as it was trained.
+
+    Returns:
+        Those that it had, if it is finished. Else those of the whole iterations that its budget
+        holds, in which idle steps count.
     """
     collection = OmegaConf.to_object(OmegaConf.merge(CollectionConfig, settings["collection"]))
-    length = settings["trial"]["episodes_per_trial"]
+    trial = settings["trial"]
     episode_steps = instantiate(settings["env"], num_tasks=1).max_episode_steps
-    plan = CollectionPlan(cast(CollectionConfig, collection), length, episode_steps)
+    in_episodes = trial["episodes_per_trial"] is not None
+    plan = CollectionPlan(
+        cast(CollectionConfig, collection),
+        trial["episodes_per_trial"] if in_episodes else trial["steps_per_trial"],
+        episode_steps if in_episodes else 1,
+    )
+    if learner.iteration >= plan.num_iterations:
+        return learner.env_steps
     return sum(stage.num_iterations * stage.steps_per_iteration for stage in plan.stages)
 
 

@@ -12,7 +12,7 @@ from rl2_lightning.build import (
     differences,
     read_settings,
     require_matching_checkpoint,
-    tests_other_sizes,
+    takes_other_sizes,
 )
 from rl2_lightning.config import check, num_ranks
 from rl2_lightning.errors import UserError
@@ -47,7 +47,7 @@ def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig]:
     require_cell(cell, differences_from(cell, cfg), "the command has", "leave it out")
     # Before the network: a checkpoint of another cell often has another network too.
     trained = differences_from(cell, read_settings(cfg))
-    if tests_other_sizes(cfg):
+    if takes_other_sizes(cfg, "ckpt_path"):
         trained = {key: pair for key, pair in trained.items() if key == "env._target_"}
     require_cell(
         cell,

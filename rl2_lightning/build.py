@@ -89,11 +89,13 @@ def take_weights(learner: Learner, data: TrialDataModule, path: Path) -> None:
     Args:
         learner: the new learner.
         data: its trials.
-        path: checkpoint of the other training, of the same family and network.
+        path: checkpoint of the other training, of the same family and network, with weights that
+            fit.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    trial = checkpoint["hyper_parameters"]["trial"]
-    episode_steps = data.specimen.task_env.max_episode_steps
+    settings = checkpoint["hyper_parameters"]
+    trial = settings["trial"]
+    episode_steps = instantiate(settings["env"], num_tasks=1).max_episode_steps
     before = trial["steps_per_trial"] or trial["episodes_per_trial"] * episode_steps
     first = data.plan.stage_at(0)
     after = first.steps_per_iteration / first.num_trials
@@ -192,7 +194,7 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> No
     for group in ("env", "network"):
         settings = OmegaConf.create(trained[group])
         for key, (theirs, ours) in differences(settings, cfg[group]).items():
-            if group == "env" and key != "_target_" and tests_other_sizes(cfg):
+            if group == "env" and key != "_target_" and takes_other_sizes(cfg, field):
                 continue
             raise UserError(
                 f"{field}={cfg[field]} was trained with {group}.{key}={theirs}, "
@@ -200,23 +202,28 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> No
             )
 
 
-def tests_other_sizes(cfg: DictConfig) -> bool:
-    """Whether a test may be of other tasks of the family than those of the training."""
-    return bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
+def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
+    """Whether a checkpoint may come from other tasks of the family than those of this run."""
+    return field == "start_from" or bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
 
 
-def require_fitting_weights(learner: Learner, cfg: DictConfig) -> None:
+def require_fitting_weights(learner: Learner, cfg: DictConfig, field: str) -> None:
     """Compares a checkpoint's weights with the agent that is to take them, for other sizes.
+
+    Args:
+        learner: with the agent.
+        cfg: the composed config.
+        field: which of its fields names the checkpoint.
 
     Raises:
         UserError: one has another shape.
     """
-    theirs = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+    theirs = torch.load(cfg[field], map_location="cpu", weights_only=True, mmap=True)
     for name, weight in learner.state_dict().items():
         shape = theirs["state_dict"][name].shape
         if shape != weight.shape:
             raise UserError(
-                f"ckpt_path={cfg.ckpt_path} has {name} of shape {list(shape)}, where this run has "
+                f"{field}={cfg[field]} has {name} of shape {list(shape)}, where this run has "
                 f"{list(weight.shape)}: it was trained on observations, actions or tasks of "
                 "another size; change only fields of env that leave these alone"
             )

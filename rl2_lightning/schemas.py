@@ -60,8 +60,8 @@ class CartPoleConfig:
     """Cart-poles of drawn physics."""
 
     _target_: str = "rl2_lightning.envs.cart_pole.CartPole"
-    cart_mass: list[float] = range_within(0.001, 100)
-    pole_length: list[float] = range_within(0.01, 10)
+    cart_mass: list[float] = range_within(0.1, 100)
+    pole_length: list[float] = range_within(0.02, 10)
     gravity: list[float] = range_within(0.1, 100)
     flips: bool = MISSING
     shows_velocities: bool = MISSING

@@ -28,6 +28,8 @@ class Corridor(TaskEnv):
     Its trials have different lengths.
     """
 
+    ends_early = True
+
     def __init__(self, num_tasks: int, device: torch.device | str = "cpu") -> None:
         super().__init__(
             num_tasks,

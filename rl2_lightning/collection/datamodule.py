@@ -201,7 +201,13 @@ class TrialDataModule(pl.LightningDataModule):
         env = self._make_task_env(num_tasks=1, device="cpu")
         seed = derive_seed(purpose, self._evaluation.tasks_seed)
         env.set_seed(seed)
-        return HeldOutTasks(env, env.sample_tasks(num_tasks), self.max_episodes, seed)
+        tasks = env.sample_tasks(num_tasks)
+        # Oracles play whole episodes; of a trial in env steps they would play more than the agent.
+        in_episodes = self._trial.episodes_per_trial is not None
+        is_whole = not env.ends_early and self.max_steps % env.max_episode_steps == 0
+        return HeldOutTasks(
+            env, tasks, self.max_episodes, seed, has_oracles=in_episodes or is_whole
+        )
 
     def _make_trial_env(
         self,

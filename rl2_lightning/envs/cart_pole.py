@@ -36,6 +36,8 @@ class CartPole(TaskEnv):
         UserError: a range is not of two positive numbers in order.
     """
 
+    ends_early = True
+
     def __init__(
         self,
         num_tasks: int,
@@ -72,7 +74,9 @@ class CartPole(TaskEnv):
 
     def advance(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Moves every cart."""
-        self._state = move(self._state, action, self.tasks)
+        # Who has failed stays there: on the idle tail of a trial it would move without bounds.
+        failed = has_failed(self._state).unsqueeze(1)
+        self._state = torch.where(failed, self._state, move(self._state, action, self.tasks))
         reward = torch.ones_like(self._state[:, :1])
         return self._seen(), reward, has_failed(self._state).unsqueeze(1)
 

@@ -46,8 +46,6 @@ class GridNavi(TaskEnv):
     ) -> None:
         if size < SMALLEST:
             raise UserError(f"size={size}: a grid needs at least {SMALLEST} cells a side")
-        if horizon < 1:
-            raise UserError(f"horizon={horizon}: an episode needs at least 1 step")
         super().__init__(
             num_tasks,
             observation_spec=Unbounded((2,)),

@@ -16,7 +16,6 @@ from rl2_lightning.oracles.point_robot import (
     GOALS,
     RADIUS,
     REWARDS,
-    STEP_SIZE,
     move,
     point_robot_oracles,
     reward_at,
@@ -61,8 +60,6 @@ class PointRobot(TaskEnv):
             raise UserError(f"reward={reward} is unknown: use one of {', '.join(REWARDS)}")
         if not 0 < goal_radius <= 1:
             raise UserError(f"goal_radius={goal_radius}: it lies above 0, and is at most 1")
-        if horizon < 1:
-            raise UserError(f"horizon={horizon}: an episode needs at least 1 step")
         super().__init__(
             num_tasks,
             observation_spec=Unbounded((2,)),
@@ -97,9 +94,9 @@ class PointRobot(TaskEnv):
         return point_robot_oracles(self.max_episode_steps, self.reward, self.goal_radius)
 
     def scene(self, task: TensorDictBase) -> Scene:
-        """The plane, as far as a robot can get in an episode or goals lie."""
+        """The plane around the goals, and a margin."""
         goal = task[keys.GOAL].tolist()
-        reach = max(RADIUS, STEP_SIZE * self.max_episode_steps)
+        reach = 1.5 * RADIUS
         return Scene(
             low=(-reach, -reach),
             high=(reach, reach),

@@ -34,7 +34,7 @@ class RestlessBandit(TaskEnv):
         device: where they are played.
 
     Raises:
-        UserError: a volatility is outside of [0, 1].
+        UserError: a volatility is outside of [0, 1], or the low one is above the high one.
     """
 
     def __init__(
@@ -47,6 +47,11 @@ class RestlessBandit(TaskEnv):
         for name, value in {"low": low_volatility, "high": high_volatility}.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{name}_volatility={value}: a volatility lies in 0 to 1")
+        if low_volatility > high_volatility:
+            raise UserError(
+                f"low_volatility={low_volatility} is above high_volatility={high_volatility}: "
+                "let them change places"
+            )
         super().__init__(
             num_tasks,
             observation_spec=Unbounded((1,)),

@@ -47,8 +47,6 @@ class TabularMDP(TaskEnv):
             raise UserError(f"num_states={num_states}: an MDP needs at least 1 state")
         if num_actions < 2:
             raise UserError(f"num_actions={num_actions}: an MDP needs at least 2 actions")
-        if horizon < 1:
-            raise UserError(f"horizon={horizon}: an episode needs at least 1 step")
         super().__init__(
             num_tasks,
             observation_spec=OneHot(num_states, dtype=torch.float32),

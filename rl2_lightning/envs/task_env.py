@@ -47,13 +47,18 @@ class TaskEnv(EnvBase):
         max_episode_steps: length at which an episode is cut, in env steps.
         device: where the tasks are played.
 
+    Raises:
+        UserError: an episode has no step.
+
     Attributes:
         recorded_keys: entries of a step that an evaluation keeps besides the rewards, where a
             family has an analysis of its own.
+        ends_early: whether an episode may end before it is cut.
     """
 
     tasks: TensorDictBase
     recorded_keys: tuple[str, ...] = ()
+    ends_early: bool = False
 
     def __init__(
         self,
@@ -64,6 +69,8 @@ class TaskEnv(EnvBase):
         max_episode_steps: int,
         device: torch.device | str = "cpu",
     ) -> None:
+        if max_episode_steps < 1:
+            raise UserError(f"horizon={max_episode_steps}: an episode needs at least 1 step")
         super().__init__(device=torch.device(device), batch_size=torch.Size([num_tasks]))
         self.num_tasks = num_tasks
         self.max_episode_steps = max_episode_steps

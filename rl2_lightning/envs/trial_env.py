@@ -66,7 +66,8 @@ class TrialEnv(EnvBase):
         self.shows_previous_observation = shows_previous_observation
         self.shows_position = shows_position
         self.max_steps = steps_per_trial or length * task_env.max_episode_steps
-        self.max_episodes = length
+        whole = -(-self.max_steps // task_env.max_episode_steps)
+        self.max_episodes = length if episodes_per_trial or task_env.ends_early else whole
         action_spec = task_env.action_spec_unbatched
         self._num_actions = action_spec.space.n if isinstance(action_spec, Categorical) else None
         self._action_size = self._num_actions or action_spec.shape[-1]

@@ -50,6 +50,8 @@ class VisualMaze(TaskEnv):
         UserError: there is no way to go, an episode has no step, or there is no maze to train on.
     """
 
+    ends_early = True
+
     def __init__(
         self,
         num_tasks: int,
@@ -60,8 +62,6 @@ class VisualMaze(TaskEnv):
     ) -> None:
         if size < 2:
             raise UserError(f"size={size}: a maze needs at least 2 cells a side")
-        if horizon < 1:
-            raise UserError(f"horizon={horizon}: an episode needs at least 1 step")
         if num_training_mazes is not None and num_training_mazes < 1:
             raise UserError(
                 f"num_training_mazes={num_training_mazes}: give at least 1, or null for new mazes"
@@ -141,7 +141,8 @@ class VisualMaze(TaskEnv):
     @property
     def position(self) -> Tensor:
         """Where the agents are, y upwards, `[B, 2]`, float32."""
-        return self._pose.position * torch.tensor([1.0, -1.0], device=self.device)
+        right, down = self._pose.position.unbind(1)
+        return torch.stack([right, -down], dim=1)
 
     def _render(self, pose: Pose) -> Tensor:
         return self._view.frames(self.tasks[keys.WALLS], self.tasks[keys.GOAL], pose)

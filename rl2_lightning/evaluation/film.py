@@ -27,8 +27,9 @@ def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
         scene: the map of its task.
 
     Returns:
-        `[S, height, width, 3]`, uint8, for the S steps that were played: to the left the view
-        before the step, to the right the map with the path so far, earlier episodes in grey.
+        `[S + 1, height, width, 3]`, uint8, for the S steps that were played: to the left the view
+        before the step, to the right the map with the path so far, earlier episodes in grey; and
+        where the last step has led to.
     """
     played = trial[trial[keys.MASK].squeeze(-1)].cpu()
     seen = played[keys.OBSERVATION].permute(0, 2, 3, 1).numpy()
@@ -43,12 +44,11 @@ def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
             for place in path:
                 _dot(canvas, place, 1, EARLIER)
             path = [_pixel(scene, scene.start, side)]
-        frame = canvas.copy()
-        for place in path:
-            _dot(frame, place, 1, NOW)
-        _dot(frame, path[-1], 3, AGENT)
-        maps.append(frame)
+        maps.append(_with_path(canvas, path))
         path.append(_pixel(scene, tuple(reached[step]), side))
+    # Where the last step has led to, with the last view once more.
+    maps.append(_with_path(canvas, path))
+    views = np.concatenate([views, views[-1:]])
     return np.concatenate([views, np.stack(maps)], axis=2)
 
 
@@ -58,6 +58,14 @@ def as_gif(frames: np.ndarray) -> bytes:
     file = BytesIO()
     first.save(file, "GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
     return file.getvalue()
+
+
+def _with_path(canvas: np.ndarray, path: list[tuple[int, int]]) -> np.ndarray:
+    frame = canvas.copy()
+    for place in path:
+        _dot(frame, place, 1, NOW)
+    _dot(frame, path[-1], 3, AGENT)
+    return frame
 
 
 def _map(scene: Scene, side: int) -> np.ndarray:

@@ -24,13 +24,22 @@ class HeldOutTasks:
         tasks: parameters of N tasks, `[N]`; the oracles play on their device.
         num_episodes: E, the most episodes that a trial can hold.
         seed: fixes all that the oracles draw.
+        has_oracles: whether the family's oracles play; they take whole episodes.
     """
 
-    def __init__(self, env: TaskEnv, tasks: TensorDictBase, num_episodes: int, seed: int) -> None:
+    def __init__(
+        self,
+        env: TaskEnv,
+        tasks: TensorDictBase,
+        num_episodes: int,
+        seed: int,
+        has_oracles: bool = True,
+    ) -> None:
         self.env = env
         self.tasks = tasks
         self.num_episodes = num_episodes
         self.seed = seed
+        self._has_oracles = has_oracles
 
     @property
     def reference(self) -> str | None:
@@ -62,7 +71,7 @@ class HeldOutTasks:
 
     @cached_property
     def _oracles(self) -> dict[str, Oracle]:
-        return dict(self.env.oracles(self.num_episodes))
+        return dict(self.env.oracles(self.num_episodes)) if self._has_oracles else {}
 
     @cached_property
     def _curves(self) -> dict[str, Curve]:

@@ -17,15 +17,13 @@ class Searches(NamedTuple):
 
     Attributes:
         success: share of the trials that find the goal in episode 1, 2, …
-        length: env steps of episode 1, 2, …; of one that does not succeed, its horizon.
+        length: env steps of episode 1, 2, …; of one that fails, those until it was cut.
         improved: share of the trials whose second episode is shorter than their first.
-        num_trials: how many trials were played.
     """
 
     success: tuple[Estimate, ...]
     length: tuple[Estimate, ...]
     improved: Estimate
-    num_trials: int
 
     def estimates(self) -> dict[str, Estimate]:
         """All figures by name."""
@@ -65,7 +63,7 @@ class SearchMetric(ColumnMeans):
 
     def compute(self) -> Searches:
         """The figures of all trials, on all ranks."""
-        mean, half_width, counts = self.estimates()
+        mean, half_width, _ = self.estimates()
         *columns, improved = map(Estimate, mean.tolist(), half_width.tolist())
         success, length = columns[: self.num_episodes], columns[self.num_episodes :]
-        return Searches(tuple(success), tuple(length), improved, int(counts[-1]))
+        return Searches(tuple(success), tuple(length), improved)

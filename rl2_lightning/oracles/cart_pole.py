@@ -15,7 +15,7 @@ from rl2_lightning.oracles.regulator import regulator_gain
 POLE_MASS = 0.1  # kilograms
 FORCE = 10.0  # newtons
 TIME_STEP = 0.02  # seconds
-START = 0.1  # each number of the first state is at most that far from 0
+START = 0.1  # each number of the first state is at most that far from 0: twice gymnasium's
 LARGEST_POSITION = 2.4  # metres
 LARGEST_ANGLE = math.radians(12)
 # What the regulator is to keep small: position, velocity, angle, angular velocity; and the force.

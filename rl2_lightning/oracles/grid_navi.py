@@ -10,6 +10,7 @@ from rl2_lightning import keys
 from rl2_lightning.oracles.oracle import Oracle
 
 MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, left: rows, columns
+_, UP, RIGHT, DOWN, LEFT = range(len(MOVES))
 GOAL_REWARD = 1.0
 STEP_REWARD = -0.1
 
@@ -50,8 +51,10 @@ def move(position: Tensor, action: Tensor, size: int) -> Tensor:
         action: index of `MOVES`, `[B]`, int64.
         size: cells of a side.
     """
-    moves = torch.tensor(MOVES, dtype=position.dtype, device=position.device)
-    return (position + moves[action]).clamp(0, size - 1)
+    # A table of moves would have to be copied to the device at each step.
+    down = (action == DOWN).to(position.dtype) - (action == UP).to(position.dtype)
+    right = (action == RIGHT).to(position.dtype) - (action == LEFT).to(position.dtype)
+    return (position + torch.stack([down, right], dim=-1)).clamp(0, size - 1)
 
 
 def reward_at(position: Tensor, goal: Tensor) -> Tensor:

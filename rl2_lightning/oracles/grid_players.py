@@ -1,6 +1,7 @@
 """The reference players of GridNavi, together."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,8 +25,7 @@ class BayesOptimal(PlannedPlayer):
 
     def returns_by_cell(self, num_episodes: int) -> Tensor:
         """See `PlannedPlayer.returns_by_cell`."""
-        search = GoalSearch(self.size, self.horizon, num_episodes)
-        first_visit = torch.as_tensor(search.first_visits).unsqueeze(1)
+        first_visit = _first_visits(self.size, self.horizon, num_episodes).unsqueeze(1)
         begins = self.horizon * torch.arange(num_episodes)
         # Steps of each episode before the one that finds the goal.
         searching = (first_visit - 1 - begins).clamp(0, self.horizon)
@@ -33,6 +33,12 @@ class BayesOptimal(PlannedPlayer):
         is_known = first_visit <= begins
         known = known_goal_returns(self.size, self.horizon).unsqueeze(1)
         return torch.where(is_known, known, returns).float()
+
+
+@lru_cache
+def _first_visits(size: int, horizon: int, num_episodes: int) -> Tensor:
+    """The best search is the same for all tasks, which are played chunk by chunk."""
+    return torch.as_tensor(GoalSearch(size, horizon, num_episodes).first_visits)
 
 
 def grid_navi_oracles(size: int, horizon: int) -> Mapping[str, Oracle]:

@@ -120,7 +120,7 @@ class BayesOptimalInformative(ThompsonSamplingInformative):
     """
 
     def choose(self, possible: Tensor, left: int, generator: torch.Generator) -> Tensor:
-        """Picks an optimal arm; see `InformativePolicy.choose`."""
+        """Picks an arm that is optimal after optimal play; see `InformativePolicy.choose`."""
         arm = super().choose(possible, left, generator)
         if left == 1:
             return arm

@@ -25,8 +25,8 @@ ENERGY_GAIN = 5.0  # newton metres for each joule that is missing
 def start_state(num_tasks: int, generator: torch.Generator) -> Tensor:
     """Draws first states, `[num_tasks, 2]`, on the device of the generator: any angle, slow."""
     draw = torch.rand(num_tasks, 2, generator=generator, device=generator.device)
-    largest = torch.tensor([math.pi, LARGEST_START_VELOCITY], device=draw.device)
-    return largest * (2 * draw - 1)
+    angle, velocity = (2 * draw - 1).split(1, dim=-1)
+    return torch.cat([math.pi * angle, LARGEST_START_VELOCITY * velocity], dim=-1)
 
 
 def swing(state: Tensor, action: Tensor, tasks: TensorDictBase) -> tuple[Tensor, Tensor]:

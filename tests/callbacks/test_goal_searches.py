@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.command_line.program import SMALL, call_program, mistake_told
 
+ANALYSIS = "callbacks.goal_searches.GoalSearchAnalysis"
 MAZES = (*SMALL, "experiment=maze_3x3", "env.horizon=12", "env.num_training_mazes=10")
 
 
@@ -33,16 +34,16 @@ def test_the_table_and_tensorboard(tmp_path: Path) -> None:
     ("given", "told"),
     [
         (
-            "env=bernoulli_bandit",
+            [f"+callbacks.goal_searches={{_target_: {ANALYSIS}, dirpath: .}}"],
             "error: callbacks.goal_searches with tasks of BernoulliBandit: it reads those of "
             "VisualMaze; set callbacks.goal_searches=null or env=visual_maze",
         ),
         (
-            "trial.episodes_per_trial=1",
-            "error: callbacks.goal_searches with trials of 1 episode: it compares the first two; "
-            "set callbacks.goal_searches=null or trial.episodes_per_trial=2",
+            ["experiment=maze_3x3", "trial.episodes_per_trial=1"],
+            "error: callbacks.goal_searches with trial.episodes_per_trial=1: it compares two whole "
+            "episodes; set callbacks.goal_searches=null or trial.episodes_per_trial=2",
         ),
     ],
 )
-def test_what_it_cannot_read_is_refused(tmp_path: Path, given: str, told: str) -> None:
-    assert mistake_told(tmp_path, *SMALL, "experiment=maze_3x3", given) == told
+def test_what_it_cannot_read_is_refused(tmp_path: Path, given: list[str], told: str) -> None:
+    assert mistake_told(tmp_path, *SMALL, *given) == told

@@ -68,6 +68,6 @@ def test_the_agent_is_read_in_both_ways_of_acting(folder: Path):
 def test_another_family_is_refused(tmp_path: Path):
     told = mistake_told(tmp_path, *SMALL, "experiment=two_step", "env=bernoulli_bandit")
     assert told == (
-        "error: callbacks.stay_probabilities with tasks of BernoulliBandit: it reads the two-step "
-        "task; set callbacks.stay_probabilities=null or env=two_step"
+        "error: callbacks.stay_probabilities with tasks of BernoulliBandit: it reads those of "
+        "TwoStep; set callbacks.stay_probabilities=null or env=two_step"
     )

@@ -156,3 +156,18 @@ def test_only_what_is_learnt_from_is_the_expected_reward(tmp_path: Path, expecte
     assert drawn.all() if not expected else not drawn.any()
     played = data.play_held_out(data.held_out["test"].tasks, ExplorationType.RANDOM, 0)
     assert set(played[keys.REWARD].unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("env", "steps", "has_oracles"),
+    [("grid_navi", 30, True), ("grid_navi", 31, False), ("visual_maze", 500, False)],
+)
+def test_oracles_play_what_the_agent_plays(
+    tmp_path: Path, env: str, steps: int, has_oracles: bool
+) -> None:
+    lengths = ("trial.episodes_per_trial=null", f"trial.steps_per_trial={steps}")
+    data = build_data(compose_config(tmp_path, *TINY, f"env={env}", *lengths))
+    held_out = data.held_out["test"]
+    assert (held_out.reference is not None) == has_oracles
+    if has_oracles:
+        assert held_out.num_episodes == 2, "of 15 steps each"

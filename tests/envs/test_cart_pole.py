@@ -84,6 +84,17 @@ def test_who_knows_the_physics_balances_and_who_does_not_falls() -> None:
     assert players["known_physics"].play(turned, 1, generator).mean() > 149
 
 
+def test_who_has_failed_stays_where_it_is() -> None:
+    env = CartPole(100, cart_mass=(0.1, 0.1), pole_length=(0.02, 0.02), shows_velocities=True)
+    env.set_seed(0)
+    env.reset()
+    for _ in range(100):
+        answer = step(env, 1)
+    assert answer["terminated"].all()
+    assert torch.equal(step(env, 0)[keys.OBSERVATION], answer[keys.OBSERVATION])
+    assert answer[keys.OBSERVATION].abs().max() < 1000
+
+
 def test_velocities_are_hidden_unless_they_are_asked_for() -> None:
     seen = {}
     for shows_velocities in (False, True):

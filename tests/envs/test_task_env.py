@@ -53,6 +53,21 @@ def test_same_seed_same_tasks_and_same_play(family: type[TaskEnv]) -> None:
     assert not (tasks == other_tasks).all()
 
 
+def test_a_family_tells_whether_episodes_end_early(family: type[TaskEnv]) -> None:
+    env = family(50)
+    env.set_seed(0)
+    state, early = env.reset(), False
+    for action in draw_actions(env, min(env.max_episode_steps, 60) - 1):
+        state = step(env, action)
+        early |= bool(state[keys.TRIAL_DONE].any())
+    assert early == env.ends_early
+
+
+def test_an_episode_needs_a_step() -> None:
+    with pytest.raises(UserError, match=r"^horizon=0: an episode needs at least 1 step"):
+        FAMILIES["cart-pole"](2, horizon=0)
+
+
 def test_reset_samples_new_tasks(family: type[TaskEnv]) -> None:
     env = family(50)
     env.reset()

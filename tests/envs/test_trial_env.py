@@ -7,6 +7,7 @@ from torch import Tensor
 from torchrl.envs import check_env_specs
 
 from rl2_lightning import keys
+from rl2_lightning.envs.tabular_mdp import TabularMDP
 from rl2_lightning.envs.trial_env import TrialEnv
 from rl2_lightning.errors import UserError
 from tests.families import FAMILIES, Corridor, draw_actions
@@ -177,6 +178,12 @@ def test_an_episode_is_cut_at_its_time_limit() -> None:
     assert numbers(trial[keys.EPISODE_DONE]) == [[0, 0, 0, 0, 1] * 2]
     assert numbers(trial[keys.MASK]) == [[1] * 10]
     assert numbers(trial[keys.DONE]) == [[0] * 9 + [1]]
+
+
+@pytest.mark.parametrize(("steps", "most"), [(9, 1), (10, 1), (11, 2), (30, 3)])
+def test_episodes_of_one_length_tell_how_many_a_trial_holds(steps: int, most: int) -> None:
+    env = TrialEnv(TabularMDP(2, horizon=10), steps_per_trial=steps)
+    assert (env.max_steps, env.max_episodes) == (steps, most)
 
 
 def test_trials_of_so_many_steps() -> None:

@@ -40,15 +40,15 @@ def centre(frame: np.ndarray, colour: tuple[int, ...]) -> list[float]:
 
 def test_a_frame_for_each_step_that_was_played() -> None:
     frames = film(trial(), SCENE)
-    assert frames.shape == (3, SIDE, ENLARGEMENT * 30 + SIDE, 3)
+    assert frames.shape == (4, SIDE, ENLARGEMENT * 30 + SIDE, 3)
     assert frames.dtype == np.uint8
-    for number, frame in enumerate(frames):
+    for number, frame in zip([0, 1, 2, 2], frames, strict=True):
         assert (frame[:, : ENLARGEMENT * 30] == 50 * number).all()
 
 
 def test_the_agent_is_where_it_was_before_the_step() -> None:
     frames = film(trial(), SCENE)
-    assert [centre(frame, AGENT) for frame in frames] == [[1, 1], [2, 1], [1, 1]]
+    assert [centre(frame, AGENT) for frame in frames] == [[1, 1], [2, 1], [1, 1], [1, 3]]
     assert centre(frames[1], NOW) == [1, 1]
     assert not (frames[1] == EARLIER).all(-1).any()
     # In the second episode the path of the first one is grey, less what the agent covers.
@@ -58,6 +58,6 @@ def test_the_agent_is_where_it_was_before_the_step() -> None:
 def test_the_file_is_a_film() -> None:
     frames = film(trial(), SCENE)
     with Image.open(BytesIO(as_gif(frames))) as image:
-        assert image.n_frames == 3
+        assert image.n_frames == 4
         assert image.size == (frames.shape[2], frames.shape[1])
         assert image.info["loop"] == 0

@@ -50,7 +50,6 @@ def test_the_figures() -> None:
     assert [estimate.value for estimate in found.success] == [0.75, 0.75]
     assert [estimate.value for estimate in found.length] == [13 / 4, 11 / 4]
     assert found.improved.value == 0.5, "as long as before is not shorter"
-    assert found.num_trials == 4
     # Of 0, 1, 1, 1: the standard deviation is 1/2, the standard error of the mean 1/4.
     assert math.isclose(found.success[0].half_width, 1.96 / 4)
     assert list(found.estimates()) == [

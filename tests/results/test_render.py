@@ -1,11 +1,12 @@
 """The page and the figures, from rows and curves."""
 
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from results.cells import all_cells, find_cell, write_row
+from results.cells import FOLDER, all_cells, find_cell, write_row
 from results.curves import write_curves
 from results.evaluate import Evaluation, row_of
 from results.render import render
@@ -134,6 +135,13 @@ def test_analyses_have_a_table_of_their_own(tmp_path: Path) -> None:
     )
     assert two_step[4:6] == ["130.000 ± 0.040 (model based)", "92.3%"]
     assert two_step[8:10] == ["reward × transition: an interaction", "yes"]
+
+
+def test_the_page_is_that_of_the_rows(tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    render(copy)
+    assert (copy / "README.md").read_text() == (FOLDER / "README.md").read_text(), "make results"
 
 
 def test_no_share_of_a_loss(tmp_path: Path) -> None:
