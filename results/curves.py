@@ -15,10 +15,10 @@ COLUMNS = ("player", "episode", "mean", "half_width", "num_tasks")
 TRIAL = "trial"  # in the place of an episode's number: the sum over all of them
 
 
-def write_curves(path: Path, tasks_seed: int, curves: Mapping[str, Curve]) -> None:
-    """Writes curves as CSV, to four decimals; the first line names the seed of the tasks."""
+def write_curves(path: Path, origin: str, curves: Mapping[str, Curve]) -> None:
+    """Writes curves as CSV, to four decimals; the first line names the tasks."""
     text = StringIO(newline="")
-    text.write(f"# tasks_seed={tasks_seed}\n")
+    text.write(f"# {origin}\n")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for player, curve in curves.items():
@@ -30,17 +30,17 @@ def write_curves(path: Path, tasks_seed: int, curves: Mapping[str, Curve]) -> No
     write_atomically(path, text.getvalue())
 
 
-def read_curves(path: Path) -> tuple[int, dict[str, Curve]]:
+def read_curves(path: Path) -> tuple[str, dict[str, Curve]]:
     """Reads what `write_curves` wrote.
 
     Returns:
-        The seed of the tasks, and the curves by player.
+        The tasks, as text, and the curves by player.
     """
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader(lines):
         rows[row["player"]].append(row)
-    return int(first.rpartition("=")[2]), {name: _curve(own) for name, own in rows.items()}
+    return first.removeprefix("# "), {name: _curve(own) for name, own in rows.items()}
 
 
 def _curve(rows: list[dict[str, str]]) -> Curve:

@@ -3,6 +3,7 @@
 `python -m results.evaluate experiment=mab_n100_k5 ckpt_path=outputs/a_run/last.ckpt`
 """
 
+import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -86,7 +87,7 @@ def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: P
         agents,
         oracle_curves(
             data,
-            cfg.evaluation.tasks_seed,
+            origin_of(cfg),
             folder / "curves" / f"{cell.experiment}_oracles.csv",
         ),
         _measures(cast(Any, trainer).callbacks),
@@ -112,21 +113,32 @@ def _measures(callbacks: Iterable[Any]) -> dict[str, Estimate]:
     return {name: found for analysis in analyses for name, found in analysis.measures.items()}
 
 
-def oracle_curves(data: TrialDataModule, tasks_seed: int, path: Path) -> dict[str, Curve]:
+def oracle_curves(data: TrialDataModule, origin: str, path: Path) -> dict[str, Curve]:
     """The oracles' curves on the tasks of the test, from the file if it holds them.
 
     They are the same for all checkpoints of a cell, and may take an hour to play.
+
+    Args:
+        data: with the tasks.
+        origin: as `origin_of` gives it.
+        path: the file.
     """
     held_out = data.held_out["test"]
     if path.exists():
         played, curves = read_curves(path)
         wanted = list(held_out.env.oracles(held_out.num_episodes))
         same_number = all(curve.num_trials == len(held_out.tasks) for curve in curves.values())
-        if played == tasks_seed and list(curves) == wanted and same_number:
+        if played == origin and list(curves) == wanted and same_number:
             return curves
-    write_curves(path, tasks_seed, held_out.oracle_curves())
+    write_curves(path, origin, held_out.oracle_curves())
     # Read back, so that a first and a later row hold the same digits.
     return read_curves(path)[1]
+
+
+def origin_of(cfg: DictConfig) -> str:
+    """The tasks and trials of an evaluation, as text."""
+    told = {group: OmegaConf.to_container(cfg[group]) for group in ("env", "trial")}
+    return json.dumps({**told, "tasks_seed": cfg.evaluation.tasks_seed}, sort_keys=True)
 
 
 def total_env_steps(settings: Mapping[str, Any], learner: Learner) -> int:
@@ -226,7 +238,7 @@ def run(overrides: list[str], folder: Path) -> Row:
     AtomicCheckpointIO().save_checkpoint(
         small_checkpoint(checkpoint), folder / "checkpoints" / f"{name}.ckpt"
     )
-    write_curves(folder / "curves" / f"{name}.csv", found.tasks_seed, found.agents)
+    write_curves(folder / "curves" / f"{name}.csv", origin_of(cfg), found.agents)
     write_row(folder, cell, row)
     return row
 

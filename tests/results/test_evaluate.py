@@ -143,11 +143,16 @@ def test_oracles_play_the_same_tasks_once(
     assert calls == [30, 20, 20]
     assert more["random"] != other["random"]
     oracles = tmp_path / "curves" / "mab_n10_k5_oracles.csv"
-    tasks_seed, curves = read_curves(oracles)
+    origin, curves = read_curves(oracles)
     curves.pop("thompson")
-    write_curves(oracles, tasks_seed, curves)
+    write_curves(oracles, origin, curves)
     again = run([*given, "evaluation.test_tasks=20", "evaluation.tasks_seed=5"], tmp_path)
     assert again == other, "a file from before a player was added is not enough"
+    origin, curves = read_curves(oracles)
+    write_curves(oracles, origin.replace('"num_arms": 5', '"num_arms": 4'), curves)
+    calls.clear()
+    evaluated(tmp_path, checkpoint)
+    assert calls == [30], "nor is one of other tasks"
 
 
 @pytest.mark.parametrize(

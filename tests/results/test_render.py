@@ -40,8 +40,8 @@ def fabricate(
         "callbacks": {"Summary": {"training_seconds": 600.4}} if seed < 3 else {},
     }
     found = Evaluation(agents, others, measures, 2017, trained_on, *steps)
-    write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", 2017, agents)
-    write_curves(folder / "curves" / f"{experiment}_oracles.csv", 2017, others)
+    write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", "tasks", agents)
+    write_curves(folder / "curves" / f"{experiment}_oracles.csv", "tasks", others)
     write_row(folder, cell, row_of(cell, checkpoint, found, f"repeat {experiment} {seed}"))
 
 
