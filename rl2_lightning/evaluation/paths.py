@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ from rl2_lightning.envs.scene import Scene
 PATH_COLOUR = "#0072B2"
 GOAL_COLOUR = "#D55E00"
 MARGIN = 0.06  # around the map, as a part of its width
+LETTERS_PER_INCH = 12  # of a title
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
         for index, (axes, leg) in enumerate(zip(row, legs, strict=False), start=1):
             _draw(axes, scene, leg)
             axes.set_title(f"episode {index}: {leg.episode_return:.1f}", fontsize="small")
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    wrapped = fill(title, int(LETTERS_PER_INCH * size[0]))
+    figure.suptitle(wrapped, x=0.01, ha="left", fontsize="medium")
     return figure
 
 
