@@ -119,7 +119,7 @@ def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
     returns = [_row_figure(row, name) for name in AGENTS]
     agent, optimum = float(row["agent_greedy"]), float(row[reference])
     # A share of a loss says nothing.
-    share = f"{agent / optimum:.1%}" if optimum > 0 else ""
+    share = f"{agent / optimum:.1%}" if min(agent, optimum) > 0 else ""
     beside = f"{_row_figure(row, reference)} ({_words(reference)})"
     return [cell_text(cell), row["seed"], *returns, beside, share]
 
@@ -152,12 +152,14 @@ def _figure(value: float, half_width: float) -> str:
 def _steps(row: Row) -> str:
     """How far the training went."""
     steps, total = int(row["env_steps"]), int(row["total_env_steps"])
-    millions = f"{steps / 1e6:.1f} M"
+    text = f"{steps / 1e6:.1f} M"
+    if steps < total:
+        text += f" of {total / 1e6:.1f} M, still training"
     if started_from := row.get("started_from"):
-        millions += f" from {Path(started_from).stem}"
+        text += f", from {Path(started_from).stem}"
     if trained_on := row.get("trained_on"):
-        millions += f" on {trained_on}"
-    return millions if steps >= total else f"{millions} of {total / 1e6:.1f} M, still training"
+        text += f", on {trained_on}"
+    return text
 
 
 def _duration(seconds: str) -> str:

@@ -118,7 +118,7 @@ def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     assert grid[7:9] == ["95% of the reference from episode 2", "yes"]
     assert agents["restless"][7:9] == ["above thompson stationary and ucb1 stationary", "no"]
     assert agents["pair_easy"][3:5] == ["89.400 ± 0.040 (known goal)", "99.6%"]
-    assert agents["maze_9x9"][9] == "2.0 M on env.size=5"
+    assert agents["maze_9x9"][9] == "2.0 M, on env.size=5"
     assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
 
 
