@@ -11,7 +11,7 @@ from tests.command_line.program import SMALL, call_program
 
 def test_the_film_and_tensorboard(tmp_path: Path) -> None:
     short = ("env.size=2", "env.horizon=6")
-    call_program(tmp_path, *SMALL, "experiment=maze_5x5", *short, f"hydra.run.dir={tmp_path}")
+    call_program(tmp_path, *SMALL, "experiment=maze_3x3", *short, f"hydra.run.dir={tmp_path}")
     with Image.open(tmp_path / "trial_film.gif") as image:
         assert image.n_frames > 1
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
