@@ -32,7 +32,6 @@ def run(cfg: DictConfig) -> float:
         require_fitting_weights,
         require_matching_checkpoint,
         take_weights,
-        takes_other_sizes,
     )
     from rl2_lightning.session import fit, quieten
 
@@ -43,7 +42,7 @@ def run(cfg: DictConfig) -> float:
         require_matching_checkpoint(cfg, "start_from")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    if cfg.ckpt_path is not None and takes_other_sizes(cfg, "ckpt_path"):
+    if cfg.ckpt_path is not None:
         require_fitting_weights(learner, cfg, "ckpt_path")
     if starts_from_weights(cfg):
         require_fitting_weights(learner, cfg, "start_from")

@@ -6,14 +6,12 @@ Collecting is all that passes between two optimisations: tasks, episodes, the ag
 
 import sys
 import tempfile
-from statistics import median
 
 from hydra import compose, initialize_config_dir
-from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import box, get_console
 from rich.table import Table
 
-from benchmarks.throughput import CONFIGS, WARM_UP, fit
+from benchmarks.throughput import CONFIGS, WARM_UP, IterationRates, fit
 from callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
 from rl2_lightning.session import quieten
@@ -34,25 +32,6 @@ WORKLOAD = [
 ]
 
 
-class CollectingRates(Callback):
-    """Keeps the rate of collecting of each iteration."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads that of the iteration before."""
-        self._read(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads that of the last iteration."""
-        self._read(trainer)
-
-    def _read(self, trainer: Trainer) -> None:
-        if "collect/steps_per_second" in trainer.callback_metrics:
-            self.rates.append(trainer.callback_metrics["collect/steps_per_second"].item())
-
-
 def collecting_rate(family: str, overrides: list[str]) -> float:
     """The median rate after the warm-up, in env steps per second."""
     num_trials = MAZE_TRIALS if family == "visual_maze" else NUM_TRIALS
@@ -61,9 +40,9 @@ def collecting_rate(family: str, overrides: list[str]) -> float:
         cfg = compose("train", [f"output_dir={folder}", *settings])
         # The callbacks of a user's run that write files or draw are left out.
         cfg.callbacks, cfg.logger = {}, {}
-        measured = CollectingRates()
-        fit(cfg, Throughput(), measured)
-    return median(measured.rates[WARM_UP:])
+        measured = IterationRates()
+        fit(cfg, measured, Throughput())
+    return measured.rate("collect")
 
 
 def main() -> None:

@@ -38,8 +38,29 @@ WORKLOAD = [
 PARTS = {"collect": "collecting", "optimise": "optimising", "train": "the whole"}
 
 
-class Rates(Callback):
-    """Keeps the rates of each iteration, with the machine's own rate measured just before it.
+class IterationRates(Callback):
+    """Keeps the rates of each iteration."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[float]] = {part: [] for part in PARTS}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads the rates of the iteration before."""
+        for part, seen in self.steps.items():
+            if f"{part}/steps_per_second" in trainer.callback_metrics:
+                seen.append(trainer.callback_metrics[f"{part}/steps_per_second"].item())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads the rates of the last iteration."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def rate(self, part: str) -> float:
+        """The median rate after the warm-up, in env steps per second."""
+        return median(self.steps[part][WARM_UP:])
+
+
+class Rates(IterationRates):
+    """Keeps the machine's own rate as well, measured just before each iteration.
 
     A machine shared with others changes its speed from second to second: only what is measured
     side by side can be compared.
@@ -49,28 +70,14 @@ class Rates(Callback):
     """
 
     def __init__(self, product: "RecurrentProduct") -> None:
+        super().__init__()
         self._product = product
-        self.steps: dict[str, list[float]] = {part: [] for part in PARTS}
         self.products: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads the rates of the iteration before, and measures the machine's."""
-        self._read(trainer)
+        super().on_train_epoch_start(trainer, pl_module)
         self.products.append(self._product.rate())
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the rates of the last iteration."""
-        self._read(trainer)
-        self.products.append(self._product.rate())
-
-    def _read(self, trainer: Trainer) -> None:
-        for part, seen in self.steps.items():
-            if f"{part}/steps_per_second" in trainer.callback_metrics:
-                seen.append(trainer.callback_metrics[f"{part}/steps_per_second"].item())
-
-    def rate(self, part: str) -> float:
-        """The median rate after the warm-up, in env steps per second."""
-        return median(self.steps[part][WARM_UP:])
 
     def share(self, part: str, operations_per_step: float) -> float:
         """The median share of the machine's rate, measured before and after the iteration."""

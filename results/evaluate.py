@@ -26,7 +26,6 @@ from rl2_lightning.build import (
     build_learner,
     build_trainer,
     require_fitting_weights,
-    takes_other_sizes,
 )
 from rl2_lightning.checkpoint_io import AtomicCheckpointIO
 from rl2_lightning.collection.datamodule import TrialDataModule
@@ -78,8 +77,7 @@ def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: P
     cfg.callbacks, cfg.logger = _watching(cfg.callbacks, analyses), {}
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    if takes_other_sizes(cfg, "ckpt_path"):
-        require_fitting_weights(learner, cfg, "ckpt_path")
+    require_fitting_weights(learner, cfg, "ckpt_path")
     trainer = build_trainer(cfg, data)
     trainer.test(learner, data, ckpt_path=cfg.ckpt_path, verbose=False, weights_only=True)
     agents = {f"agent_{name}": curve for name, curve in learner.latest_curves.items()}

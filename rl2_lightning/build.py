@@ -208,7 +208,7 @@ def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
 
 
 def require_fitting_weights(learner: Learner, cfg: DictConfig, field: str) -> None:
-    """Compares a checkpoint's weights with the agent that is to take them, for other sizes.
+    """Compares a checkpoint's weights with the agent that is to take them.
 
     Args:
         learner: with the agent.

@@ -67,12 +67,7 @@ class ActorCritic(TensorDictModuleBase):
             for name in names
         ]
         memories = [
-            make_memory(
-                input_size=encoder.output_size,
-                in_key=f"{name}_encoding",
-                out_key=f"{name}_features",
-                state_key=f"{name}_memory",
-            )
+            make_memory(input_size=encoder.output_size, **_memory_keys(name))
             for name, encoder in zip(names, encoders, strict=True)
         ]
         self.encoders = nn.ModuleDict(dict(zip(names, encoders, strict=True)))
@@ -183,3 +178,11 @@ class ActorCritic(TensorDictModuleBase):
         # In recurrent mode the states of the other steps are placeholders.
         last = {key: steps.get((keys.NEXT, key))[:, -1] for key in self.state_keys}
         return TensorDict(last, batch_size=state.batch_size)
+
+
+def _memory_keys(name: str) -> dict[str, str]:
+    return {
+        "in_key": f"{name}_encoding",
+        "out_key": f"{name}_features",
+        "state_key": f"{name}_memory",
+    }

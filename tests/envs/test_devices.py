@@ -18,13 +18,16 @@ UNDRAWN = ("grid", "point", "maze", "informative bandit", "corridor")  # nothing
 
 def played(env: TaskEnv, tasks: TensorDict, actions: torch.Tensor) -> TensorDict:
     """Observations and rewards of one episode after the other, on the CPU."""
-    env.set_seed(0)
-    state = env.reset(TensorDict({keys.TASK: tasks.to(env.device)}, env.batch_size, env.device))
+    tasks = tasks.to(env.device)
+    state = env.reset(TensorDict({keys.TASK: tasks.clone()}, env.batch_size, env.device))
     answers = []
     for action in actions.to(env.device):
         answer = env.step(state.set(keys.ACTION, action))[keys.NEXT]
         answers.append(answer.select(keys.OBSERVATION, keys.STEP_REWARD).cpu())
-        state = env.reset(answer.clone().set(keys.RESET, answer[keys.TRIAL_DONE]))
+        # Without tasks a reset would draw new ones, and not the same on each device. What it is
+        # given is overwritten.
+        request = answer.clone().set(keys.RESET, answer[keys.TRIAL_DONE])
+        state = env.reset(request.set(keys.TASK, tasks.clone()))
     return torch.stack(answers)
 
 
