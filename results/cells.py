@@ -80,6 +80,21 @@ def read_rows(folder: Path, table: str) -> list[Row]:
     return _read(path) if path.exists() else []
 
 
+def require_no_loss(folder: Path, cell: Cell, seed: int, num_tasks: int) -> None:
+    """A row replaces none that was measured on more tasks.
+
+    Raises:
+        UserError: it would.
+    """
+    for row in read_rows(folder, cell.table):
+        if cell.is_of(row) and int(row["seed"]) == seed and int(row["num_tasks"]) > num_tasks:
+            raise UserError(
+                f"evaluation.test_tasks={num_tasks} would replace the row of {cell.experiment} and "
+                f"seed {seed} in {cell.table}.csv, which has {row['num_tasks']} tasks: leave it "
+                "out, or take that row away first"
+            )
+
+
 def write_row(folder: Path, cell: Cell, row: Row) -> None:
     """Puts a row into its table, in the place of that of the same cell and seed."""
     cells = [one for one in all_cells().values() if one.table == cell.table]

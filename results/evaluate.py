@@ -17,7 +17,15 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.trial_analysis import TrialAnalysis
-from results.cells import FOLDER, HALF_WIDTH, MEASURE, Cell, Row, write_row
+from results.cells import (
+    FOLDER,
+    HALF_WIDTH,
+    MEASURE,
+    Cell,
+    Row,
+    require_no_loss,
+    write_row,
+)
 from results.curves import read_curves, write_curves
 from results.request import compose_evaluation, unlike
 from rl2_lightning.algorithms.learner import Learner
@@ -220,12 +228,14 @@ def run(overrides: list[str], folder: Path) -> Row:
         The row.
 
     Raises:
-        UserError: an override is missing, or the checkpoint is of another family or size.
+        UserError: an override is missing, the checkpoint is of another family or size, or a row
+            of more tasks would be lost.
     """
     cell, cfg = compose_evaluation(overrides)
     path = Path(cfg.ckpt_path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     settings = checkpoint["hyper_parameters"]
+    require_no_loss(folder, cell, settings["seed"], cfg.evaluation.test_tasks)
     found = evaluate(cell, cfg, settings, folder)
     name = f"{cell.experiment}_seed{settings['seed']}"
     # The command that anyone can repeat is that on the kept weights.

@@ -69,7 +69,7 @@ def render(folder: Path) -> None:
             parts.append(worlds_table(own, rows, folder / "curves"))
             parts += [MEASURES, measures_table(own, rows), *_pictures(folder)]
         else:
-            parts.append(paper_table(own, rows, folder / "curves"))
+            parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")
         if figure is not None:
             if table in ORACLES:
@@ -91,23 +91,39 @@ INTRODUCTION = """\
 # Results
 
 Written by `python -m results.render` from `mab.csv`, `mdp.csv` and `worlds.csv`, which \
-`python -m results.evaluate` writes; [docs/results.md](../docs/results.md) says how. The last \
-checkpoint counts, on held-out tasks that nobody looked at before, 10 000 unless its command says \
-otherwise, ± 95 %. The weights are in `checkpoints/`. "Open" is what has not been trained yet."""
+`python -m results.evaluate` writes; [docs/results.md](../docs/results.md) says how. The weights \
+are in `checkpoints/`.
+
+- The last checkpoint of a training counts, on 10 000 tasks unless its command says otherwise, \
+± 95 %. No training sees these tasks, and a run tests itself on others; a cell that was trained \
+again, with other settings, was evaluated on them again.
+- *Greedy* is the most likely action at each step, *sampled* a drawn one.
+- The *bar* is what greedy play is to reach. Cells that miss it stay here with what they reached; \
+"open" is what has not been trained yet.
+- While it is trained, an agent may learn from the mean reward of an action in place of its draw \
+(`collection.expected_rewards`), and its critic may see the task (`network.critic_sees_task`): the \
+experiment files say where. Neither is there when it is tested. In MDPs it also sees the previous \
+observation, beside the inputs of RL²."""
 RETURNS = {
     "mab": "Total reward of a trial: n pulls of k arms, p ~ U[0, 1].",
     "mdp": "Total reward of a trial: n episodes of 10 steps, 10 states, 5 actions.",
     "worlds": (
         "Total reward of a trial, and that of its first two episodes in greedy play. "
-        "[environments.md](../docs/environments.md) tells what the families are about."
+        "[environments.md](../docs/environments.md) tells what the families are about, and what "
+        "their reference players know."
     ),
 }
 ORACLES = {
-    "mab": "The oracles on the same tasks, and in brackets as published, on 1000 tasks:",
+    "mab": (
+        "The oracles on the same tasks, and in brackets as published, on 1000 tasks. The constants "
+        "of ε-greedy and UCB1 are tuned on tasks of their own; the published ones were on those "
+        "that are reported. Our Gittins indices know how many pulls are left."
+    ),
     "mdp": (
-        "The oracles on the same tasks, and in brackets as published, on 1000 tasks. The published "
-        "ones take mean rewards to be around 0, where the tasks have 1; they are left out of the "
-        "figure. The optimum knows the MDP, as no learner does:"
+        "The oracles on the same tasks, with the prior that the tasks have. The same *as "
+        "published* believe in mean rewards around 0, where the tasks have 1, and most of them "
+        "hardly: with these the published figures compare, in brackets, on 1000 tasks. They are "
+        "left out of the figure. The optimal policy is told the MDP, as no learner is."
     ),
 }
 MEASURES = "What the families' own analyses say of the agent, ± 95 %:"

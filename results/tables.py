@@ -1,6 +1,6 @@
 """The tables as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from results.cells import HALF_WIDTH, MEASURE, Cell, Row
@@ -10,7 +10,9 @@ from rl2_lightning.evaluation.adaptation_curve import Curve
 AGENTS = {"agent_greedy": "agent, greedy", "agent_sampled": "agent, sampled"}
 # Players that believe in another prior than the tasks': they are published so.
 WRONG_PRIOR = "_prior_mean_0"
-FIRST_COLUMNS = ("cell", "seed", "greedy", "sampled", "reference on the same tasks")
+# It is told the task, which no learner is, and is no measure of one.
+TOLD_THE_TASK = "optimal_policy"
+AGENT_COLUMNS = ("cell", "seed", *AGENTS.values())
 LAST_COLUMNS = ("bar", "reached", "env steps", "training")
 PUBLISHED = {"rl2": "RL² as published", "snail": "SNAIL as published"}
 EPISODES = (1, 2)  # whose returns tell whether an agent adapts
@@ -32,36 +34,42 @@ def cell_text(cell: Cell) -> str:
     )
 
 
-def reference_of(cell: Cell, curves: Path) -> str:
-    """The player that an agent of a cell is measured against: the last one of its oracles."""
-    *_, reference = read_curves(curves / f"{cell.experiment}_oracles.csv")[1]
-    return reference
+def best_learner(row: Row) -> str:
+    """The best of the players that have to find out what the task is."""
+    learners = [name for name in players_of(row) if name not in (*AGENTS, TOLD_THE_TASK)]
+    return max(learners, key=lambda name: float(row[name]))
 
 
-def paper_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
-    """One line for each cell and seed: the agent beside what it is measured against.
-
-    Args:
-        cells: of the table.
-        rows: of each of them.
-        curves: folder of the curves.
-    """
-    columns = (*FIRST_COLUMNS, "share of it, greedy", *PUBLISHED.values(), *LAST_COLUMNS)
+def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
+    """One line for each cell and seed: the agent beside the best player that learns."""
+    columns = (
+        *AGENT_COLUMNS,
+        "best oracle that learns",
+        "share of it, greedy",
+        *PUBLISHED.values(),
+        *LAST_COLUMNS,
+    )
     lines = _head(columns)
     for cell in cells:
         published = [cell.published[player] for player in PUBLISHED]
         if not rows[cell.experiment]:
             lines.append(_open(cell, columns, [*published, str(cell.bar)]))
         for row in rows[cell.experiment]:
-            measured = _measured(cell, row, reference_of(cell, curves))
+            measured = _measured(cell, row, best_learner(row))
             lines.append(_line([*measured, *published, *_last(row)]))
     return "\n".join(lines)
 
 
 def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
-    """As `paper_table`, with the greedy agent's first two episodes."""
+    """One line for each cell and seed: the agent beside the last oracle, and its first episodes.
+
+    Args:
+        cells: of the table.
+        rows: of each of them.
+        curves: folder of the curves.
+    """
     episodes = [f"episode {number}" for number in EPISODES]
-    columns = (*FIRST_COLUMNS, "share of it, greedy", *episodes, *LAST_COLUMNS)
+    columns = (*AGENT_COLUMNS, "reference", "share of it, greedy", *episodes, *LAST_COLUMNS)
     lines = _head(columns)
     for cell in cells:
         if not rows[cell.experiment]:
@@ -69,26 +77,38 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
         for row in rows[cell.experiment]:
             _, agents = read_curves(curves / f"{cell.experiment}_seed{row['seed']}.csv")
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
-            measured = _measured(cell, row, reference_of(cell, curves))
+            *_, reference = read_curves(curves / f"{cell.experiment}_oracles.csv")[1]
+            measured = _measured(cell, row, reference)
             lines.append(_line([*measured, *returns, *_last(row)]))
     return "\n".join(lines)
 
 
 def oracle_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each cell: every oracle on our tasks, and as published where it was."""
-    measured = [(cell, rows[cell.experiment][0]) for cell in cells if rows[cell.experiment]]
-    players = list(dict.fromkeys(name for _, row in measured for name in players_of(row)))
-    oracles = [name for name in players if name not in AGENTS]
-    lines = _head(["cell", *map(_words, oracles)])
-    for cell, row in measured:
-        entries = [cell_text(cell)]
-        for name in oracles:
-            entry = _row_figure(row, name) if row[name] else ""
-            published = row.get(f"published_{name.removesuffix(WRONG_PRIOR)}")
-            as_published = published and f"{name}{WRONG_PRIOR}" not in oracles
+    """One line for each oracle, on our tasks, and in brackets as published where it was."""
+    measured = {
+        cell_text(cell): rows[cell.experiment][0] for cell in cells if rows[cell.experiment]
+    }
+    lines = _head(["player", *measured])
+    for name in _oracles(measured.values()):
+        base = name.removesuffix(WRONG_PRIOR)
+        entries = [_words(base) + (", as published" if base != name else "")]
+        for row in measured.values():
+            published = row.get(f"published_{base}")
+            as_published = published and not row.get(f"{name}{WRONG_PRIOR}")
+            entry = _row_figure(row, name) if row.get(name) else ""
             entries.append(f"{entry} ({published})" if entry and as_published else entry)
         lines.append(_line(entries))
     return "\n".join(lines)
+
+
+def _oracles(rows: Iterable[Row]) -> list[str]:
+    """The oracles of a table, each before itself with the other prior, the optimum last."""
+    names = [name for row in rows for name in players_of(row) if name not in AGENTS]
+    bases = dict.fromkeys(name.removesuffix(WRONG_PRIOR) for name in names)
+    ordered = [name for base in bases for name in (base, f"{base}{WRONG_PRIOR}")]
+    return sorted(
+        (name for name in ordered if name in names), key=lambda name: name == TOLD_THE_TASK
+    )
 
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:

@@ -52,7 +52,11 @@ class ImageFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """From `[..., C, H, W]`, uint8, to `[..., output_size]`, float32."""
-        return cast(Tensor, self._convolutions(images.float() / 255))
+        batch_shape = images.shape[:-IMAGE_DIMS]
+        scaled = images.reshape(-1, *images.shape[-IMAGE_DIMS:]).float() / 255
+        # On a CPU the backward pass of convolutions is twice as fast in this layout.
+        features = self._convolutions(scaled.contiguous(memory_format=torch.channels_last))
+        return cast(Tensor, features.reshape(*batch_shape, self.output_size))
 
 
 def _convolved(size: int) -> int:

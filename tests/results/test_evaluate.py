@@ -137,22 +137,31 @@ def test_oracles_play_the_same_tasks_once(
     assert evaluated(tmp_path, checkpoint) == first
     assert calls == [30]
     given = ["experiment=mab_n10_k5", f"ckpt_path={checkpoint}", *FEW[1:]]
-    more = run([*given, "evaluation.test_tasks=20"], tmp_path)
-    assert calls == [30, 20]
-    other = run([*given, "evaluation.test_tasks=20", "evaluation.tasks_seed=5"], tmp_path)
-    assert calls == [30, 20, 20]
+    more = run([*given, "evaluation.test_tasks=40"], tmp_path)
+    assert calls == [30, 40]
+    other = run([*given, "evaluation.test_tasks=40", "evaluation.tasks_seed=5"], tmp_path)
+    assert calls == [30, 40, 40]
     assert more["random"] != other["random"]
     oracles = tmp_path / "curves" / "mab_n10_k5_oracles.csv"
     origin, curves = read_curves(oracles)
     curves.pop("thompson")
     write_curves(oracles, origin, curves)
-    again = run([*given, "evaluation.test_tasks=20", "evaluation.tasks_seed=5"], tmp_path)
+    again = run([*given, "evaluation.test_tasks=40", "evaluation.tasks_seed=5"], tmp_path)
     assert again == other, "a file from before a player was added is not enough"
     origin, curves = read_curves(oracles)
     write_curves(oracles, origin.replace('"num_arms": 5', '"num_arms": 4'), curves)
     calls.clear()
-    evaluated(tmp_path, checkpoint)
-    assert calls == [30], "nor is one of other tasks"
+    run([*given, "evaluation.test_tasks=40"], tmp_path)
+    assert calls == [40], "nor is one of other tasks"
+
+
+def test_a_row_is_not_lost_to_one_of_fewer_tasks(tmp_path: Path, checkpoint: Path) -> None:
+    row = evaluated(tmp_path, checkpoint)
+    given = ["experiment=mab_n10_k5", f"ckpt_path={checkpoint}", *FEW]
+    words = "test_tasks=29 would replace the row of mab_n10_k5 and seed 3 in mab.csv, which has 30"
+    with pytest.raises(UserError, match=words):
+        run([*given, "evaluation.test_tasks=29"], tmp_path)
+    assert read_rows(tmp_path, "mab") == [row]
 
 
 @pytest.mark.parametrize(

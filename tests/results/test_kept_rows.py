@@ -1,0 +1,51 @@
+"""The rows that the repository shows, beside the weights and curves that it keeps."""
+
+import shlex
+
+import pytest
+import torch
+
+from results.cells import FOLDER, Cell, Row, all_cells, read_rows
+from results.curves import read_curves
+from results.request import compose_evaluation
+from rl2_lightning.build import build_data, build_learner, require_fitting_weights
+from rl2_lightning.config import register_schemas
+
+TABLES = ("mab", "mdp", "worlds")
+ROWS = [
+    (next(cell for cell in all_cells().values() if cell.table == table and cell.is_of(row)), row)
+    for table in TABLES
+    for row in read_rows(FOLDER, table)
+]
+rows = pytest.mark.parametrize(
+    ("cell", "row"), ROWS, ids=[f"{cell.experiment}-{row['seed']}" for cell, row in ROWS]
+)
+
+
+@rows
+def test_the_command_of_a_row_finds_weights_that_fit(
+    cell: Cell, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_schemas()
+    monkeypatch.chdir(FOLDER.parent)
+    _, _, _, *overrides = shlex.split(row["command"])
+    found, cfg = compose_evaluation([*overrides, "trainer.accelerator=cpu"])
+    assert found == cell
+    assert cfg.ckpt_path == f"results/checkpoints/{cell.experiment}_seed{row['seed']}.ckpt"
+    assert str(cfg.evaluation.test_tasks) == row["num_tasks"]
+    settings = torch.load(cfg.ckpt_path, weights_only=True)["hyper_parameters"]
+    assert str(settings["seed"]) == row["seed"]
+    assert (settings.get("start_from") or "") == row["started_from"]
+    cfg.evaluation.test_tasks = cfg.evaluation.validation_tasks = 2
+    require_fitting_weights(build_learner(cfg, build_data(cfg)), cfg, "ckpt_path")
+
+
+@rows
+def test_the_figures_of_a_row_are_those_of_its_curves(cell: Cell, row: Row) -> None:
+    curves = FOLDER / "curves"
+    for name in (f"{cell.experiment}_seed{row['seed']}", f"{cell.experiment}_oracles"):
+        _, players = read_curves(curves / f"{name}.csv")
+        for player, curve in players.items():
+            assert row[player] == f"{curve.trial_return:.4f}"
+            assert str(curve.num_trials) == row["num_tasks"]
+    assert row["bar"] == str(cell.bar)
