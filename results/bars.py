@@ -184,6 +184,7 @@ WORLDS: Mapping[str, Bar] = {
     "cart_pole": Adapts(),
     "pendulum": Adapts(),
     "maze_3x3": Finds(success=0.9, shorter=0.15),
+    "maze_3x3_unlimited": Finds(success=0.9, shorter=0.15),
     "maze_5x5": Finds(success=0.9, shorter=0.15),
     "maze_9x9": Adapts(),
 }
