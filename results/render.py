@@ -102,8 +102,9 @@ again, with other settings, was evaluated on them again.
 "open" is what has not been trained yet.
 - While it is trained, an agent may learn from the mean reward of an action in place of its draw \
 (`collection.expected_rewards`), and its critic may see the task (`network.critic_sees_task`): the \
-experiment files say where. Neither is there when it is tested. In MDPs it also sees the previous \
-observation, beside the inputs of RL²."""
+experiment files say where. Neither is there when it is tested. In MDPs and in the cart-pole the \
+agent also sees the previous observation, beside the inputs of RL²; the cells "without reward" do \
+not show it the reward."""
 RETURNS = {
     "mab": "Total reward of a trial: n pulls of k arms, p ~ U[0, 1].",
     "mdp": "Total reward of a trial: n episodes of 10 steps, 10 states, 5 actions.",
@@ -120,10 +121,11 @@ ORACLES = {
         "that are reported. Our Gittins indices know how many pulls are left."
     ),
     "mdp": (
-        "The oracles on the same tasks, with the prior that the tasks have. The same *as "
-        "published* believe in mean rewards around 0, where the tasks have 1, and most of them "
-        "hardly: with these the published figures compare, in brackets, on 1000 tasks. They are "
-        "left out of the figure. The optimal policy is told the MDP, as no learner is."
+        "The oracles on the same tasks, with the prior that the tasks have. Those *as published* "
+        "expect mean rewards around 0, where the tasks have 1; greedy, ε-greedy and UCRL2 among "
+        "them start from next to no prior at all. The published figures, in brackets, on 1000 "
+        "tasks, are to be compared with these. They are left out of the figure. The optimal policy "
+        "is told the MDP, as no learner is."
     ),
 }
 MEASURES = "What the families' own analyses say of the agent, ± 95 %:"

@@ -174,7 +174,7 @@ def _steps(row: Row) -> str:
     steps, total = int(row["env_steps"]), int(row["total_env_steps"])
     text = f"{steps / 1e6:.1f} M"
     if steps < total:
-        text += f" of {total / 1e6:.1f} M, still training"
+        text += f" of at most {total / 1e6:.1f} M, not finished"
     if started_from := row.get("started_from"):
         text += f", from {Path(started_from).stem}"
     if trained_on := row.get("trained_on"):

@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 
-from results.cells import FOLDER, Cell, Row, all_cells, read_rows
+from results.cells import FOLDER, HALF_WIDTH, Cell, Row, all_cells, read_rows
 from results.curves import read_curves
 from results.request import compose_evaluation
 from rl2_lightning.build import build_data, build_learner, require_fitting_weights
@@ -47,5 +47,6 @@ def test_the_figures_of_a_row_are_those_of_its_curves(cell: Cell, row: Row) -> N
         _, players = read_curves(curves / f"{name}.csv")
         for player, curve in players.items():
             assert row[player] == f"{curve.trial_return:.4f}"
+            assert row[f"{player}{HALF_WIDTH}"] == f"{curve.trial_half_width:.4f}"
             assert str(curve.num_trials) == row["num_tasks"]
     assert row["bar"] == str(cell.bar)

@@ -97,7 +97,7 @@ def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
     assert (missed[7], missed[9]) == ("no", "unknown")
     unfinished = found[("n=100, k=5", "1")]
     assert unfinished[2] == "78.400 ± 0.040 (gittins)", "the best oracle of this cell"
-    assert unfinished[8] == "5.0 M of 20.0 M, still training"
+    assert unfinished[8] == "5.0 M of at most 20.0 M, not finished"
     assert found[("n=10", "1")][2:4] == ["150.000 ± 0.040 (epsilon greedy)", "104.7%"]
     missing = [cell for (cell, _), rest in found.items() if rest[0] == "open"]
     assert len(missing) == 14 - 3
