@@ -54,7 +54,7 @@ class ImageFeatures(nn.Module):
         """From `[..., C, H, W]`, uint8, to `[..., output_size]`, float32."""
         batch_shape = images.shape[:-IMAGE_DIMS]
         scaled = images.reshape(-1, *images.shape[-IMAGE_DIMS:]).float() / 255
-        # On a CPU the backward pass of convolutions is twice as fast in this layout.
+        # On a CPU convolutions and their backward pass take 0.6 of the time in this layout.
         features = self._convolutions(scaled.contiguous(memory_format=torch.channels_last))
         return cast(Tensor, features.reshape(*batch_shape, self.output_size))
 
