@@ -3,10 +3,16 @@
 Shapes: B trials, T steps, A actions (one-hot) or action dimensions, K arms, S states.
 """
 
+# Played trials, a TensorDict [B].
+STEPS = "steps"  # TensorDict [B, T]: what follows, up to what the learner adds
+TASK = "task"  # TensorDict of the tasks' parameters, [B]
+LAST_OBSERVATION = "last_observation"  # [B, E, *observation]: where each episode has led to
+MEMORY_STATE = "memory_state"  # TensorDict [B, ...]: tensors of the agent's memory
+
 # What the environment shows, at the root of a step.
-OBSERVATION = "observation"  # [B, T, *observation], float32
-PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; where an agent asks for it
-PREVIOUS_ACTION = "previous_action"  # [B, T, A], float32
+OBSERVATION = "observation"  # [B, T, *observation]; a TensorDict where several things are shown
+PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; 0 at a trial's start
+PREVIOUS_ACTION = "previous_action"  # [B, T] int64, K for none; or [B, T, A] float32, 0 for none
 PREVIOUS_REWARD = "previous_reward"  # [B, T, 1], float32
 PREVIOUS_DONE = "previous_done"  # [B, T, 1], float32
 POSITION = "position"  # [B, T, 2], float32: x and y, where the last step led to
@@ -14,7 +20,6 @@ EPISODE = "episode"  # [B, T, 1], int64: index of the episode in its trial
 ELAPSED = "elapsed"  # [B, T, 1], float32: elapsed fraction of the trial's budget
 IS_INIT = "is_init"  # [B, T, 1], bool: first step of a trial
 MASK = "mask"  # [B, T, 1], bool: false on the idle tail of a trial that ended early
-TASK = "task"  # TensorDict of the task's parameters, [B]
 
 # What the environment answers, under "next" of a step.
 NEXT = "next"
@@ -28,44 +33,24 @@ REWARD = (NEXT, STEP_REWARD)  # [B, T, 1]
 DONE = (NEXT, TRIAL_DONE)  # [B, T, 1]
 TERMINATED = (NEXT, TRIAL_TERMINATED)  # [B, T, 1]
 EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
+DRAWN_REWARD = (NEXT, "drawn_reward")  # [B, T, 1]: what is earned, where a mean is learnt from
 REACHED = (NEXT, POSITION)  # [B, T, 2]: where this step led to
 
 # What the agent adds.
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
 ACTION_LOG_PROB = "action_log_prob"  # [B, T], float32
-LOGITS = "logits"  # [B, T, A]
-# Mean and standard deviation before the squashing, and the bounds after it: [B, T, A] each.
-SQUASHED_NORMAL = ["loc", "scale", "centre", "half_width"]
-STATE_VALUE = "state_value"  # [B, T, 1]: the critic's output, in units of the value scale
-STEP_TERM = "critic_step_term"  # [B, T, C]: a step's part in the critic's first layer
-TASK_TERM = "critic_task_term"  # [N, W, C]: the task's part in it, the same for all W steps
+FEATURES = "features"  # [B, T, H]: what the memory gives to the policy
 
 # What the learner adds.
+STATE_VALUE = "state_value"  # [B, T, 1], in units of the value scale
+OLD_STATE_VALUE = "old_state_value"  # [M, 1]: what the critic gave when the trial was collected
 ADVANTAGE = "advantage"  # [B, T, 1]
 VALUE_TARGET = "value_target"  # [B, T, 1], in units of the value scale
+CRITIC_STATE = "critic_state"  # TensorDict [B, ...]: tensors of the critic's memory, if it has one
 
-# A window of a trial, as a minibatch holds it.
+# A window of a trial, as a minibatch holds it; beside them TASK, MEMORY_STATE and CRITIC_STATE.
 WINDOW = "window"  # TensorDict [N, W]: the steps that carry the loss
-BURN_IN = "burn_in"  # TensorDict [N, b]: the steps before them
-MEMORY_STATE = "memory_state"  # TensorDict [N]: memory at the first step of the window
-BURN_IN_STATE = "burn_in_state"  # TensorDict [N]: memory at the first step of the burn-in
+BURN_IN = (
+    "burn_in"  # TensorDict [N, b]: the steps before them, at the first of which the states are
+)
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
-
-# Parameters of tasks.
-GOAL = "goal"  # [B, 2], float32: where it is
-START = "start"  # [B, 3], float32: the pose in which episodes begin
-WALLS = "walls"  # [B, 2, N + 1, N], uint8: 0 or the wall's colour, on the sides of N x N cells
-CART_MASS = "cart_mass"  # [B, 1], float32, as all physics: kilograms
-POLE_LENGTH = "pole_length"  # half of it, in metres
-MASS = "mass"  # kilograms
-LENGTH = "length"  # metres
-GRAVITY = "gravity"  # metres a second squared
-FORCE_SIGN = "force_sign"  # 1, or -1 where actions work the other way round
-ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
-ARM_MEANS = "arm_means"  # [B, K], float32: mean reward of each arm
-FIRST_ARM_PROBABILITY = "first_arm_probability"  # [B, 1], float32: at the first pull
-REWARD_PROBABILITIES = "reward_probabilities"  # [B, 2], float32: of the second-step states
-TARGET_ARM = "target_arm"  # [B, K], float32: one-hot
-VOLATILITY = "volatility"  # [B, 1], float32: standard deviation of the drift a pull
-MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32: of each state and action
-TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32: to the last S

@@ -1,1 +1,0 @@
-"""Families of tasks, and trials out of their episodes."""

@@ -1,0 +1,1 @@
+"""What several families of bandits share: their episodes, players and indices."""

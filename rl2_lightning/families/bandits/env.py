@@ -1,0 +1,61 @@
+"""What all bandits share as environments."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torchrl.data import Categorical, Unbounded
+
+from rl2_lightning.families.task_env import TaskEnv
+
+ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
+
+
+class BanditEnv(TaskEnv):
+    """Bandits: an episode is one pull, and the observation, `[B, 1]`, is the constant 1.
+
+    Args:
+        num_tasks: B, the number of bandits played at once.
+        num_arms: K, the number of arms.
+        device: where they are played.
+    """
+
+    def __init__(self, num_tasks: int, num_arms: int, device: torch.device | str) -> None:
+        super().__init__(
+            num_tasks,
+            observation_spec=Unbounded((1,)),
+            action_spec=Categorical(num_arms),
+            max_episode_steps=1,
+            device=device,
+        )
+        self._observation = torch.ones(num_tasks, 1, device=self.device)
+        self._ended = torch.ones(num_tasks, 1, dtype=torch.bool, device=self.device)
+
+    @abstractmethod
+    def pull(self, action: Tensor, playing: Tensor) -> Tensor:
+        """Pulls an arm of every bandit; see `advance`.
+
+        Returns:
+            Reward, `[B, 1]`, float32.
+        """
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        """A bandit's episode has no state to restore."""
+        return self._observation
+
+    def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pulls an arm of every bandit."""
+        return self._observation, self.pull(action, playing), self._ended
+
+
+class BernoulliArms(BanditEnv):
+    """Arms that pay 1 with the probabilities of the task."""
+
+    def pull(self, action: Tensor, playing: Tensor) -> Tensor:
+        """Pays 1 or nothing."""
+        draw = torch.rand(self.num_tasks, 1, generator=self.generator, device=self.device)
+        return (draw < self.expected_reward(action)).float()
+
+    def expected_reward(self, action: Tensor) -> Tensor:
+        """The probability with which the arms pay, `[B, 1]`, float32."""
+        return self.tasks[ARM_PROBABILITIES].gather(1, action.unsqueeze(1))

@@ -1,0 +1,129 @@
+"""GridNavi (arXiv 1910.08348, section 5.1): a grid with a hidden goal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Categorical, Unbounded
+
+from rl2_lightning.families.grid_navi.goal_search import (
+    GOAL_REWARD,
+    MOVES,
+    STEP_REWARD,
+    goal_cells,
+)
+from rl2_lightning.families.grid_navi.players import MAX_SIZE, BayesOptimal, KnownGoal
+from rl2_lightning.families.player import ClosedFormPlayer, Player
+from rl2_lightning.families.random_player import RandomPlayer
+from rl2_lightning.families.scene import GOAL, Scene
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.settings import Settings, between
+
+_, UP, RIGHT, DOWN, LEFT = range(len(MOVES))
+
+
+@dataclass
+class GridNaviSettings(Settings):
+    """What can be set.
+
+    Attributes:
+        size: cells of a side.
+        horizon: length of an episode, in env steps.
+    """
+
+    size: int = between(3, default=5)
+    horizon: int = between(1, default=15)
+
+
+class GridNavi(TaskEnv):
+    """Walk over a grid, find the goal, and stay there; in later episodes go straight to it.
+
+    The goal is in any cell, alike likely, but the start in the corner and the three cells next to
+    it. A step that ends on the goal earns 1, any other -0.1. Nothing ends an episode but its time.
+
+    The observation, `[B, 2]`, float32, is row and column, as parts of the grid's side. The actions
+    are to stay, and to go up, right, down and left; a wall lets nobody through.
+
+    Args:
+        num_tasks: B, the number of grids played at once.
+        device: where they are played.
+        **settings: fields of `GridNaviSettings`.
+    """
+
+    Settings = GridNaviSettings
+
+    def __init__(self, num_tasks: int, device: torch.device | str = "cpu", **settings: Any) -> None:
+        self.settings = self.read_settings(GridNaviSettings, settings)
+        super().__init__(
+            num_tasks,
+            observation_spec=Unbounded((2,)),
+            action_spec=Categorical(len(MOVES)),
+            max_episode_steps=self.settings.horizon,
+            device=device,
+        )
+        self._last = self.settings.size - 1
+        self._goal_cells = goal_cells(self.settings.size).to(self.device)
+        self._position = torch.zeros(num_tasks, 2, device=self.device)
+        self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
+
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        """Draws the goals' rows and columns, `[num_tasks, 2]`."""
+        index = torch.randint(
+            len(self._goal_cells), (num_tasks,), generator=self.generator, device=self.device
+        )
+        cell = self._goal_cells[index]
+        size = self.settings.size
+        goal = torch.stack([cell // size, cell % size], dim=-1).float()
+        return TensorDict({GOAL: goal}, [num_tasks], self.device)
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        """Puts the rows into the corner."""
+        self._position = torch.where(rows, 0.0, self._position)
+        return self._observation
+
+    def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Moves on every grid."""
+        # A table of moves would have to be copied to the device at each step.
+        down = (action == DOWN).float() - (action == UP).float()
+        right = (action == RIGHT).float() - (action == LEFT).float()
+        moved = (self._position + torch.stack([down, right], dim=-1)).clamp(0, self._last)
+        self._position = torch.where(playing, moved, self._position)
+        arrived = (self._position == self.tasks[GOAL]).all(-1, keepdim=True)
+        reward = torch.where(arrived, GOAL_REWARD, STEP_REWARD)
+        return self._observation, reward, self._never
+
+    def players(self, num_episodes: int) -> Mapping[str, Player | ClosedFormPlayer]:
+        """A random walk, one who knows the goal, and for small grids the Bayes optimum."""
+        size, horizon = self.settings.size, self.settings.horizon
+        players: dict[str, Player | ClosedFormPlayer] = {
+            "random": RandomPlayer(self.action_spec_unbatched),
+            "known_goal": KnownGoal(size, horizon),
+        }
+        if size <= MAX_SIZE:
+            players["bayes_optimal"] = BayesOptimal(size, horizon)
+        return players
+
+    def scene(self, task: TensorDictBase) -> Scene:
+        """The grid, a cell being 1 wide; row 0 is above."""
+        row, column = task[GOAL].tolist()
+        return Scene(
+            low=(-0.5, -self._last - 0.5),
+            high=(self._last + 0.5, 0.5),
+            start=(0.0, 0.0),
+            goal=(column, -row),
+            goal_radius=0.4,
+            cell=1.0,
+        )
+
+    @property
+    def position(self) -> Tensor:
+        """Column and negative row, `[B, 2]`, float32."""
+        row, column = self._position.unbind(-1)
+        return torch.stack([column, -row], dim=-1)
+
+    @property
+    def _observation(self) -> Tensor:
+        return self._position / self._last

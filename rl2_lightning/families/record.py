@@ -1,0 +1,166 @@
+"""Preallocated storage for the steps of trials."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torch.utils._pytree import tree_map, tree_map_
+
+from rl2_lightning import keys
+from rl2_lightning.families.trial_env import TrialEnv
+from rl2_lightning.families.trial_step import StepResult, TrialStep
+from rl2_lightning.inputs import Observation
+
+Name = str | tuple[str, ...]  # of an entry of a TensorDict
+
+
+class Record:
+    """The steps of B trials, `[T, B, ...]` in memory.
+
+    What a step shows of the one before is not stored again, but read one row earlier.
+
+    Args:
+        env: that is played.
+        first: the step with which the trials begin.
+        num_steps: T.
+        kept: the entries that are wanted; None for all, and the last observations of episodes.
+    """
+
+    def __init__(
+        self, env: TrialEnv, first: TrialStep, num_steps: int, kept: Collection[Name] | None
+    ) -> None:
+        self._env = env
+        self._num_steps = num_steps
+        self._kept = kept
+        self._before: dict[Name, Observation] = {
+            keys.OBSERVATION: first.inputs.previous_observation,
+            keys.ACTION: first.inputs.previous_action,
+            keys.DRAWN_REWARD: first.inputs.previous_reward,
+            keys.EPISODE_DONE: first.inputs.previous_done > 0,
+        }
+        self._buffers: dict[Name, Observation] = {}
+        self._last: Observation | None = None
+        self._trials = torch.arange(env.batch_size.numel(), device=env.device)
+
+    def add_step(self, index: int, step: TrialStep) -> None:
+        """Stores where the trials stand.
+
+        Args:
+            index: of the step, from 0.
+            step: before it.
+        """
+        self._add(index, keys.OBSERVATION, step.inputs.observation)
+        self._add(index, keys.EPISODE, step.episode)
+        self._add(index, keys.MASK, step.playing)
+        if self._kept is None:
+            self._add(index, keys.ELAPSED, self._env.elapsed)
+
+    def add_result(
+        self, index: int, step: TrialStep, acted: Mapping[Name, Tensor], result: StepResult
+    ) -> None:
+        """Stores what has come of a step.
+
+        Args:
+            index: of the step, from 0.
+            step: before it.
+            acted: the action, and what else the actor wants to be stored.
+            result: of the action.
+        """
+        for name, entry in acted.items():
+            self._add(index, name, entry)
+        self._add(index, keys.DRAWN_REWARD, result.following.inputs.previous_reward)
+        self._add(index, keys.REWARD, result.reward)
+        self._add(index, keys.EPISODE_DONE, result.episode_done)
+        self._add(index, keys.DONE, result.done)
+        if result.position is not None:
+            self._add(index, keys.REACHED, result.position)
+        if self._kept is None:
+            self._keep_last_observation(index, step, result)
+
+    def trials(self, states: Sequence[tuple[Tensor, ...]]) -> TensorDict:
+        """What was stored, `[B]`.
+
+        Args:
+            states: those of the actor's memory that were kept.
+        """
+        batch_size = self._env.batch_size
+        steps = TensorDict(batch_size=[*batch_size, self._num_steps], device=self._env.device)
+        for name, buffer in self._buffers.items():
+            if name != keys.DRAWN_REWARD:
+                steps.set(name, self._by_trial(buffer, name in self._before))
+        entries = {keys.STEPS: steps, keys.TASK: self._env.tasks}
+        if self._kept is None:
+            self._add_derived(steps)
+            entries[keys.LAST_OBSERVATION] = tree_map(lambda e: e.transpose(0, 1), self._last)
+            tensors = {
+                str(number): torch.stack(tensors, 1)
+                for number, tensors in enumerate(zip(*states, strict=True))
+            }
+            entries[keys.MEMORY_STATE] = TensorDict(tensors, [*batch_size, len(states)])
+        return TensorDict(entries, batch_size=batch_size, device=self._env.device)
+
+    def _add(self, index: int, name: Name, entry: Observation) -> None:
+        if self._kept is not None and name not in self._kept:
+            return
+        before = self._before.get(name)
+        if index == 0:
+            length = self._num_steps + (before is not None)
+            self._buffers[name] = tree_map(lambda e: e.new_empty(length, *e.shape), entry)
+            if before is not None:
+                tree_map_(lambda e, b: b[0].copy_(e), before, self._buffers[name])
+        row = index + (before is not None)
+        buffer = self._buffers[name]
+        if isinstance(buffer, Tensor) and isinstance(entry, Tensor):
+            buffer[row].copy_(entry)
+        else:
+            tree_map_(lambda e, b: b[row].copy_(e), entry, buffer)
+
+    def _add_derived(self, steps: TensorDict) -> None:
+        """Adds what steps show of those before them, and what follows from the ends of trials."""
+        previous: dict[str, Name] = {
+            keys.PREVIOUS_OBSERVATION: keys.OBSERVATION,
+            keys.PREVIOUS_ACTION: keys.ACTION,
+            keys.PREVIOUS_REWARD: keys.DRAWN_REWARD,
+            keys.PREVIOUS_DONE: keys.EPISODE_DONE,
+        }
+        for name, stored in previous.items():
+            steps.set(name, self._by_trial(tree_map(lambda e: e[:-1], self._buffers[stored])))
+        steps.set(keys.PREVIOUS_DONE, steps.get(keys.PREVIOUS_DONE).float())
+        done = steps.get(keys.DONE)
+        steps.set(keys.TERMINATED, torch.zeros_like(done) if self._env.continues else done)
+        is_init = torch.zeros_like(done)
+        is_init[:, 0] = True
+        steps.set(keys.IS_INIT, is_init)
+
+    def _by_trial(self, buffer: Observation, is_shifted: bool = False) -> Observation:
+        """From `[T, B, ...]` to `[B, T, ...]`, without a copy."""
+        by_trial: Observation = tree_map(lambda e: e[int(is_shifted) :].transpose(0, 1), buffer)
+        return by_trial
+
+    def _keep_last_observation(self, index: int, step: TrialStep, result: StepResult) -> None:
+        """Keeps where the episodes that end have led to, `[E, B, *observation]`."""
+        env = self._env
+        if self._last is None:
+            self._last = tree_map(
+                lambda e: e.new_zeros(env.max_episodes, *e.shape), result.last_observation
+            )
+        if index >= env.max_steps:
+            return  # played for its value alone
+        if not env.task_env.ends_early:
+            # All trials are in the same step of the same episode.
+            episode, left = divmod(index + 1, env.task_env.max_episode_steps)
+            if left and index + 1 < env.max_steps:
+                return
+            at = min(episode - (left == 0), env.max_episodes - 1)
+            tree_map_(lambda e, last: last[at].copy_(e), result.last_observation, self._last)
+            return
+        ended = result.episode_done | (result.done & step.playing)
+        # Where a longer life was cut, idle trials stand in an episode beyond the last one.
+        place = (step.episode.squeeze(1).clamp(max=env.max_episodes - 1), self._trials)
+
+        def put(entry: Tensor, last: Tensor) -> None:
+            rows = ended.view(-1, *[1] * (entry.ndim - 1))
+            last[place] = torch.where(rows, entry, last[place])
+
+        tree_map_(put, result.last_observation, self._last)

@@ -1,0 +1,282 @@
+"""Players of tabular MDPs that plan anew before each episode.
+
+Under the prior mean 1 they believe what is true. The published players (arXiv 1611.02779,
+Table 2; authors' code) assumed 0, and the greedy ones and UCRL2 next to no prior at all.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rl2_lightning.families.player import Player
+from rl2_lightning.families.tabular_mdp.posterior import Model, Posterior, Prior
+from rl2_lightning.families.tabular_mdp.value_iteration import (
+    extended_value_iteration,
+    value_iteration,
+)
+from rl2_lightning.inputs import Inputs
+
+MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32
+TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32
+FAILURE_PROBABILITY = 0.05  # delta of UCRL2: that its confidence sets miss the MDP
+
+
+class Sizes(NamedTuple):
+    """What is known of the MDPs of a family.
+
+    Attributes:
+        num_states: S.
+        num_actions: A.
+        horizon: H, the length of an episode, in env steps.
+    """
+
+    num_states: int
+    num_actions: int
+    horizon: int
+
+
+@dataclass
+class Trial:
+    """What a player keeps of a trial of B tasks.
+
+    Attributes:
+        posterior: what is believed.
+        episode: index of the present episode.
+        step: index of its next step.
+        action_values: the plan for it, `[H, B, S, A]`, float32.
+        state: in which the last action was taken, `[B]`, int64.
+    """
+
+    posterior: Posterior
+    episode: int = 0
+    step: int = 0
+    action_values: Tensor = field(init=False)
+    state: Tensor = field(init=False)
+
+
+class TabularPlayer(Player):
+    """A rule that values actions from what it has seen, and keeps to that for an episode.
+
+    Args:
+        sizes: of the family.
+        prior: the belief that it starts from.
+
+    Attributes:
+        epsilon: probability of a uniformly random action.
+    """
+
+    epsilon: float = 0.0
+
+    def __init__(self, sizes: Sizes, prior: Prior) -> None:
+        self.sizes = sizes
+        self.prior = prior
+
+    def start(self, tasks: TensorDictBase) -> Trial:
+        """Nothing is seen."""
+        num_states, num_actions, _ = self.sizes
+        posterior = Posterior(self.prior, (len(tasks), num_states, num_actions), tasks.device)
+        return Trial(posterior)
+
+    def choose(self, memory: Trial, observation: Tensor, generator: torch.Generator) -> Tensor:
+        """Takes the best action of the plan, which it makes before an episode's first step."""
+        if memory.step == 0:
+            memory.action_values = self.plan(memory.posterior, memory.episode, generator)
+        memory.state = observation.argmax(-1)
+        values = memory.action_values[memory.step]
+        return best_actions(values, memory.state, generator, self.epsilon)
+
+    def learn(self, memory: Trial, observation: Tensor, inputs: Inputs) -> Trial:
+        """Takes up a step. Where an episode's last one leads is not seen."""
+        assert isinstance(inputs.observation, Tensor)
+        memory.step += 1
+        goes_on = memory.step < self.sizes.horizon
+        memory.posterior.observe(
+            memory.state,
+            inputs.previous_action,
+            inputs.previous_reward.squeeze(1),
+            inputs.observation.argmax(-1) if goes_on else None,
+        )
+        if not goes_on:
+            memory.step, memory.episode = 0, memory.episode + 1
+        return memory
+
+    @abstractmethod
+    def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
+        """Values the actions for the next episode.
+
+        Args:
+            posterior: what was seen of each task so far.
+            episode: index of the episode in its trial, from 0.
+            generator: source of randomness, on the device of the tasks.
+
+        Returns:
+            Value of each action in each state at each step, `[H, B, S, A]`, float32.
+        """
+
+
+class EpsilonGreedy(TabularPlayer):
+    """Explores uniformly with probability epsilon, and else trusts the expected MDP.
+
+    Args:
+        sizes: of the family.
+        prior: the belief that it starts from.
+        epsilon: probability of a uniformly random action; 0 is greedy play.
+    """
+
+    def __init__(self, sizes: Sizes, prior: Prior, epsilon: float = 0.0) -> None:
+        super().__init__(sizes, prior)
+        self.epsilon = epsilon
+
+    def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
+        """Values the actions in the expected MDP; see `TabularPlayer.plan`."""
+        return value_iteration(posterior.expected_model(), self.sizes.horizon)
+
+
+class PosteriorSampling(TabularPlayer):
+    """Acts for an episode as is best in sampled MDPs, PSRL (Strens 2000, Osband et al. 2013).
+
+    With several samples it is optimistic, OPSRL: each action is worth its highest value among
+    them.
+
+    Args:
+        sizes: of the family.
+        prior: the belief that it starts from; its concentration is a whole number.
+        num_samples: MDPs drawn before each episode.
+    """
+
+    def __init__(self, sizes: Sizes, prior: Prior, num_samples: float = 1) -> None:
+        super().__init__(sizes, prior)
+        self.num_samples = int(num_samples)
+
+    def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
+        """Values the actions in sampled MDPs; see `TabularPlayer.plan`."""
+        horizon = self.sizes.horizon
+        action_values = value_iteration(posterior.sample_model(generator), horizon)
+        # One after the other, so that memory does not grow with them; it takes no longer.
+        for _ in range(self.num_samples - 1):
+            sample = value_iteration(posterior.sample_model(generator), horizon)
+            action_values = torch.maximum(action_values, sample)
+        return action_values
+
+
+class UCRL2(TabularPlayer):
+    """Acts for the best MDP within confidence sets around the expected one (Jaksch et al. 2010).
+
+    The radii are scale * sqrt(4 ln(2 S A (t + 1) / delta) / n) for the mean reward and sqrt(S)
+    times as much for the transitions, with n observations (1 where there are none) and episode t
+    from 1. In the original t counts env steps, and the player plans anew where counts have doubled.
+
+    Args:
+        sizes: of the family.
+        prior: the belief that it starts from.
+        scale: factor of the radii.
+    """
+
+    def __init__(self, sizes: Sizes, prior: Prior, scale: float) -> None:
+        super().__init__(sizes, prior)
+        self.scale = scale
+
+    def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
+        """Values the actions in the most favourable MDP; see `TabularPlayer.plan`."""
+        num_states, num_actions, horizon = self.sizes
+        spread = 4 * math.log(2 * num_states * num_actions * (episode + 2) / FAILURE_PROBABILITY)
+        transitions_seen = posterior.transitions.sum(0)
+        reward_slack = self.scale * (spread / posterior.visits.clamp_min(1)).sqrt()
+        transition_slack = self.scale * (num_states * spread / transitions_seen.clamp_min(1)).sqrt()
+        rewards, transitions = posterior.expected_model()
+        optimistic = Model(rewards + reward_slack, transitions)
+        return extended_value_iteration(optimistic, transition_slack, horizon)
+
+
+class BayesianExplorationBonus(TabularPlayer):
+    """Adds a bonus for what is little known to the expected MDP, BEB (Kolter and Ng, 2009).
+
+    The published form: the mean reward of precision p gets 1 / (p + 1), and each env step to go
+    beta * H / (1 + c), where c is the sum of the transitions' concentrations and
+    beta = 2 H^2 * scale.
+
+    Args:
+        sizes: of the family.
+        prior: the belief that it starts from.
+        scale: factor of the bonus for the transitions.
+    """
+
+    def __init__(self, sizes: Sizes, prior: Prior, scale: float) -> None:
+        super().__init__(sizes, prior)
+        self.scale = scale
+
+    def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
+        """Values the actions with their bonuses; see `TabularPlayer.plan`."""
+        horizon = self.sizes.horizon
+        beta = 2 * horizon**2 * self.scale
+        rewards, transitions = posterior.expected_model()
+        return value_iteration(
+            Model(rewards + 1 / (posterior.reward_precision + 1), transitions),
+            horizon,
+            beta * horizon / (1 + posterior.concentration.sum(0)),
+        )
+
+
+class Optimal(Player):
+    """Knows the MDP, and plays the best policy for it: no learner earns more on average.
+
+    Args:
+        horizon: H, the length of an episode, in env steps.
+    """
+
+    privileged = True
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+
+    def start(self, tasks: TensorDictBase) -> tuple[Tensor, int]:
+        """Plans once; gives the value of each action, `[H, B, S, A]`, and the index of the step."""
+        transitions = tasks[TRANSITION_PROBABILITIES].movedim(-1, 0).contiguous()
+        return value_iteration(Model(tasks[MEAN_REWARDS], transitions), self.horizon), 0
+
+    def choose(
+        self, memory: tuple[Tensor, int], observation: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Takes the best action."""
+        action_values, step = memory
+        return best_actions(action_values[step], observation.argmax(-1), generator)
+
+    def learn(
+        self, memory: tuple[Tensor, int], observation: Tensor, inputs: Inputs
+    ) -> tuple[Tensor, int]:
+        """Counts the steps of an episode."""
+        action_values, step = memory
+        return action_values, (step + 1) % self.horizon
+
+
+def best_actions(
+    action_values: Tensor, state: Tensor, generator: torch.Generator, epsilon: float = 0.0
+) -> Tensor:
+    """Chooses the actions of the highest value.
+
+    Among equal values any action is taken with the same probability, as the published players
+    did: what was never tried is all alike.
+
+    Args:
+        action_values: of each state and action, `[B, S, A]`, float32.
+        state: `[B]`, int64.
+        generator: source of randomness, on the same device.
+        epsilon: probability of a uniformly random action instead.
+
+    Returns:
+        `[B]`, int64.
+    """
+    num_tasks, _, num_actions = action_values.shape
+    device = action_values.device
+    values = action_values[torch.arange(num_tasks, device=device), state]
+    is_best = values == values.amax(-1, keepdim=True)
+    if epsilon > 0:
+        explores = torch.rand(num_tasks, 1, generator=generator, device=device) < epsilon
+        is_best = is_best | explores
+    order = torch.rand(num_tasks, num_actions, generator=generator, device=device)
+    return torch.where(is_best, order, -1).argmax(-1)

@@ -1,0 +1,299 @@
+"""Trials out of episodes: several episodes of one task as a single trajectory."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torch.utils._pytree import tree_map
+from torchrl.data import Binary, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from rl2_lightning import keys
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.task_env import TaskEnv, reset_rows
+from rl2_lightning.families.trial_step import StepResult, TrialStep
+from rl2_lightning.inputs import Inputs, Observation, first_inputs, select_rows
+
+
+class TrialEnv(EnvBase):
+    """Plays trials: memory starts empty at a trial's start, and only there.
+
+    A trial is a fixed number of episodes, or of env steps, of each task. `done` is the end of
+    the trial; the end of an episode is shown to the agent as an input (`previous_done`) and in
+    `episode_done`. A row whose trial has ended idles, with `mask` false and no reward, until it is
+    reset: to start new trials in rows that finish early would favour short trials.
+
+    It is played in two ways that give the same trials: by `begin` and `advance` on plain tensors,
+    and as a TorchRL environment.
+
+    Args:
+        task_env: the tasks to play.
+        episodes_per_trial: length of a trial in episodes; or None.
+        steps_per_trial: length of a trial in env steps; or None.
+        continues: the trial is a cut of a longer life; its end does not terminate, so that value
+            is bootstrapped there.
+        expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
+            given the task, if the family tells it; `previous_reward`, which they see, stays the
+            one that was drawn.
+        shows_position: the agent's place on the map is written, for pictures; of families that are
+            played in the plane.
+
+    Raises:
+        UserError: not exactly one of the two lengths is given, or it is not positive.
+
+    Attributes:
+        max_steps: T, most env steps that a trial can have.
+        max_episodes: E, most episodes that a trial can have.
+    """
+
+    def __init__(
+        self,
+        task_env: TaskEnv,
+        *,
+        episodes_per_trial: int | None = None,
+        steps_per_trial: int | None = None,
+        continues: bool = False,
+        expected_rewards: bool = False,
+        shows_position: bool = False,
+    ) -> None:
+        if (episodes_per_trial is None) == (steps_per_trial is None):
+            raise UserError(
+                f"episodes_per_trial={episodes_per_trial} and steps_per_trial={steps_per_trial}: "
+                "give exactly one of them, and null for the other"
+            )
+        super().__init__(device=task_env.device, batch_size=task_env.batch_size)
+        length = episodes_per_trial or steps_per_trial or 0
+        if length < 1:
+            raise UserError(f"a trial of length {length}: it needs at least 1 episode or step")
+        self.task_env = task_env
+        self.episodes_per_trial = episodes_per_trial
+        self.continues = continues
+        self.expected_rewards = expected_rewards
+        self.shows_position = shows_position
+        self.max_steps = steps_per_trial or length * task_env.max_episode_steps
+        whole = -(-self.max_steps // task_env.max_episode_steps)
+        self.max_episodes = length if episodes_per_trial or task_env.ends_early else whole
+        self._make_specs()
+        self._zero = torch.zeros(*self.batch_size, 1, device=self.device)
+        self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
+        self._current: TrialStep | None = None
+        self._no_action = no_action(self.action_spec_unbatched, len(self._zero), self.device)
+
+    @property
+    def tasks(self) -> TensorDictBase:
+        """The parameters of the tasks that are played, `[B]`; the agent is not shown them."""
+        return self.task_env.tasks
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the tasks are closed."""
+        return bool(self.task_env.is_closed)
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Closes the tasks."""
+        self.task_env.close(raise_if_closed=raise_if_closed)
+
+    @property
+    def elapsed(self) -> Tensor:
+        """The elapsed fraction of each trial, `[B, 1]`, float32; 1 at its end."""
+        assert self._current is not None, "a trial was not begun yet"
+        if self.continues:
+            # A longer life has no known end.
+            return self._zero
+        if self.episodes_per_trial is None:
+            elapsed = self._steps / self.max_steps
+        else:
+            within = self.task_env.episode_steps / self.task_env.max_episode_steps
+            elapsed = (self._current.episode + within) / self.episodes_per_trial
+        return elapsed.masked_fill(~self._current.playing, 1.0)
+
+    def begin(self, tasks: TensorDictBase | None = None, rows: Tensor | None = None) -> TrialStep:
+        """Starts trials.
+
+        Args:
+            tasks: their parameters, `[B]`; None to draw tasks to train on.
+            rows: where new trials begin, `[B, 1]`, bool; None for everywhere.
+        """
+        everywhere = torch.ones_like(self._zero, dtype=torch.bool)
+        where = everywhere if rows is None else rows
+        if tasks is None:
+            tasks = self.task_env.sample_training_tasks(self.task_env.num_tasks)
+        self.task_env.set_tasks(tasks, where)
+        observation = self.task_env.start_episodes(where)
+        self._steps = self._steps.masked_fill(where, 0)
+        started = TrialStep(
+            first_inputs(observation, self._no_action),
+            torch.zeros_like(self._steps),
+            everywhere,
+        )
+        if rows is not None and self._current is not None:
+            started = _select(rows, started, self._current)
+        self._current = started
+        return started
+
+    def advance(self, action: Tensor) -> StepResult:
+        """Plays one step of every trial that has not ended.
+
+        Args:
+            action: `[B]`, int64, or `[B, A]`, float32.
+        """
+        assert self._current is not None, "a trial is played only after it was begun"
+        inputs, episode, playing = self._current
+        expected = self.task_env.expected_reward(action) if self.expected_rewards else None
+        transition = self.task_env.play(action, playing)
+        # Before the next episode begins.
+        position = self.task_env.position if self.shows_position else None
+        episode_done = transition.episode_done & playing
+        reward = torch.where(playing, transition.reward, 0.0)
+        self._steps = self._steps + playing
+        finished = ~playing | self._out_of_budget(episode + episode_done, episode_done)
+        # Where the trial is a cut of a longer life, the value beyond the cut is that of a start.
+        begins = episode_done if self.continues else episode_done & ~finished
+        started = self.task_env.start_episodes(begins)
+        episode = episode + begins
+        self._current = TrialStep(
+            Inputs(
+                started,  # where no episode begins, what the step has shown
+                action,
+                reward,
+                episode_done.float(),
+                inputs.observation,
+            ),
+            episode,
+            ~finished,
+        )
+        return StepResult(
+            self._current,
+            reward if expected is None else torch.where(playing, expected, 0.0),
+            episode_done,
+            finished,
+            transition.observation,
+            position,
+        )
+
+    def _make_specs(self) -> None:
+        batch = self.batch_size
+        flag = Binary(1, shape=(*batch, 1), dtype=torch.bool)
+        scalar = Unbounded((*batch, 1))
+        shown = self.task_env.observation_spec[keys.OBSERVATION]
+        action = self.task_env.action_spec
+        if isinstance(action, Categorical):
+            previous = Categorical(action.space.n + 1, shape=batch)  # one more for none
+        else:
+            previous = Unbounded(action.shape)
+        self.observation_spec = Composite(
+            {
+                keys.OBSERVATION: shown.clone(),
+                keys.PREVIOUS_OBSERVATION: _unbounded(shown),
+                keys.PREVIOUS_ACTION: previous,
+                keys.PREVIOUS_REWARD: scalar,
+                keys.PREVIOUS_DONE: scalar.clone(),
+                keys.EPISODE: Unbounded((*batch, 1), dtype=torch.int64),
+                keys.ELAPSED: scalar.clone(),
+                keys.IS_INIT: flag,
+                keys.MASK: flag.clone(),
+                keys.EPISODE_ENDED: flag.clone(),
+            },
+            shape=batch,
+        )
+        if self.shows_position:
+            self.observation_spec[keys.POSITION] = Unbounded((*batch, 2))
+        self.action_spec = action.clone()
+        self.reward_spec = scalar.clone()
+        done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED)
+        self.done_spec = Composite({key: flag.clone() for key in done_keys}, shape=batch)
+        self.to(self.device)
+
+    def _reset(
+        self,
+        tensordict: TensorDictBase | None = None,
+        *,
+        tasks: TensorDictBase | None = None,
+        **_: Any,
+    ) -> TensorDict:
+        if tasks is None and tensordict is not None:
+            tasks = tensordict.get(keys.TASK, None)
+        rows = reset_rows(self, tensordict)
+        before = self._current
+        step = self.begin(tasks, rows)
+        finished = ~step.playing
+        ended = torch.zeros_like(finished)
+        if before is not None:
+            ended = ~rows & (step.inputs.previous_done > 0) & (self._steps > 0)
+        return self._pack(step, is_init=rows if before is not None else ~ended, ended=ended)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        result = self.advance(tensordict.get(keys.ACTION))
+        answer = self._pack(
+            result.following, is_init=torch.zeros_like(result.done), ended=result.episode_done
+        )
+        if result.position is not None:
+            answer.set(keys.POSITION, result.position)
+        return answer.set(keys.STEP_REWARD, result.reward)
+
+    def _pack(self, step: TrialStep, *, is_init: Tensor, ended: Tensor) -> TensorDict:
+        """A step as TorchRL sees it."""
+        finished = ~step.playing
+        terminated = torch.zeros_like(finished) if self.continues else finished
+        entries = {
+            **input_entries(step.inputs),
+            keys.EPISODE: step.episode,
+            keys.ELAPSED: self.elapsed,
+            keys.IS_INIT: is_init,
+            keys.MASK: step.playing,
+            keys.EPISODE_ENDED: ended,
+            keys.TRIAL_DONE: finished,
+            keys.TRIAL_TERMINATED: terminated,
+        }
+        if self.shows_position:
+            entries[keys.POSITION] = self.task_env.position
+        return TensorDict(entries, batch_size=self.batch_size, device=self.device)
+
+    def _out_of_budget(self, episodes_played: Tensor, episode_done: Tensor) -> Tensor:
+        if self.episodes_per_trial is None:
+            return self._steps >= self.max_steps
+        return episode_done & (episodes_played >= self.episodes_per_trial)
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.task_env.set_seed(seed)
+
+
+def no_action(action_spec: Any, num_trials: int, device: torch.device | None) -> Tensor:
+    """What stands for the previous action where none was taken.
+
+    Args:
+        action_spec: unbatched spec of the action.
+        num_trials: B.
+        device: of the result.
+
+    Returns:
+        The number of actions, `[B]`, int64; or zeros, `[B, A]`, float32.
+    """
+    if isinstance(action_spec, Categorical):
+        return torch.full((num_trials,), action_spec.space.n, device=device)
+    return torch.zeros(num_trials, *action_spec.shape, device=device)
+
+
+def input_entries(inputs: Inputs) -> dict[str, Observation]:
+    """The inputs as entries of a TensorDict, by the names of `keys`."""
+    return {
+        keys.OBSERVATION: inputs.observation,
+        keys.PREVIOUS_ACTION: inputs.previous_action,
+        keys.PREVIOUS_REWARD: inputs.previous_reward,
+        keys.PREVIOUS_DONE: inputs.previous_done,
+        keys.PREVIOUS_OBSERVATION: inputs.previous_observation,
+    }
+
+
+def _unbounded(spec: Any) -> Any:
+    """The spec of what an observation is or zeros in its place."""
+    if isinstance(spec, Composite):
+        return Composite({name: _unbounded(one) for name, one in spec.items()}, shape=spec.shape)
+    return Unbounded(spec.shape, dtype=spec.dtype)
+
+
+def _select(rows: Tensor, new: TrialStep, old: TrialStep) -> TrialStep:
+    """Takes one step in some rows `[B, 1]`, and another one in the others."""
+    selected: TrialStep = tree_map(lambda one, other: select_rows(rows, one, other), new, old)
+    return selected

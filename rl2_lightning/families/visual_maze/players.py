@@ -1,0 +1,39 @@
+"""The player that knows the maze."""
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rl2_lightning.families.player import Player
+from rl2_lightning.families.scene import GOAL
+from rl2_lightning.families.visual_maze.layout import ways_to
+from rl2_lightning.families.visual_maze.motion import (
+    FORWARD,
+    HEADINGS_PER_QUARTER,
+    NUM_HEADINGS,
+    ROUNDING,
+    TURN_LEFT,
+    TURN_RIGHT,
+    WALLS,
+)
+
+
+class ShortestPath(Player):
+    """Knows the maze, and takes the one way to the goal, from the middle of a cell to the next."""
+
+    privileged = True
+    looks = False
+
+    def start(self, tasks: TensorDictBase) -> Tensor:
+        """In which direction the way goes on from each cell, `[B, N, N]`, int64."""
+        return ways_to(tasks[WALLS], tasks[GOAL].long().flip(1))
+
+    def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
+        """Turns in the middle of a cell, or walks; sees the pose, `[B, 3]`: x, y and heading."""
+        position, heading = observation[:, :2], observation[:, 2].long()
+        column, row = position.long().unbind(1)
+        rows = torch.arange(len(position), device=position.device)
+        off = (HEADINGS_PER_QUARTER * memory[rows, row, column] - heading) % NUM_HEADINGS
+        is_in_the_middle = ((position % 1 - 0.5).abs() < ROUNDING).all(1)
+        turn = torch.where(off <= NUM_HEADINGS // 2, TURN_RIGHT, TURN_LEFT)
+        return torch.where(is_in_the_middle & (off > 0), turn, FORWARD)

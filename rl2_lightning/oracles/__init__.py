@@ -1,1 +1,0 @@
-"""Reference players that know the family of tasks, batched over trials."""

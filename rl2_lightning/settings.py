@@ -1,0 +1,208 @@
+"""Settings: dataclasses whose fields know which values they take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, cast
+
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from rl2_lightning.errors import UserError
+
+POSITIVE = {"low": 1, "high": float("inf")}
+
+# What OmegaConf says of a value that does not fit its field, and what would fit.
+WRONG_TYPES = (
+    ("could not be converted to Integer", "give a whole number"),
+    ("could not be converted to Float", "give a number"),
+    ("not a valid bool", "give true or false"),
+    ("is not Optional|Incompatible value 'None'", "this field needs a value"),
+    ("is not a ListConfig|with ListConfig", "give a list, such as [1,2]"),
+    ("Cannot convert '.*' to string", "give a single word"),
+    ("NoneType is not a subclass of", "leave the null out"),
+    ("is not a subclass of", "set the fields within it instead"),
+)
+
+
+@dataclass
+class Settings:
+    """What can be set of a family, a memory or a learner; a class names its own as `Settings`."""
+
+    def check(self) -> None:
+        """Looks at fields that depend on each other.
+
+        Raises:
+            UserError: they contradict each other.
+        """
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def between(low: float, high: float = float("inf"), *, default: Any = MISSING) -> Any:
+    """A field whose value, if any, lies in [low, high]."""
+    return _field(default, {"low": low, "high": high})
+
+
+def one_of(*choices: str, default: str = MISSING) -> Any:
+    """A field whose value is one of some words."""
+    return _field(default, {"choices": choices})
+
+
+def range_within(low: float, high: float = float("inf"), *, default: Any = MISSING) -> Any:
+    """A field of two numbers in [low, high], the lower one first."""
+    return _field(default, {"low": low, "high": high, "is_range": True})
+
+
+def _field(default: Any, rule: Mapping[str, Any]) -> Any:
+    if isinstance(default, (list, tuple)):
+        return field(default_factory=lambda: list(default), metadata=rule)
+    return field(default=default, metadata=rule)
+
+
+def make_settings(
+    schema: type[SettingsType], values: Mapping[str, Any] | DictConfig, group: str = ""
+) -> SettingsType:
+    """Builds settings from plain values, each of which has to fit its field.
+
+    Nothing in the values is built, imported or called, whatever they hold.
+
+    Args:
+        schema: the dataclass.
+        values: by field; the others keep their defaults.
+        group: what the fields are a part of, such as "env", for the errors.
+
+    Raises:
+        UserError: a field is unknown or has no value, or its value is of a wrong type or range.
+    """
+    prefix = f"{group}." if group else ""
+    merged = OmegaConf.structured(schema)
+    # One by one, for of some that do not fit OmegaConf does not tell the name.
+    for name, value in values.items():
+        try:
+            merged = OmegaConf.merge(merged, {name: value})
+        except OmegaConfBaseException as error:
+            raise UserError(_misfit(prefix, str(name), value, error)) from error
+    for name, value in _leaves(OmegaConf.to_container(merged), prefix):
+        if value == MISSING:
+            raise UserError(f"{name} has no value: give it one")
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{name}={value} refers to something else: give the value itself")
+    check_ranges(merged, prefix)
+    settings = cast(SettingsType, OmegaConf.to_object(merged))
+    _check_all(settings)
+    return settings
+
+
+def stored_settings(
+    schema: type[SettingsType], values: Mapping[str, Any], group: str, name: str
+) -> SettingsType:
+    """As `make_settings`, of values that stand in a file.
+
+    Args:
+        schema: the dataclass.
+        values: by field; the others keep their defaults.
+        group: what the fields are a part of.
+        name: what errors call the file.
+
+    Raises:
+        UserError: a field is unknown or has no value, or its value is of a wrong type or range.
+    """
+    try:
+        return make_settings(schema, values, group)
+    except UserError as error:
+        # What would mend a field of the command does not mend a file.
+        cause = str(error).rpartition(": ")[0]
+        raise UserError(f"{name} does not fit: {cause}; use another checkpoint") from error
+
+
+def wrong_type(name: str, value: Any, reason: str) -> str | None:
+    """A line about a value that is of another type than its field.
+
+    Args:
+        name: of the field, with those of its groups.
+        value: what was set.
+        reason: what OmegaConf says of it.
+
+    Returns:
+        The line; None where OmegaConf speaks of something else.
+    """
+    for pattern, remedy in WRONG_TYPES:
+        if re.search(pattern, reason):
+            shown = "null" if str(value) == "None" else value
+            return f"{name}={shown} has a wrong type: {remedy}"
+    return None
+
+
+def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
+    """Tells the first value that its field does not take.
+
+    Args:
+        cfg: a config with a dataclass behind it; what lies within it may have one too.
+        prefix: the names of its groups, each with a dot.
+
+    Raises:
+        UserError: a value is out of range, or a list within a list.
+    """
+    schema = OmegaConf.get_type(cfg)
+    rules = {one.name: one.metadata for one in fields(schema)} if is_dataclass(schema) else {}
+    for key, value in cfg.items():
+        name = f"{prefix}{key!s}"
+        if isinstance(value, DictConfig):
+            check_ranges(value, f"{name}.")
+        # OmegaConf takes a list where a number or a word of a list is wanted.
+        if isinstance(value, ListConfig) and key in rules and any(map(OmegaConf.is_config, value)):
+            raise UserError(f"{name}={value} has a wrong type: give a list, such as [1,2]")
+        if value is not None and rules.get(str(key)):
+            _check_value(name, value, rules[str(key)])
+
+
+def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:
+    if "choices" in rule:
+        if value not in rule["choices"]:
+            choices = " or ".join(f"{name}={choice}" for choice in rule["choices"])
+            raise UserError(f"{name}={value} is unknown: use {choices}")
+        return
+    low, high = rule["low"], rule["high"]
+    for one in value if OmegaConf.is_list(value) else [value]:
+        if not low <= one <= high:  # not-a-number is told the lower bound
+            allowed = f"at most {high}" if one > high else f"at least {low}"
+            raise UserError(f"{name}={value} is out of range: set it to {allowed}")
+    if rule.get("is_range") and (len(value) != 2 or value[0] > value[1]):
+        raise UserError(f"{name}={value} is no range: give two numbers, the lower first")
+
+
+def _misfit(prefix: str, name: str, value: Any, error: OmegaConfBaseException) -> str:
+    """Why a value was not taken, in one line."""
+    full_name = f"{prefix}{error.full_key or name}"
+    if isinstance(error, ConfigKeyError):
+        node = error.parent_node
+        known = ", ".join(map(str, node if isinstance(node, DictConfig) else ())) or "none"
+        return f"unknown config key '{full_name}': known are {known}"
+    reason = str(error).splitlines()[0]
+    culprit = value if error.value is None else error.value
+    return wrong_type(full_name, culprit, reason) or f"{full_name} does not fit: {reason}"
+
+
+def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """All values within nested containers, with dotted names."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}{key}.")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value, name)
+    else:
+        yield name.removesuffix("."), node
+
+
+def _check_all(settings: Settings) -> None:
+    """Lets settings look at their fields, those within first."""
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, Settings):
+            _check_all(value)
+    settings.check()

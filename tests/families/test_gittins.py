@@ -1,0 +1,63 @@
+"""The index table against a literal recursion."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from rl2_lightning.families.bandits import gittins
+from rl2_lightning.families.bandits.gittins import GittinsIndex, gittins_table
+from tests.families.bandits import play, random_bandits
+
+
+def literal_index(successes: int, failures: int, pulls_left: int) -> float:
+    """The price that makes an arm worth nothing, by bisection in float64."""
+
+    @cache
+    def worth(s: int, f: int, left: int, price: float) -> float:
+        if left == 0:
+            return 0.0
+        mean = (s + 1) / (s + f + 2)
+        later = (worth(s + 1, f, left - 1, price), worth(s, f + 1, left - 1, price))
+        return mean - price + mean * max(0, later[0]) + (1 - mean) * max(0, later[1])
+
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high)
+            if worth(successes, failures, pulls_left, middle) > 0
+            else (
+                low,
+                middle,
+            )
+        )
+    return low
+
+
+def test_the_table_is_the_literal_recursion():
+    num_pulls = 7
+    expected = [
+        literal_index(successes, pulls - successes, num_pulls - pull)
+        for pull in range(num_pulls)
+        for pulls in range(pull + 1)
+        for successes in range(pulls + 1)
+    ]
+    index = (gittins_table(num_pulls) - 1) / (gittins.NUM_PRICES - 1)
+    # An index on a price of the grid may fall to either side of it.
+    error = np.array(expected) - index
+    assert error.min() > -1e-6
+    assert error.max() < 1 / (gittins.NUM_PRICES - 1) + 1e-6
+
+
+def test_an_untouched_arm_is_worth_exploring():
+    # Two pulls left: 1/2 - x + (2/3 - x) / 2 = 0 at x = 5/9.
+    assert literal_index(0, 0, 2) == pytest.approx(5 / 9)
+
+
+def test_the_table_is_computed_once(empty_cache, monkeypatch):
+    tasks = random_bandits(50, 3, seed=0)
+    first = play(GittinsIndex(3, 9), tasks, 9, seed=1)
+    assert [path.suffix for path in empty_cache.iterdir()] == [".npy"]
+    monkeypatch.setattr(gittins, "gittins_table", None)
+    assert (play(GittinsIndex(3, 9), tasks, 9, seed=1) == first).all()
