@@ -1,5 +1,8 @@
 """Orthogonal weights and zero biases (arXiv 1312.6120)."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -42,3 +45,29 @@ def initialise_recurrent(module: nn.RNNBase, max_timescale: int | None) -> None:
         second.uniform_(1, max_timescale - 1).log_()
         if isinstance(module, nn.LSTM):
             first.copy_(-second)
+
+
+def fully_connected(
+    num_inputs: int,
+    hidden_sizes: Sequence[int],
+    num_outputs: int | None = None,
+    *,
+    output_gain: float = 1.0,
+) -> nn.Sequential:
+    """Orthogonal layers, each but the output followed by a ReLU.
+
+    Args:
+        num_inputs: width of the input.
+        hidden_sizes: widths of the hidden layers.
+        num_outputs: width of the output layer; None for none.
+        output_gain: scale of the output layer's weights.
+    """
+    layers: list[nn.Module] = []
+    sizes = [num_inputs, *hidden_sizes]
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+        initialise_linear(layers[-2], gain=2**0.5)
+    if num_outputs is not None:
+        layers.append(nn.Linear(sizes[-1], num_outputs))
+        initialise_linear(layers[-1], gain=output_gain)
+    return nn.Sequential(*layers)

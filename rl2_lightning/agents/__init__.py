@@ -1,0 +1,1 @@
+"""Agents: they act and remember, and know nothing else."""

@@ -1,0 +1,228 @@
+"""The agent: inputs, encoder, memory, policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rl2_lightning.agents.encoders.encoder import Encoder
+from rl2_lightning.agents.memories.memory import Memory, State, find_memory
+from rl2_lightning.agents.policies import make_policy
+from rl2_lightning.agents.settings import AgentSettings
+from rl2_lightning.agents.spaces import (
+    Actions,
+    Discrete,
+    Observations,
+    actions_from_plain,
+    observations_from_plain,
+    to_plain,
+)
+from rl2_lightning.errors import UserError
+from rl2_lightning.inputs import Inputs, Observation, first_inputs
+from rl2_lightning.settings import stored_settings
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """All that an agent is built from, but its weights.
+
+    Attributes:
+        observations: what it is shown.
+        actions: which actions it takes.
+        settings: its inputs and layers.
+        memory_class: kind of its memory.
+        memory_settings: fields of the memory's settings.
+    """
+
+    observations: Observations
+    actions: Actions
+    settings: AgentSettings
+    memory_class: type[Memory]
+    memory_settings: Mapping[str, Any]
+
+    def make_encoder(self) -> Encoder:
+        """An encoder of the inputs."""
+        layers = self.settings.encoder_hidden_sizes
+        return Encoder(self.observations, self.actions, self.settings.inputs, layers)
+
+    def make_memory(self, input_size: int) -> Memory:
+        """A memory of encodings of a width."""
+        return self.memory_class(input_size, **self.memory_settings)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The spec as numbers, words, lists and dictionaries, for a checkpoint."""
+        return {
+            "observations": to_plain(self.observations),
+            "actions": to_plain(self.actions),
+            "agent": asdict(self.settings),
+            "memory": {"kind": self.memory_class.kind(), **self.memory_settings},
+        }
+
+    @classmethod
+    def from_plain(cls, data: Any) -> AgentSpec:
+        """Reads what `to_plain` has written; nothing in it is imported or called.
+
+        Raises:
+            UserError: it is something else, or its memory is not known here.
+        """
+        parts = ("observations", "actions", "agent", "memory")
+        if not isinstance(data, Mapping) or not all(
+            isinstance(data.get(p), Mapping) for p in parts
+        ):
+            raise UserError("the checkpoint tells no agent: it is of another program")
+        memory = {str(name): value for name, value in data["memory"].items()}
+        memory_class = find_memory(memory.pop("kind", None))
+        return cls(
+            observations_from_plain(data["observations"]),
+            actions_from_plain(data["actions"]),
+            stored_settings(AgentSettings, data["agent"], "agent", "the checkpoint"),
+            memory_class,
+            asdict(stored_settings(memory_class.Settings, memory, "memory", "the checkpoint")),
+        )
+
+
+class Step(NamedTuple):
+    """What an agent does in one step.
+
+    Attributes:
+        action: `[B]`, int64, or `[B, A]`, float32.
+        log_probability: of the action, `[B]`, float32.
+        state: of the memory after the step.
+        features: that the memory gave to the policy, `[B, H]`, float32.
+    """
+
+    action: Tensor
+    log_probability: Tensor
+    state: State
+    features: Tensor
+
+
+class Agent(nn.Module):
+    """A recurrent policy; it acts and remembers, and needs neither environment nor trainer.
+
+    ```python
+    agent = Agent.load("last.ckpt")
+    inputs, state = agent.first_inputs(observation), agent.initial_state(len(observation))
+    while True:
+        action, _, state, _ = agent.act(inputs, state, greedy=True)
+        observation, reward, done = world(action)
+        inputs = agent.next_inputs(inputs, action, observation, reward, done)
+    ```
+
+    Args:
+        spec: what it is built from.
+    """
+
+    def __init__(self, spec: AgentSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = spec.make_encoder()
+        self.memory = spec.make_memory(self.encoder.output_size)
+        self.policy = make_policy(
+            self.memory.output_size, spec.actions, spec.settings.policy_hidden_sizes
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Agent:
+        """Takes an agent out of a checkpoint, for acting.
+
+        Args:
+            path: of a checkpoint that a training has written.
+
+        Raises:
+            UserError: it is no whole checkpoint, or holds another agent than it tells.
+        """
+        from rl2_lightning.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.read(path)
+        agent = cls(AgentSpec.from_plain(checkpoint.agent_spec))
+        checkpoint.load_into(agent, prefix="agent.")
+        return agent.eval()
+
+    def initial_state(self, num: int) -> State:
+        """The state with which the memory begins `num` trials; tensors `[num, ...]`."""
+        return self.memory.initial_state(num)
+
+    def first_inputs(self, observation: Observation) -> Inputs:
+        """What is shown where trials begin, with an observation `[B, *observation]`."""
+        some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
+        if isinstance(self.spec.actions, Discrete):
+            no_action = some.new_full((len(some),), self.spec.actions.n, dtype=torch.int64)
+        else:
+            shape = (len(some), *self.spec.actions.shape)
+            no_action = some.new_zeros(shape, dtype=torch.float32)
+        return first_inputs(observation, no_action)
+
+    def next_inputs(
+        self,
+        inputs: Inputs,
+        action: Tensor,
+        observation: Observation,
+        reward: Tensor,
+        done: Tensor,
+    ) -> Inputs:
+        """What is shown after a step.
+
+        Args:
+            inputs: before it.
+            action: that was taken, `[B]` or `[B, A]`.
+            observation: `[B, *observation]`; after the end of an episode, the first of the next.
+            reward: `[B]` or `[B, 1]`, float.
+            done: whether the step has ended an episode, `[B]` or `[B, 1]`.
+        """
+        column = (len(action), 1)
+        return Inputs(
+            observation,
+            action,
+            reward.reshape(column).float(),
+            done.reshape(column).float(),
+            inputs.observation,
+        )
+
+    @torch.no_grad()
+    def act(
+        self,
+        inputs: Inputs,
+        state: State,
+        *,
+        greedy: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Step:
+        """Takes one step of B trials.
+
+        Args:
+            inputs: what is shown, `[B]`.
+            state: of the memory.
+            greedy: whether to take the most likely actions, and not to draw them.
+            generator: source of the draws; None for PyTorch's own.
+        """
+        features, state = self.memory.step(self.encoder(inputs).float(), state)
+        action, log_probability = self.policy.act(features, greedy=greedy, generator=generator)
+        return Step(action, log_probability, state, features)
+
+    def unroll(
+        self,
+        inputs: Inputs,
+        state: State,
+        is_init: Tensor | None = None,
+        playing: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Passes a window through encoder and memory.
+
+        Args:
+            inputs: what is shown, `[B, T]`.
+            state: of the memory before the first step.
+            is_init: where trials begin, `[B, T, 1]`, bool; None for nowhere within the window.
+            playing: where features are wanted, `[B, T, 1]`, bool; None for everywhere.
+
+        Returns:
+            The features, `[B, T, H]`, and the state after the last step.
+        """
+        encoding = self.encoder(inputs, playing).float()
+        features, state = self.memory.unroll(encoding, state, is_init)
+        return features.float(), state

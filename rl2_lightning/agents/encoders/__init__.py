@@ -1,0 +1,1 @@
+"""From what an agent is shown to one vector a step."""

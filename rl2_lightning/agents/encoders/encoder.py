@@ -1,0 +1,113 @@
+"""From the RL² inputs to one vector a step."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
+from rl2_lightning.agents.initialisation import fully_connected
+from rl2_lightning.agents.spaces import Actions, Discrete, Observations
+from rl2_lightning.errors import UserError
+from rl2_lightning.inputs import Inputs, Observation
+
+
+class Encoder(nn.Module):
+    """Concatenates the RL² inputs, and passes them through fully connected layers if there are any.
+
+    Images pass through convolutions first; of several observations each has its own part.
+
+    Args:
+        observations: what is shown.
+        actions: which actions there are.
+        inputs: names of the fields of `Inputs` that the agent sees.
+        hidden_sizes: widths of the layers, each followed by a ReLU; none gives the inputs as they
+            are.
+
+    Raises:
+        UserError: no input is left, or one is unknown.
+
+    Attributes:
+        output_size: E, width of the encoding.
+    """
+
+    one_hot: Tensor
+
+    def __init__(
+        self,
+        observations: Observations,
+        actions: Actions,
+        inputs: Sequence[str],
+        hidden_sizes: Sequence[int],
+    ) -> None:
+        super().__init__()
+        unknown = set(inputs) - set(Inputs._fields)
+        if unknown or not inputs:
+            raise UserError(
+                f"agent.inputs={list(inputs)}: name at least one of {', '.join(Inputs._fields)}"
+            )
+        self._inputs = [name for name in Inputs._fields if name in inputs]
+        self._boxes = observations if isinstance(observations, dict) else {"": observations}
+        for name, box in self._boxes.items():
+            if not box.shape:
+                raise UserError(
+                    f"the observation {name} is a number without a dimension: give its spec the "
+                    "shape (1,)"
+                )
+        self._is_discrete = isinstance(actions, Discrete)
+        num_actions = actions.n if isinstance(actions, Discrete) else actions.size
+        # The last row stands for no action at all.
+        one_hot = torch.eye(num_actions + 1, num_actions)
+        self.register_buffer("one_hot", one_hot, persistent=False)
+        self.images = nn.ModuleDict()
+        sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
+        size = sum(
+            sizes[name] if name in sizes else self._make_parts(name) for name in self._inputs
+        )
+        self.layers = fully_connected(size, hidden_sizes)
+        self.output_size = hidden_sizes[-1] if hidden_sizes else size
+
+    def forward(self, inputs: Inputs, playing: Tensor | None = None) -> Tensor:
+        """The encoding `[..., E]`, float32.
+
+        Args:
+            inputs: of one step `[B]` or of a window `[B, T]`.
+            playing: where the encoding of images is wanted, `[..., 1]`, bool; None for everywhere.
+        """
+        parts: list[Tensor] = []
+        for name in self._inputs:
+            entry = getattr(inputs, name)
+            if name == "previous_action":
+                parts.append(
+                    functional.embedding(entry, self.one_hot) if self._is_discrete else entry
+                )
+            elif name in ("previous_reward", "previous_done"):
+                parts.append(entry)
+            else:
+                parts += self._parts_of(name, entry, playing)
+        return cast(Tensor, self.layers(torch.cat(parts, dim=-1)))
+
+    def _make_parts(self, name: str) -> int:
+        """Makes what an observation needs; gives how many numbers it then is."""
+        size = 0
+        for part, box in self._boxes.items():
+            if len(box.shape) == IMAGE_DIMS:
+                images = ImageFeatures(box.shape)
+                self.images[f"{name}_{part}" if part else name] = images
+                size += images.output_size
+            else:
+                size += box.size
+        return size
+
+    def _parts_of(self, name: str, entry: Observation, playing: Tensor | None) -> list[Tensor]:
+        parts = []
+        for part, box in self._boxes.items():
+            shown = entry if isinstance(entry, Tensor) else entry[part]
+            key = f"{name}_{part}" if part else name
+            if key in self.images:
+                parts.append(self.images[key](shown, playing))
+            else:
+                parts.append(shown.flatten(-len(box.shape)).float())
+        return parts

@@ -1,0 +1,86 @@
+"""A gated recurrent unit as memory (arXiv 1406.1078)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rl2_lightning.agents.initialisation import initialise_recurrent
+from rl2_lightning.agents.memories.gru_kernel import step_in_place, unroll_layer
+from rl2_lightning.agents.memories.memory import Memory, State, wants_second_derivatives
+from rl2_lightning.settings import Settings, between, make_settings
+
+
+@dataclass
+class RecurrentSettings(Settings):
+    """What can be set of a GRU or an LSTM.
+
+    Attributes:
+        hidden_size: H, width of the state of each layer.
+        num_layers: how many stand on top of each other.
+        max_timescale: for how many env steps units remember at first, at most; None for zero
+            biases. See `initialise_recurrent`.
+    """
+
+    hidden_size: int = between(1, default=64)
+    num_layers: int = between(1, default=1)
+    max_timescale: int | None = between(3, default=None)
+
+
+class GRU(Memory):
+    """PyTorch's GRU behind the contract of a memory; a state of `[B, H]` for each layer.
+
+    Args:
+        input_size: I, width of the encoding.
+        **settings: fields of `RecurrentSettings`.
+    """
+
+    Settings = RecurrentSettings
+
+    def __init__(self, input_size: int, **settings: Any) -> None:
+        super().__init__()
+        self.settings = make_settings(RecurrentSettings, settings, "memory")
+        self.output_size = self.settings.hidden_size
+        self.gru = nn.GRU(input_size, self.output_size, self.settings.num_layers, batch_first=True)
+        initialise_recurrent(self.gru, self.settings.max_timescale)
+
+    def initial_state(self, num: int) -> State:
+        """Zeros; see `Memory.initial_state`."""
+        device = next(self.gru.parameters()).device
+        return tuple(
+            torch.zeros(num, self.output_size, device=device) for _ in range(self.gru.num_layers)
+        )
+
+    def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.step`."""
+        step = torch.gru_cell if self._learns(encoding) else step_in_place
+        reached = []
+        for before, weights in zip(state, self.gru.all_weights, strict=True):
+            encoding = step(encoding, before, *weights)
+            reached.append(encoding)
+        return encoding, tuple(reached)
+
+    def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.unroll_trial`."""
+        if not self._has_kernel(encoding):
+            features, last = self.gru(encoding, torch.stack(state))
+            return features, last.unbind()
+        steps, reached = encoding.transpose(0, 1), []
+        for before, weights in zip(state, self.gru.all_weights, strict=True):
+            steps = unroll_layer(steps, before, *weights)
+            reached.append(steps[-1])
+        return steps.transpose(0, 1), tuple(reached)
+
+    def _learns(self, encoding: Tensor) -> bool:
+        is_autocast = torch.is_autocast_enabled(encoding.device.type)
+        return torch.is_grad_enabled() or is_autocast
+
+    def _has_kernel(self, encoding: Tensor) -> bool:
+        """Whether our own pass over a window is for here: to learn on a CPU."""
+        return (
+            encoding.device.type == "cpu"
+            and torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not wants_second_derivatives()
+        )

@@ -1,0 +1,105 @@
+"""Which observations an agent is shown and which actions it takes, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rl2_lightning.errors import UserError
+
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.uint8)}
+
+
+@dataclass(frozen=True)
+class Box:
+    """An array of numbers.
+
+    Attributes:
+        shape: of one, without the batch.
+        dtype: "float32", or "uint8" for images.
+        low: the least that each number can be; None without finite bounds.
+        high: the most.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One of n things, int64.
+
+    Attributes:
+        n: how many there are.
+    """
+
+    n: int
+
+
+Observations = Box | dict[str, Box]  # the dictionary where several things are shown
+Actions = Box | Discrete
+
+
+def to_plain(space: Observations | Actions) -> dict[str, Any]:
+    """A space as numbers, words, lists and dictionaries."""
+    if isinstance(space, Discrete):
+        return {"n": space.n}
+    if isinstance(space, dict):
+        return {"spaces": {name: to_plain(one) for name, one in space.items()}}
+    bounds = {"low": space.low, "high": space.high}
+    given = {name: list(bound) for name, bound in bounds.items() if bound is not None}
+    return {"shape": list(space.shape), "dtype": space.dtype, **given}
+
+
+def observations_from_plain(data: Any) -> Observations:
+    """Reads what `to_plain` has written of observations.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(data, Mapping) and isinstance(data.get("spaces"), Mapping):
+        return {str(name): _box(one) for name, one in data["spaces"].items()}
+    return _box(data)
+
+
+def actions_from_plain(data: Any) -> Actions:
+    """Reads what `to_plain` has written of actions.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(data, Mapping) and set(data) == {"n"}:
+        if type(data["n"]) is int and data["n"] >= 1:
+            return Discrete(data["n"])
+        raise UserError(f"{data['n']!r} actions: a checkpoint has to name how many there are")
+    return _box(data)
+
+
+def _box(data: Any) -> Box:
+    fields = dict(data) if isinstance(data, Mapping) else {}
+    shape, dtype = fields.pop("shape", None), fields.pop("dtype", None)
+    bounds = {name: fields.pop(name, None) for name in ("low", "high")}
+    are_sizes = isinstance(shape, list) and all(type(n) is int and n >= 1 for n in shape)
+    are_numbers = all(
+        bound is None or (isinstance(bound, list) and all(_is_finite(x) for x in bound))
+        for bound in bounds.values()
+    )
+    if fields or not are_sizes or not are_numbers or str(dtype) not in DTYPES:
+        raise UserError(f"{data!r} is no space of observations or actions")
+    low, high = (None if bound is None else tuple(bound) for bound in bounds.values())
+    return Box(tuple(shape), dtype, low, high)
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, float | int) and math.isfinite(number)

@@ -1,1 +1,0 @@
-"""Encoder, memory, heads, and the actor-critic that they make up."""

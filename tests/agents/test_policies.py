@@ -1,0 +1,114 @@
+"""From features to actions: their bounds, their dtypes, and what has no policy."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rl2_lightning.agents.policies import (
+    LARGEST_LOC,
+    LARGEST_SCALE,
+    SMALLEST_SCALE,
+    Policy,
+    SquashedNormalPolicy,
+    make_policy,
+)
+from rl2_lightning.agents.spaces import Actions, Box, Discrete
+from rl2_lightning.agents.squashed_normal import SquashedNormal
+from rl2_lightning.errors import UserError
+
+LOW, HIGH = (-0.5, 1.0, -3.0), (0.5, 4.0, -2.0)
+BOX = Box((3,), low=LOW, high=HIGH)
+
+
+def with_outputs(policy: SquashedNormalPolicy, outputs: Tensor) -> SquashedNormal:
+    """The distributions where its layers give these numbers."""
+    policy.layers = nn.Identity()
+    distribution = policy(outputs)
+    assert isinstance(distribution, SquashedNormal)
+    return distribution
+
+
+def test_nothing_overflows_at_the_bounds() -> None:
+    extremes = torch.tensor([-1e6, -30.0, 0.0, 30.0, 1e6])
+    outputs = torch.cartesian_prod(extremes, extremes).repeat_interleave(3, 0).requires_grad_()
+    policy = SquashedNormalPolicy(2, Box((1,), low=(-0.1,), high=(0.1,)), ())
+    distribution = with_outputs(policy, outputs)
+    largest = torch.tensor(0.1)
+    actions = torch.stack([-largest, torch.tensor(0.0), largest]).repeat(25).unsqueeze(-1)
+    log_probs = distribution.log_prob(actions)
+    assert log_probs.isfinite().all()
+    assert distribution.entropy().isfinite().all()
+    (log_probs.sum() + distribution.entropy().sum()).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    # Both the actions that are drawn and the greedy ones stay within the bounds.
+    for greedy in (False, True):
+        action, log_prob = policy.act(outputs.repeat(100, 1), greedy=greedy, generator=None)
+        assert (action.abs() <= 0.1).all()
+        assert log_prob.isfinite().all()
+
+
+def test_parameters_stay_in_their_ranges_and_start_nearly_uniform() -> None:
+    policy = SquashedNormalPolicy(6, BOX, ())
+    torch.manual_seed(0)
+    wild = with_outputs(policy, 1e3 * torch.randn(100, 6))
+    assert wild.loc.abs().max().item() == pytest.approx(LARGEST_LOC)
+    assert wild.scale.min().item() == pytest.approx(SMALLEST_SCALE)
+    assert wild.scale.max().item() == pytest.approx(LARGEST_SCALE)
+    assert torch.equal(policy.centre, torch.tensor([0.0, 2.5, -2.5]))
+    assert torch.equal(policy.half_width, torch.tensor([0.5, 1.5, 0.5]))
+    # The entropy of a uniform choice is the logarithm of the volume.
+    first = with_outputs(policy, torch.zeros(6))
+    assert math.log(3) - 0.1 < first.entropy().item() < math.log(3)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_actions_are_float32_under_every_precision(greedy: bool) -> None:
+    policy = make_policy(4, BOX, (5,))
+    with torch.autocast("cpu", torch.bfloat16):
+        action, log_prob = policy.act(torch.randn(7, 4), greedy=greedy, generator=None)
+    assert action.dtype == log_prob.dtype == torch.float32
+    assert action.shape == (7, 3)
+    assert log_prob.shape == (7,)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_discrete_actions_are_whole_numbers(greedy: bool) -> None:
+    policy = make_policy(4, Discrete(3), (5,))
+    with torch.autocast("cpu", torch.bfloat16):
+        action, log_prob = policy.act(torch.randn(7, 4), greedy=greedy, generator=None)
+    assert (action.dtype, log_prob.dtype) == (torch.int64, torch.float32)
+    assert action.shape == log_prob.shape == (7,)
+
+
+@pytest.mark.parametrize("actions", [Discrete(3), BOX], ids=["discrete", "continuous"])
+def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
+    torch.manual_seed(0)
+    policy: Policy = make_policy(4, actions, ())
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    features = torch.randn(1, 4).expand(100_000, 4)
+    action, _ = policy.act(features, greedy=False, generator=torch.Generator().manual_seed(0))
+    expected = policy(features[0]).sample((100_000,))
+    if isinstance(actions, Discrete):
+        action, expected = (nn.functional.one_hot(one, 3).float() for one in (action, expected))
+    error = 5 * (2 / 100_000) ** 0.5 * expected.std(0)
+    assert ((action.mean(0) - expected.mean(0)).abs() < error).all()
+    torch.testing.assert_close(action.std(0), expected.std(0), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        (Box((2,)), r"actions of shape \[2\] without finite bounds have no policy: use discrete"),
+        (Box((2,), low=(-1, -1), high=(1, math.inf)), r"actions of shape \[2\] without finite"),
+        (Box((2, 3), low=(-1,) * 6, high=(1,) * 6), r"actions of shape \[2, 3\] without"),
+    ],
+    ids=str,
+)
+def test_actions_without_a_policy(actions: Actions, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        make_policy(4, actions, ())

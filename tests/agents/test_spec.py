@@ -1,0 +1,91 @@
+"""What an agent is built from, as plain data that a checkpoint holds."""
+
+import pytest
+
+from rl2_lightning.agents.agent import Agent, AgentSpec
+from rl2_lightning.agents.memories.gru import GRU
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.agents.spaces import Box, Discrete
+from rl2_lightning.errors import UserError
+from tests.builders import MEMORIES, bandit_trials, corridor_trials, make_agent, point_trials
+from tests.views import view_trials
+
+WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
+
+
+def test_an_observation_without_a_dimension() -> None:
+    spec = AgentSpec(Box(()), Discrete(2), make_agent(bandit_trials(1)).spec.settings, GRU, {})
+    with pytest.raises(UserError, match=r"a number without a dimension: give its spec the shape"):
+        Agent(spec)
+
+
+@pytest.mark.parametrize("make_trials", WORLDS)
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_spec_is_told_in_plain_data_and_read_again(make_trials, memory: str) -> None:
+    def is_plain(node: object) -> bool:
+        if isinstance(node, dict):
+            return all(type(key) is str and is_plain(value) for key, value in node.items())
+        if isinstance(node, list):
+            return all(map(is_plain, node))
+        return node is None or type(node) in (str, int, float, bool)
+
+    agent = make_agent(make_trials(3), memory, hidden_sizes=(4,))
+    plain = agent.spec.to_plain()
+    assert is_plain(plain)
+    spec = AgentSpec.from_plain(plain)
+    assert spec == agent.spec
+    Agent(spec).load_state_dict(agent.state_dict())
+
+
+class Outside(GRU):
+    """A memory of a user's own."""
+
+
+def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
+    plain = make_agent(bandit_trials(3)).spec.to_plain()
+    plain["memory"]["kind"] = Outside.kind()
+    assert AgentSpec.from_plain(plain).memory_class is Outside
+
+
+BOX = {"shape": [2], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "told"),
+    [
+        ("memory", {"kind": "os.system"}, r"the checkpoint's memory is 'os.system', which is not"),
+        ("memory", {"kind": Memory.kind()}, r"memory is '.*\.Memory', which is not known here"),
+        ("memory", {}, r"the checkpoint's memory is None"),
+        ("memory", {"kind": {"_target_": "os.system"}}, r"memory is \{'_target_'"),
+        ("memory", {"kind": GRU.kind(), "size": 3}, r"unknown config key 'memory.size'"),
+        (
+            "memory",
+            {"kind": GRU.kind(), "hidden_size": "x"},
+            r"memory.hidden_size=.* has a wrong type",
+        ),
+        (
+            "memory",
+            {"kind": GRU.kind(), "hidden_size": {"_target_": "os.system"}},
+            r"memory.hidden_size=.* has a wrong type",
+        ),
+        ("agent", {"inputs": {"_target_": "os.system"}}, r"agent.inputs=.* has a wrong type"),
+        ("agent", {"encoder_hidden_sizes": [0]}, r"agent.encoder_hidden_sizes=.* out of range"),
+        ("agent", {"_target_": "os.system"}, r"unknown config key 'agent._target_'"),
+        ("agent", None, r"the checkpoint tells no agent"),
+        ("observations", {**BOX, "_target_": "os.system"}, r"is no space of observations"),
+        ("observations", {**BOX, "shape": [0]}, r"is no space of observations"),
+        ("observations", {**BOX, "shape": {"_target_": "os.system"}}, r"is no space"),
+        ("observations", {**BOX, "dtype": "int64"}, r"is no space of observations"),
+        ("observations", {"spaces": {"a": {"_target_": "os.system"}}}, r"is no space"),
+        ("actions", {"n": {"_target_": "os.system"}}, r"\{'_target_': 'os.system'\} actions: a"),
+        ("actions", {"n": 0}, r"0 actions: a checkpoint has to name how many there are"),
+        ("actions", {"n": True}, r"True actions"),
+        ("actions", {**BOX, "low": [float("nan")] * 2}, r"is no space of observations or actions"),
+        ("actions", BOX, r"actions of shape \[2\] without finite bounds have no policy"),
+    ],
+    ids=str,
+)
+def test_a_spec_that_is_not_one(part: str, value: object, told: str) -> None:
+    plain = make_agent(bandit_trials(3)).spec.to_plain() | {part: value}
+    with pytest.raises(UserError, match=told):
+        Agent(AgentSpec.from_plain(plain))
