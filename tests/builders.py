@@ -1,162 +1,220 @@
 """Small agents, learners and runs for the tests."""
 
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from lightning.pytorch.plugins.precision import Precision
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDictBase
-from torchrl.data import Categorical
-from torchrl.envs import EnvBase
-from torchrl.envs.utils import make_composite_from_td
+from torch import Tensor
 
 from rl2_lightning import keys
-from rl2_lightning.algorithms.ppo import PPO
-from rl2_lightning.collection.collector import PrimedTrialEnv, make_collector
-from rl2_lightning.collection.datamodule import TrialDataModule
-from rl2_lightning.collection.plan import CollectionPlan
-from rl2_lightning.collection.seeding import seed_play
-from rl2_lightning.collection.stream import cut_windows
-from rl2_lightning.config import CollectionConfig, PPOConfig, register_schemas
-from rl2_lightning.envs.bernoulli_bandit import BernoulliBandit
-from rl2_lightning.envs.point_robot import PointRobot
-from rl2_lightning.envs.trial_env import TrialEnv
-from rl2_lightning.networks.actor_critic import ActorCritic
-from rl2_lightning.networks.encoder import INPUTS
-from rl2_lightning.networks.memory.gru import GRU
-from rl2_lightning.networks.memory.lstm import LSTM
-from tests.families import Corridor
+from rl2_lightning.agents.agent import Agent, AgentSpec
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.agents.settings import INPUTS, AgentSettings
+from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.config import CollectionConfig, register_schemas
+from rl2_lightning.data.collector import TrialCollector
+from rl2_lightning.data.datamodule import TrialDataModule
+from rl2_lightning.data.plan import CollectionPlan
+from rl2_lightning.data.spaces import actions_of, observations_of
+from rl2_lightning.data.windows import cut_windows, state_steps
+from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.families.point_robot import PointRobot
+from rl2_lightning.families.trial_env import TrialEnv
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.learner import Learner
+from rl2_lightning.settings import make_settings
+from tests.corridor import Corridor
 
 ROOT = Path(__file__).parents[1]
-MEMORIES = {"gru": GRU, "lstm": LSTM}
-SETTINGS = PPOConfig(
-    learning_rate=1e-3,
-    final_learning_rate=0.0,
-    adam_epsilon=1e-8,
-    gamma=0.99,
-    gae_lambda=0.9,
-    clip_epsilon=0.2,
-    value_clip=None,
-    value_coefficient=0.5,
-    value_norm_decay=0.99,
-    entropy_coefficient=0.01,
-    final_entropy_coefficient=0.0,
-    num_epochs=2,
-    num_minibatches=1,
-    target_kl=None,
-)
 
 
-def bandit_trials(num_trials: int, num_episodes: int = 6, **options: object) -> TrialEnv:
-    return TrialEnv(
-        BernoulliBandit(num_trials, num_arms=3), episodes_per_trial=num_episodes, **options
-    )
+def classes_of(group: str) -> dict[str, type[Any]]:
+    """The classes that the files of a group of the config name."""
+    files = sorted((ROOT / "configs" / group).glob("*.yaml"))
+    return {file.stem: get_class(OmegaConf.load(file)["_target_"]) for file in files}
 
 
-def corridor_trials(num_trials: int, num_episodes: int = 3, **options: object) -> TrialEnv:
+MEMORIES: dict[str, type[Memory]] = classes_of("memory")
+LEARNERS: dict[str, type[Learner]] = classes_of("learner")
+# Those that learn by gradients of a loss on this iteration's windows.
+ACTOR_CRITICS = [name for name, one in LEARNERS.items() if issubclass(one, ActorCriticLearner)]
+
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "gamma": 0.99,
+    "gae_lambda": 0.9,
+    "clip_epsilon": 0.2,
+    "num_epochs": 2,
+    "num_minibatches": 1,
+}
+
+
+def known(given: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
+    """Those of the values for which the settings of a class have a field."""
+    names = {field.name for field in fields(owner.Settings)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def bandit_trials(num_trials: int, num_episodes: int = 6, **options: Any) -> TrialEnv:
+    """Trials in which every step ends an episode."""
+    bandits = BernoulliBandit(num_trials, num_arms=3)
+    return TrialEnv(bandits, episodes_per_trial=num_episodes, **options)
+
+
+def corridor_trials(num_trials: int, num_episodes: int = 3, **options: Any) -> TrialEnv:
+    """Trials of different lengths."""
     return TrialEnv(Corridor(num_trials), episodes_per_trial=num_episodes, **options)
 
 
-def point_trials(num_trials: int, num_episodes: int = 3, **options: object) -> TrialEnv:
+def point_trials(num_trials: int, num_episodes: int = 3, **options: Any) -> TrialEnv:
     """Trials with continuous actions."""
     robots = PointRobot(num_trials, goals="square", reward="dense", horizon=3)
     return TrialEnv(robots, episodes_per_trial=num_episodes, **options)
 
 
-def make_network(
-    env: EnvBase,
+def make_memory(name: str, input_size: int, *, seed: int = 0, **settings: Any) -> Memory:
+    torch.manual_seed(seed)
+    return MEMORIES[name](input_size, **known({"hidden_size": 8, **settings}, MEMORIES[name]))
+
+
+def make_agent(
+    env: TrialEnv,
     memory: str = "gru",
     *,
-    separate: bool = False,
     num_layers: int = 1,
-    inputs: tuple[str, ...] = INPUTS,
-    hidden_sizes: tuple[int, ...] = (),
-    critic_sees_task: bool = False,
+    inputs: Iterable[str] = INPUTS,
+    hidden_sizes: Iterable[int] = (),
     seed: int = 0,
-) -> ActorCritic:
+    gain: float | None = None,
+) -> Agent:
+    """An agent.
+
+    Its initial policy is nearly uniform, and sharpened, so that a mistake shows; but continuous
+    actions not up to their bounds, where a rounding shows as well. `gain` is by how much.
+    """
     torch.manual_seed(seed)
-    shown = env.observation_spec_unbatched.clone()
-    if critic_sees_task:
-        shown[keys.TASK] = make_composite_from_td(env.task_env.sample_tasks(1)[0])
-    network = ActorCritic(
-        shown,
-        env.action_spec_unbatched,
-        partial(MEMORIES[memory], hidden_size=8, num_layers=num_layers),
-        separate=separate,
-        inputs=list(inputs),
-        encoder_hidden_sizes=list(hidden_sizes),
-        actor_hidden_sizes=list(hidden_sizes),
-        critic_hidden_sizes=list(hidden_sizes),
+    sizes = known({"hidden_size": 8, "num_layers": num_layers}, MEMORIES[memory])
+    spec = AgentSpec(
+        observations_of(env.observation_spec_unbatched[keys.OBSERVATION]),
+        actions_of(env.action_spec_unbatched),
+        AgentSettings(list(inputs), list(hidden_sizes), list(hidden_sizes)),
+        MEMORIES[memory],
+        vars(make_settings(MEMORIES[memory].Settings, sizes)),
     )
-    # The initial policy is nearly uniform: sharpen it, so that a mistake shows; but continuous
-    # actions not up to their bounds, where a rounding shows as well.
-    discrete = isinstance(env.action_spec_unbatched, Categorical)
+    agent = Agent(spec)
+    if gain is None:
+        gain = 100 if isinstance(spec.actions, Discrete) else 10
     with torch.no_grad():
-        for parameter in network.actor.parameters():
-            parameter.mul_(100 if discrete else 10)
-    return network
+        for parameter in agent.policy.parameters():
+            parameter.mul_(gain)
+    return agent
 
 
 def ten_iterations(env: TrialEnv) -> CollectionPlan:
-    """The plan of a short run without a curriculum."""
-    length = env.episodes_per_trial or env.max_steps
+    """The plan of a short run without a curriculum, its lengths given in env steps."""
+    length = env.max_steps
     collection = CollectionConfig(num_trials=1, total_env_steps=10 * length, window=None, burn_in=0)
     return CollectionPlan(collection, length, 1)
 
 
-def make_ppo(
-    network: ActorCritic, env: TrialEnv, plan: CollectionPlan | None = None, **changes: object
-) -> PPO:
-    settings = PPOConfig(**{**vars(SETTINGS), **changes})
-    plan = plan or ten_iterations(env)
-    return PPO(network, settings, num_episodes=env.max_episodes, plan=plan)
+def make_learner(
+    agent: Agent,
+    env: TrialEnv,
+    learner: str = "ppo",
+    *,
+    plan: CollectionPlan | None = None,
+    critic: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Any:
+    """A learner around an agent; `critic` are its critic's settings."""
+    torch.manual_seed(1)
+    kind = LEARNERS[learner]
+    settings = make_settings(
+        kind.Settings, known({**SETTINGS, "critic": critic or {}}, kind) | changes
+    )
+    task = env.task_env.sample_tasks(1)[0].flatten_keys()
+    return kind(
+        agent,
+        settings,
+        plan=plan or ten_iterations(env),
+        task_sizes={name: parameter.numel() for name, parameter in task.items()},
+    )
 
 
-def collect(env: TrialEnv, network: ActorCritic, seed: int = 1, extra: int = 0) -> TensorDictBase:
-    """One batch of trials `[B, T]` as the datamodule collects them."""
-    primed = PrimedTrialEnv(env, network)
-    collector = make_collector(primed, network, env.max_steps + extra)
-    seed_play(primed, seed, seed + 1)
-    trials = collector.rollout()
-    return network.add_values(trials, env.tasks) if network.critic_sees_task else trials
+def starts_of(env: TrialEnv, window: int | None = None, burn_in: int = 0) -> list[int]:
+    """The steps before which states are kept."""
+    return state_steps(env.max_steps, window or env.max_steps, burn_in)
+
+
+def collect(
+    env: TrialEnv, learner: Learner, *, window: int | None = None, burn_in: int = 0, seed: int = 1
+) -> TensorDictBase:
+    """One batch of trials `[B]`, as the datamodule collects them."""
+    collector = TrialCollector(
+        env,
+        learner.agent,
+        state_steps=starts_of(env, window, burn_in),
+        num_extra_steps=int(env.continues),
+        keeps_features=learner.keeps_features,
+    )
+    collector.seed(seed, seed + 1)
+    return collector.rollout()
 
 
 def as_minibatch(
-    trials: TensorDictBase,
-    network: ActorCritic,
+    learner: Learner,
+    env: TrialEnv,
+    prepared: TensorDictBase,
+    *,
     window: int | None = None,
     burn_in: int = 0,
-    tasks: TensorDictBase | None = None,
 ) -> TensorDictBase:
     """All windows of prepared trials in one minibatch."""
-    length = window or trials.batch_size[1]
-    return cut_windows(trials, length, burn_in, network.state_keys, tasks)
+    kept = [keys.TASK] if learner.reads_tasks else []
+    return cut_windows(prepared, env.max_steps, window or env.max_steps, burn_in, kept)
 
 
-def seen_tasks(env: TrialEnv, network: ActorCritic) -> TensorDictBase | None:
-    """The tasks of the trials that were collected last, if the critic sees them."""
-    return env.tasks if network.critic_sees_task else None
+def minibatch_of(
+    learner: Learner, env: TrialEnv, *, window: int | None = None, burn_in: int = 0, seed: int = 1
+) -> TensorDictBase:
+    """Collects trials, prepares them and cuts them into the windows of one minibatch."""
+    sizes = {"window": window, "burn_in": burn_in}
+    trials = collect(env, learner, seed=seed, **sizes)
+    prepared = learner.prepare(trials, starts_of(env, **sizes))
+    return as_minibatch(learner, env, prepared, **sizes)
 
 
-def gradients(learner: PPO, minibatch: TensorDictBase) -> dict[str, torch.Tensor]:
+def gradients(learner: Learner, minibatch: TensorDictBase) -> dict[str, Tensor]:
     learner.zero_grad()
     learner.training_step(minibatch, 0).backward()
-    return {name: p.grad.clone() for name, p in learner.network.named_parameters()}
+    return {name: p.grad.clone() for name, p in learner.named_parameters()}
 
 
-def poisoned(trials: TensorDictBase) -> TensorDictBase:
-    """The trials with NaN in every floating entry of every masked step."""
-    mask = trials[keys.MASK]
+def poisoned(trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
+    """The trials with NaN in all numbers of all masked steps, and in all states before such."""
+    trials = trials.clone()
+    mask = trials[keys.STEPS, keys.MASK]
 
-    def poison(entry: torch.Tensor) -> torch.Tensor:
-        if not entry.is_floating_point():
-            return entry
-        return entry.masked_fill(~mask.view(*mask.shape[:2], *[1] * (entry.ndim - 2)), torch.nan)
+    def poison(playing: Tensor) -> Callable[[Tensor], Tensor]:
+        def fill(entry: Tensor) -> Tensor:
+            if not entry.is_floating_point():
+                return entry
+            shape = (*playing.shape[:2], *[1] * (entry.ndim - 2))
+            return entry.masked_fill(~playing.view(shape), torch.nan)
 
-    return trials.apply(poison)
+        return fill
+
+    trials[keys.STEPS] = trials[keys.STEPS].apply(poison(mask))
+    trials[keys.MEMORY_STATE] = trials[keys.MEMORY_STATE].apply(poison(mask[:, state_steps]))
+    return trials
 
 
 def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
@@ -166,12 +224,12 @@ def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
         return compose("train", [f"output_dir={output_dir}", *overrides])
 
 
-def attach(data: TrialDataModule, learner: PPO, *, rank: int = 0, iteration: int = 0) -> None:
+def attach(data: TrialDataModule, learner: Learner, *, rank: int = 0, iteration: int = 0) -> None:
     """Stands in for a trainer of two ranks."""
+    learner.clock.iterations_done.fill_(iteration)
     data.trainer = SimpleNamespace(
         world_size=2,
         global_rank=rank,
-        current_epoch=iteration,
         lightning_module=learner,
         precision_plugin=Precision(),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),

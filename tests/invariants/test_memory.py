@@ -1,98 +1,176 @@
 """Memory lives as long as a trial, acting agrees with learning, gradients go where they must."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 
 from rl2_lightning import keys
+from rl2_lightning.data.windows import inputs_of, state_of
+from rl2_lightning.families.trial_env import TrialEnv
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.windows import window_features
 from tests.builders import (
+    ACTOR_CRITICS,
+    MEMORIES,
     as_minibatch,
     bandit_trials,
     collect,
     corridor_trials,
     gradients,
-    make_network,
-    make_ppo,
+    make_agent,
+    make_learner,
+    make_memory,
+    minibatch_of,
     point_trials,
     poisoned,
-    seen_tasks,
+    starts_of,
 )
 
-KINDS = [(memory, separate) for memory in ("gru", "lstm") for separate in (False, True)]
+KINDS = list(product(MEMORIES, (False, True)))
 
 
-@pytest.mark.parametrize(("memory", "separate"), KINDS)
-def test_memory_survives_episodes(memory: str, separate: bool) -> None:
-    env = bandit_trials(5)
-    network = make_network(env, memory, separate=separate)
-    first, second = collect(env, network, seed=1), collect(env, network, seed=2)
-    for key in network.state_keys:
-        # Every step of a bandit ends an episode: the state goes on all the same.
-        for step in range(env.max_steps - 1):
-            reached = first[:, step].select(*network.in_keys)
-            after = network(reached)[(keys.NEXT, key)]
-            torch.testing.assert_close(first[:, step + 1][key], after)
-            assert after.abs().sum() > 0
-        assert (second[:, 0][key] == 0).all(), "memory is empty after a trial's end"
-        assert (first[:, 0][key] == 0).all()
+def learner_of(
+    env: TrialEnv, memory: str = "gru", learner: str = "ppo", *, num_layers: int = 1, **critic: bool
+) -> ActorCriticLearner:
+    agent = make_agent(env, memory, num_layers=num_layers)
+    return make_learner(agent, env, learner, critic=critic)
+
+
+@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_memory_survives_episodes(make_trials, memory: str) -> None:
+    env = make_trials(5)
+    learner = learner_of(env, memory)
+    agent = learner.agent
+    first, second = (collect(env, learner, window=1, seed=seed) for seed in (1, 2))
+    assert first[keys.MEMORY_STATE].batch_size == (5, env.max_steps)
+    # Every step of a bandit ends an episode: the state goes on all the same.
+    assert (first[keys.STEPS, keys.EPISODE] > 0).any()
+    for step in range(env.max_steps - 1):
+        state = state_of(first[keys.MEMORY_STATE][:, step])
+        reached = agent.act(inputs_of(first[keys.STEPS][:, step]), state).state
+        kept = state_of(first[keys.MEMORY_STATE][:, step + 1])
+        for expected, found in zip(reached, kept, strict=True):
+            torch.testing.assert_close(found, expected)
+        assert any(tensor.any() for tensor in kept)
+    empty = agent.initial_state(5)
+    for trials in (first, second):
+        for tensor, expected in zip(state_of(trials[keys.MEMORY_STATE][:, 0]), empty, strict=True):
+            assert torch.equal(tensor, expected), "memory is empty where a trial begins"
+
+
+def stepped(memory, encoding: Tensor, state: tuple, is_init: Tensor | None) -> tuple:
+    """A window, one step after the other."""
+    features = []
+    for t in range(encoding.shape[1]):
+        if is_init is not None:
+            state = memory.restart(state, is_init[:, t])
+        step, state = memory.step(encoding[:, t], state)
+        features.append(step)
+    return torch.stack(features, 1), state
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("resets", ["none", "some", "first step", "everywhere"])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_step_equals_window(memory: str, resets: str, learns: bool) -> None:
+    num, length = 5, 9
+    module = make_memory(memory, 4, num_layers=2)
+    torch.manual_seed(1)
+    encoding = torch.randn(num, length, 4)
+    is_init = {
+        "none": None,
+        "some": torch.rand(num, length, 1) < 0.3,
+        "first step": torch.arange(length).view(1, -1, 1).expand(num, -1, -1) == 0,
+        "everywhere": torch.ones(num, length, 1, dtype=torch.bool),
+    }[resets]
+    with torch.set_grad_enabled(learns):
+        _, state = module.unroll(torch.randn(num, 3, 4), module.initial_state(num))
+        expected, last = stepped(module, encoding, state, is_init)
+        found, reached = module.unroll(encoding, state, is_init)
+    assert found.requires_grad is learns
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(reached, last, strict=True):
+        torch.testing.assert_close(one, other)
+    if resets == "first step":
+        fresh, _ = module.unroll(encoding, module.initial_state(num))
+        torch.testing.assert_close(found, fresh)
+        assert not torch.allclose(found, module.unroll(encoding, state)[0])
 
 
 @pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("critic_sees_task", [False, True])
-def test_step_equals_window(
-    make_trials, memory: str, separate: bool, window: int | None, critic_sees_task: bool
+@pytest.mark.parametrize("sees_task", [False, True])
+def test_a_window_is_learnt_from_as_it_was_played(
+    make_trials, memory: str, separate: bool, window: int | None, sees_task: bool
 ) -> None:
     env = make_trials(7)
-    network = make_network(
-        env,
-        memory,
-        separate=separate,
-        num_layers=2,
-        hidden_sizes=(6,),
-        critic_sees_task=critic_sees_task,
-    )
-    trials = collect(env, network)
-    assert (trials[keys.EPISODE] > 0).any()
-    tasks = seen_tasks(env, network)
-    minibatch = as_minibatch(trials.exclude(keys.NEXT), network, window, tasks=tasks)
-    steps = network.unroll(
-        minibatch[keys.WINDOW], minibatch[keys.MEMORY_STATE], minibatch.get(keys.TASK, None)
-    )
-    log_probs = network.actor.get_dist(steps).log_prob(steps[keys.ACTION])
-    values = network.critic(steps.exclude(keys.STATE_VALUE))[keys.STATE_VALUE]
-    mask = steps[keys.MASK].squeeze(-1)
-    torch.testing.assert_close(log_probs[mask], steps[keys.ACTION_LOG_PROB][mask])
-    torch.testing.assert_close(values[mask], steps[keys.STATE_VALUE][mask])
+    agent = make_agent(env, memory, num_layers=2, hidden_sizes=(6,))
+    critic = {"separate": separate, "sees_task": sees_task, "hidden_sizes": [6]}
+    learner = make_learner(agent, env, critic=critic)
+    trials = collect(env, learner, window=window)
+    assert (trials[keys.STEPS, keys.EPISODE] > 0).any()
+    prepared = learner.prepare(trials, starts_of(env, window))
+    steps = learner.lined_up_steps(as_minibatch(learner, env, prepared, window=window))
+    log_probs = agent.policy(steps[keys.FEATURES]).log_prob(steps[keys.ACTION])
+    torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB])
+    torch.testing.assert_close(steps[keys.STATE_VALUE], steps[keys.OLD_STATE_VALUE])
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_values_of_a_pass_are_those_of_single_steps(memory: str) -> None:
+    env = corridor_trials(7)
+    learner = learner_of(env, memory, separate=True, sees_task=True)
+    critic, starts = learner.critic, starts_of(env, 4)
+    trials = collect(env, learner, window=4)
+    valued = critic.add_values(trials, starts)
+    steps = trials[keys.STEPS]
+    state, states, values = critic.initial_state(7), [], []
+    with torch.no_grad():
+        for t in range(env.max_steps):
+            states.append(state)
+            features, state = critic.memory.step(critic.encoder(inputs_of(steps[:, t])), state)
+            elapsed = steps[:, t : t + 1][keys.ELAPSED]
+            values.append(critic.value(features.unsqueeze(1), elapsed, trials[keys.TASK]))
+    torch.testing.assert_close(valued[keys.STEPS, keys.STATE_VALUE], torch.cat(values, 1))
+    for number, start in enumerate(starts):
+        kept = state_of(valued[keys.CRITIC_STATE][:, number])
+        for found, expected in zip(kept, states[start], strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 def test_gradient_reaches_the_first_step(memory: str, separate: bool) -> None:
     env = bandit_trials(4)
-    network = make_network(env, memory, separate=separate)
-    minibatch = as_minibatch(collect(env, network).exclude(keys.NEXT), network)
+    learner = learner_of(env, memory, separate=separate)
+    minibatch = minibatch_of(learner, env)
     window = minibatch[keys.WINDOW]
     window[keys.PREVIOUS_REWARD] = window[keys.PREVIOUS_REWARD].clone().requires_grad_()
-    steps = network.unroll(window, minibatch[keys.MEMORY_STATE])
-    last = (
-        network.actor.get_dist(steps[:, -1]).logits.sum()
-        + network.critic(steps[:, -1])[keys.STATE_VALUE].sum()
-    )
-    (reached,) = torch.autograd.grad(last, window[keys.PREVIOUS_REWARD])
-    assert (reached[:, 0].abs() > 0).all()
+    features = window_features(learner.agent, minibatch)[:, -1]
+    own = features
+    if separate:
+        own = window_features(learner.critic, minibatch, keys.CRITIC_STATE)[:, -1]
+    value = learner.critic.value(own.unsqueeze(1), window[keys.ELAPSED][:, -1:], None)
+    for output in (learner.agent.policy(features).logits[:, 0], value):
+        (reached,) = torch.autograd.grad(
+            output.sum(), window[keys.PREVIOUS_REWARD], retain_graph=True
+        )
+        assert (reached[:, 0].abs() > 0).all()
 
 
-def test_burn_in_warms_the_memory_and_gets_none_of_the_loss() -> None:
+@pytest.mark.parametrize(("memory", "separate"), KINDS)
+def test_burn_in_warms_the_memory_and_gets_none_of_the_loss(memory: str, separate: bool) -> None:
     env = bandit_trials(4, num_episodes=6)
-    network = make_network(env)
-    learner = make_ppo(network, env)
-    minibatch = as_minibatch(learner.prepare_trials(collect(env, network)), network, 3, burn_in=2)
+    learner = learner_of(env, memory, separate=separate)
+    minibatch = minibatch_of(learner, env, window=3, burn_in=2)
 
     def loss(shift: float) -> tuple[float, Tensor | None]:
         changed = minibatch.clone()
-        rewards = (changed[keys.BURN_IN][keys.PREVIOUS_REWARD] + shift).requires_grad_()
-        changed[keys.BURN_IN][keys.PREVIOUS_REWARD] = rewards
+        rewards = (changed[keys.BURN_IN, keys.PREVIOUS_REWARD] + shift).requires_grad_()
+        changed[keys.BURN_IN, keys.PREVIOUS_REWARD] = rewards
         value = learner.training_step(changed, 0)
         value.backward()
         return value.item(), rewards.grad
@@ -102,36 +180,41 @@ def test_burn_in_warms_the_memory_and_gets_none_of_the_loss() -> None:
     assert gradient is None
 
 
-def test_steps_before_the_burn_in_do_not_matter() -> None:
+@pytest.mark.parametrize(("memory", "separate"), KINDS)
+def test_steps_before_the_burn_in_do_not_matter(memory: str, separate: bool) -> None:
     env = bandit_trials(4, num_episodes=6)
-    network = make_network(env)
-    learner = make_ppo(network, env)
-    minibatch = as_minibatch(learner.prepare_trials(collect(env, network)), network, 3, burn_in=2)
+    learner = learner_of(env, memory, separate=separate)
+    minibatch = minibatch_of(learner, env, window=3, burn_in=2)
     expected = gradients(learner, minibatch)
     # The first window of a trial has no burn-in: what stands there must not be read.
     first = ~minibatch[keys.HAS_BURN_IN].squeeze(-1)
     assert first.sum() == 4
-    minibatch[keys.BURN_IN][keys.PREVIOUS_REWARD][first] = torch.nan
+    minibatch[keys.BURN_IN, keys.PREVIOUS_REWARD][first] = torch.nan
     for name, gradient in gradients(learner, minibatch).items():
         torch.testing.assert_close(gradient, expected[name])
 
 
+@pytest.mark.parametrize("learner", ACTOR_CRITICS)
+@pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 0), (4, 3)])
-@pytest.mark.parametrize("critic_sees_task", [False, True])
+@pytest.mark.parametrize(("separate", "sees_task"), [(False, False), (False, True), (True, False)])
 def test_masked_steps_change_no_gradient(
-    window: int | None, burn_in: int, critic_sees_task: bool
+    learner: str,
+    memory: str,
+    window: int | None,
+    burn_in: int,
+    separate: bool,
+    sees_task: bool,
 ) -> None:
-    env = corridor_trials(9)
-    trials = collect(env, make_network(env, critic_sees_task=critic_sees_task))
-    assert (~trials[keys.MASK]).any()
+    env, sizes = corridor_trials(9), {"window": window, "burn_in": burn_in}
+    starts = starts_of(env, **sizes)
     found = []
-    for data in (trials, poisoned(trials)):
-        network = make_network(env, critic_sees_task=critic_sees_task)
-        learner = make_ppo(network, env)
-        prepared = learner.prepare_trials(data)
-        tasks = seen_tasks(env, network)
-        minibatch = as_minibatch(prepared, network, window, burn_in, tasks)
-        found.append(gradients(learner, minibatch))
+    for poison in (False, True):
+        teacher = learner_of(env, memory, learner, separate=separate, sees_task=sees_task)
+        trials = collect(env, teacher, **sizes)
+        assert (~trials[keys.STEPS, keys.MASK]).any()
+        prepared = teacher.prepare(poisoned(trials, starts) if poison else trials, starts)
+        found.append(gradients(teacher, as_minibatch(teacher, env, prepared, **sizes)))
     for name, gradient in found[0].items():
         assert gradient.isfinite().all()
         assert torch.equal(gradient, found[1][name]), name
@@ -144,11 +227,9 @@ def test_ratio_is_one_before_the_first_update(
     make_trials, memory: str, separate: bool, window: int | None, burn_in: int
 ) -> None:
     env = make_trials(6)
-    network = make_network(env, memory, separate=separate)
-    learner = make_ppo(network, env)
-    trials = learner.prepare_trials(collect(env, network))
-    minibatch = as_minibatch(trials, network, window, burn_in)
-    losses = learner.ppo_loss(learner._steps_with_loss(minibatch))
+    learner = learner_of(env, memory, separate=separate)
+    minibatch = minibatch_of(learner, env, window=window, burn_in=burn_in)
+    losses = learner.losses_of(learner.lined_up_steps(minibatch))
     torch.testing.assert_close(losses["max_ratio"], torch.tensor(1.0))
     torch.testing.assert_close(losses["mean_ratio"], torch.tensor(1.0))
     assert losses["clip_fraction"] == 0

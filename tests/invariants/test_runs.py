@@ -1,31 +1,31 @@
 """Whole runs: on policy, resumable, reproducible, the same over ranks, on fixed held-out tasks."""
 
 import csv
+import operator
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
+from torch.utils._pytree import tree_flatten
 
 from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner, build_trainer
-from tests.builders import ROOT, attach, compose_config
+from rl2_lightning.families.bandits.env import ARM_PROBABILITIES
+from rl2_lightning.learners.windows import window_features
+from tests.builders import LEARNERS, MEMORIES, ROOT, attach, compose_config, known
 
 TINY = (
     "collection.num_trials=32",
     "collection.total_env_steps=1920",  # 6 iterations of 10 steps
-    "algorithm.num_epochs=2",
-    "algorithm.num_minibatches=2",
-    "network.memory.hidden_size=16",
-    "network.separate=false",
-    "network.critic_sees_task=false",
     "evaluation.validation_tasks=16",
     "evaluation.test_tasks=16",
     "trainer.accelerator=cpu",
@@ -34,6 +34,20 @@ TINY = (
 )
 
 
+def of_learner(name: str) -> tuple[str, ...]:
+    """Chooses a learner, and few updates where it can be set how many."""
+    few = known({"num_epochs": 2, "num_minibatches": 2}, LEARNERS[name])
+    return (f"learner={name}", *(f"learner.{field}={number}" for field, number in few.items()))
+
+
+PPO = of_learner("ppo")
+# Continuous actions, in trials of ten steps.
+POINTS = (
+    "env.horizon=5",
+    "trial.episodes_per_trial=2",
+    "collection.num_trials=32",
+    "collection.total_env_steps=1920",
+)
 # The first three of six iterations play shorter trials, so that resuming falls between stages.
 CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_length:5}}"
 
@@ -42,7 +56,7 @@ def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     """Runs the training of a config in this process; returns its last checkpoint."""
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    trainer = build_trainer(cfg, data)
+    trainer = build_trainer(cfg, data, learner)
     trainer.callbacks.extend(callbacks)
     trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     return Path(cfg.output_dir) / "last.ckpt"
@@ -62,15 +76,15 @@ def contents(path: Path) -> dict[str, object]:
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    """Same parameters, buffers, optimiser and counters, bit for bit."""
+    """Same parameters, buffers, optimisers and counters, bit for bit."""
     one, two = contents(left), contents(right)
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    for name, tensor in one["state_dict"].items():
-        assert torch.equal(tensor, two["state_dict"][name]), name
-    states = [c["optimizer_states"][0]["state"] for c in (one, two)]
-    for index, state in states[0].items():
-        for name, value in state.items():
-            assert torch.equal(value, states[1][index][name]), (index, name)
+    for part in ("state_dict", "optimizer_states"):
+        (mine, structure), (theirs, other) = tree_flatten(one[part]), tree_flatten(two[part])
+        assert structure == other
+        assert len(mine) > 3
+        for number, leaf in enumerate(mine):
+            same = torch.equal if isinstance(leaf, torch.Tensor) else operator.eq
+            assert same(leaf, theirs[number]), (part, number)
     assert one["epoch"] == two["epoch"]
     assert one["global_step"] == two["global_step"]
 
@@ -91,37 +105,52 @@ class RatioOfFirstMinibatch(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if batch_idx == 0:
+            agent = pl_module.agent
             with torch.no_grad():
-                steps = pl_module._steps_with_loss(batch)
-                log_probs = pl_module.network.actor.get_dist(steps).log_prob(steps[keys.ACTION])
-            self.errors.append((log_probs - steps[keys.ACTION_LOG_PROB]).abs().max().item())
-            weights = [parameter.flatten() for parameter in pl_module.network.parameters()]
+                policy = agent.policy(window_features(agent, batch))
+            window = batch[keys.WINDOW]
+            error = policy.log_prob(window[keys.ACTION]) - window[keys.ACTION_LOG_PROB]
+            self.errors.append(error.abs().max().item())
+            weights = [parameter.flatten() for parameter in agent.parameters()]
             self.versions.append(torch.cat(weights).detach().clone())
 
 
-def test_first_iteration_is_on_policy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_first_iteration_is_on_policy(tmp_path: Path, memory: str) -> None:
     watch = RatioOfFirstMinibatch()
-    train(compose_config(tmp_path, *TINY, "algorithm.learning_rate=0.05"), watch)
+    cfg = compose_config(tmp_path, *TINY, *PPO, f"memory={memory}", "learner.learning_rate=0.05")
+    train(cfg, watch)
     assert len(watch.errors) == 6
     assert max(watch.errors) < 1e-5
-    for before, after in zip(watch.versions[:-1], watch.versions[1:], strict=True):
+    for before, after in pairwise(watch.versions):
         assert (before - after).abs().max() > 1e-3
 
 
-def test_same_seed_same_run(tmp_path: Path) -> None:
-    first = train(compose_config(tmp_path / "first", *TINY))
-    again = train(compose_config(tmp_path / "again", *TINY))
-    other = train(compose_config(tmp_path / "other", *TINY, "seed=2"))
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_same_seed_same_run(tmp_path: Path, learner: str) -> None:
+    settings = (*TINY, *of_learner(learner))
+    first = train(compose_config(tmp_path / "first", *settings))
+    again = train(compose_config(tmp_path / "again", *settings))
+    other = train(compose_config(tmp_path / "other", *settings, "seed=2"))
     assert_same_run(first, again)
-    name = "network.memories.shared.gru.weight_hh_l0"
+    name = "agent.memory.gru.weight_hh_l0"
     assert not torch.equal(contents(first)["state_dict"][name], contents(other)["state_dict"][name])
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [(), (CURRICULUM,), ("network.critic_sees_task=true",)],
-    ids=["plain", "curriculum", "critic sees task"],
-)
+RESUMED = {
+    **{learner: of_learner(learner) for learner in LEARNERS},
+    **{memory: (*PPO, f"memory={memory}", "env=point_robot", *POINTS) for memory in MEMORIES},
+    "curriculum": (*PPO, CURRICULUM),
+    "plain critic": (*PPO, "learner.critic={separate:false,sees_task:false,hidden_sizes:[]}"),
+    "windows": (
+        *PPO,
+        "collection.window=4",
+        "collection.burn_in=2",
+    ),
+}
+
+
+@pytest.mark.parametrize("overrides", RESUMED.values(), ids=RESUMED.keys())
 def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     settings = (*TINY, *overrides)
     whole = train(compose_config(tmp_path / "whole", *settings))
@@ -141,7 +170,7 @@ def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
 
 
 def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
-    settings = ("collection.total_env_steps=12800",)  # 40 iterations
+    settings = (*PPO, "collection.total_env_steps=12800")  # 40 iterations
     whole = train(compose_config(tmp_path / "whole", *TINY, *settings))
     killed = tmp_path / "killed"
     with subprocess.Popen(command(killed, *settings), env=environment(), cwd=tmp_path) as process:
@@ -160,7 +189,8 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
 
 
 def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
-    settings = ("collection.total_env_steps=3200000", "callbacks.checkpoint.every_n_epochs=100000")
+    long = ("collection.total_env_steps=3200000", "callbacks.checkpoint.every_n_epochs=100000")
+    settings = (*PPO, *long)
     run = tmp_path / "run"
     with subprocess.Popen(
         command(run, *settings), env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
@@ -181,29 +211,29 @@ def test_held_out_tasks_are_fixed(tmp_path: Path) -> None:
     for stage in ("validation", "test"):
         left, right = (data.held_out[stage].tasks for data in (one, two))
         assert (left == right).all()
-    tasks = one.held_out["validation"].tasks[keys.ARM_PROBABILITIES]
-    assert not torch.isin(tasks, one.held_out["test"].tasks[keys.ARM_PROBABILITIES]).any()
+    tasks = one.held_out["validation"].tasks[ARM_PROBABILITIES]
+    assert not torch.isin(tasks, one.held_out["test"].tasks[ARM_PROBABILITIES]).any()
     learner = build_learner(compose_config(tmp_path, *TINY), one)
     attach(one, learner)
     curves = [
-        [trials[keys.REWARD] for stream in one.val_dataloader() for trials in stream]
+        [trials[keys.REWARD] for loader in one.val_dataloader() for trials in loader]
         for _ in range(2)
     ]
+    assert len(curves[0]) == 2
     for first, second in zip(*curves, strict=True):
         assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("iteration", [0, 7])
 def test_ranks_play_different_tasks(tmp_path: Path, iteration: int) -> None:
-    data = build_data(compose_config(tmp_path, *TINY))
-    learner = build_learner(compose_config(tmp_path, *TINY), data)
+    cfg = compose_config(tmp_path, *TINY, *PPO)
     played = []
     for rank in (0, 1):
-        attach(data, learner, rank=rank, iteration=iteration)
-        stream = data.train_dataloader()
-        minibatches = list(stream)
-        assert len(minibatches) == len(stream) == 4
+        data = build_data(cfg)
+        attach(data, build_learner(cfg, data), rank=rank, iteration=iteration)
+        source = data.train_dataloader()
+        minibatches = list(source)
+        assert len(minibatches) == len(source) == 4
         assert sum(len(minibatch) for minibatch in minibatches) == 2 * 16, "two epochs of a half"
-        actions = torch.cat([m[keys.WINDOW][keys.PREVIOUS_REWARD] for m in minibatches])
-        played.append(actions)
+        played.append(torch.cat([m[keys.WINDOW, keys.PREVIOUS_REWARD] for m in minibatches]))
     assert not torch.equal(*played)

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from rl2_lightning.build import build_data, build_learner, build_trainer
-from tests.builders import compose_config
+from rl2_lightning.callbacks.outcome import evaluation_of
+from tests.builders import MEMORIES, compose_config
 
 SMALL = (
     "env.num_arms=2",
     "trial.episodes_per_trial=8",
     "collection.num_trials=256",
     "collection.total_env_steps=102400",  # 50 iterations
-    "algorithm.num_minibatches=4",
-    "algorithm.learning_rate=1e-2",
-    "algorithm.entropy_coefficient=0.01",
-    "network.memory.hidden_size=32",
+    "learner.num_minibatches=4",
+    "learner.learning_rate=1e-2",
+    "learner.entropy_coefficient=0.01",
+    "memory.hidden_size=32",
     "evaluation.validation_tasks=10",
     "evaluation.test_tasks=4000",
     "trainer.accelerator=cpu",
@@ -28,23 +29,28 @@ def shares(folder: Path, *overrides: str) -> tuple[float, float]:
     cfg = compose_config(folder, *overrides)
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    trainer = build_trainer(cfg, data)
+    trainer = build_trainer(cfg, data, learner)
     trainer.fit(learner, data)
     trainer.test(learner, data, verbose=False)
-    curve = learner.latest_curves["greedy"]
+    curve = evaluation_of(trainer).curves["greedy"]
     share = data.held_out["test"].share_of_reference(curve)
     assert share is not None
     return curve.trial_return, share
 
 
-@pytest.mark.parametrize("network", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
-def test_a_small_bandit_is_learnt_in_seconds(tmp_path: Path, network: str) -> None:
-    _, share = shares(tmp_path, *SMALL, f"network={network}")
+FIRST, *OTHERS = MEMORIES
+
+
+@pytest.mark.parametrize(
+    "memory", [FIRST, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)]
+)
+def test_a_small_bandit_is_learnt_in_seconds(tmp_path: Path, memory: str) -> None:
+    _, share = shares(tmp_path, *SMALL, f"memory={memory}")
     assert share > 0.97
 
 
 def test_without_the_reward_as_input_the_agent_stays_at_chance(tmp_path: Path) -> None:
-    inputs = "network.inputs=[observation,previous_action,previous_done]"
+    inputs = "agent.inputs=[observation,previous_action,previous_done]"
     trial_return, _ = shares(tmp_path, *SMALL, inputs)
     assert trial_return == pytest.approx(CHANCE, abs=0.15)
 
@@ -55,20 +61,21 @@ def test_a_critic_that_sees_the_task_explains_more(tmp_path: Path) -> None:
             tmp_path,
             *SMALL,
             "collection.total_env_steps=10240",  # 5 iterations
-            "algorithm.gae_lambda=1.0",  # the targets are returns, and not made of the values
-            "network.critic_hidden_sizes=[32]",
-            "network.separate=false",
+            "learner.gae_lambda=1.0",  # the targets are returns, and not made of the values
+            "learner.critic.hidden_sizes=[32]",
+            "learner.critic.separate=false",
             "collection.expected_rewards=false",
             "trainer.check_val_every_n_epoch=10",
             *overrides,
         )
         data = build_data(cfg)
-        trainer = build_trainer(cfg, data)
-        trainer.fit(build_learner(cfg, data), data)
+        learner = build_learner(cfg, data)
+        trainer = build_trainer(cfg, data, learner)
+        trainer.fit(learner, data)
         return trainer.callback_metrics["train/explained_variance"].item()
 
     # 0.42 to 0.50 without and 0.68 to 0.69 with it, for four seeds.
-    sees, does_not = (f"network.critic_sees_task={sees}" for sees in ("true", "false"))
+    sees, does_not = (f"learner.critic.sees_task={sees}" for sees in ("true", "false"))
     assert explained(sees) > explained(does_not) + 0.1
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rl2_lightning.collection.plan import CollectionPlan
 from rl2_lightning.config import CollectionConfig, StageConfig
+from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
 
 

@@ -5,7 +5,6 @@ from enum import IntEnum
 import numpy as np
 import torch
 from torch import Tensor
-from torchrl.envs import EnvBase
 
 
 class Purpose(IntEnum):
@@ -29,16 +28,6 @@ def derive_seed(purpose: Purpose, seed: int, *counters: int) -> int:
     """
     words = np.random.SeedSequence((purpose, seed, *counters)).generate_state(2, np.uint32)
     return int(words[0]) << 31 | int(words[1]) >> 1
-
-
-def seed_play(env: EnvBase, environment_seed: int, action_seed: int) -> None:
-    """Seeds the environment's draws and those of the actions.
-
-    The two must differ: generators of a GPU with the same seed give the same numbers, and the
-    agent's first action would follow from the task that it cannot see.
-    """
-    env.set_seed(environment_seed)
-    torch.manual_seed(action_seed)
 
 
 def permutation(length: int, seed: int, device: torch.device) -> Tensor:

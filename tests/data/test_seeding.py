@@ -4,7 +4,7 @@ from itertools import product
 
 import torch
 
-from rl2_lightning.collection.seeding import Purpose, derive_seed, permutation
+from rl2_lightning.data.seeding import Purpose, derive_seed, permutation
 
 
 def test_seeds_differ_by_everything_that_they_are_made_of() -> None:

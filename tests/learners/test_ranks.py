@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed
 
-from rl2_lightning.algorithms.ranks import leave_other_ranks, over_all_ranks, world_size
+from rl2_lightning.learners.ranks import leave_other_ranks, over_all_ranks, world_size
 
 THREADS = Path("/proc/self/task")
 

@@ -1,1 +1,0 @@
-"""Learners: one LightningModule a file, on a small shared base."""

@@ -1,1 +1,0 @@
-"""Trials: gathered with the current agent, cut into windows, dealt out as minibatches."""

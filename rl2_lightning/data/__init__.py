@@ -1,0 +1,1 @@
+"""Trials: played with the current agent, cut into windows, dealt out as minibatches."""

@@ -1,0 +1,72 @@
+"""An agent at play."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.errors import NonFiniteLossError
+from rl2_lightning.families.record import Name
+from rl2_lightning.families.trial_env import TrialEnv
+from rl2_lightning.inputs import Inputs
+
+
+class AgentActor:
+    """Plays trials with an agent, by the contract of `families.play.Actor`.
+
+    Args:
+        agent: acted with as it is, without a copy.
+        generator: source of the draws, on the agent's device.
+        greedy: whether to take the most likely actions, and not to draw them.
+        keeps_features: whether the features are stored, too.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        generator: torch.Generator,
+        *,
+        greedy: bool = False,
+        keeps_features: bool = False,
+    ) -> None:
+        self._agent = agent
+        self._generator = generator
+        self._greedy = greedy
+        self._keeps_features = keeps_features
+
+    def start(self, env: TrialEnv) -> State:
+        """The empty memory."""
+        return self._agent.initial_state(env.batch_size.numel())
+
+    def act(self, inputs: Inputs, state: State) -> tuple[Tensor, State, Mapping[Name, Tensor]]:
+        """One step of the agent; its log-probability is stored."""
+        action, log_probability, state, features = self._agent.act(
+            inputs, state, greedy=self._greedy, generator=self._generator
+        )
+        extra: dict[Name, Tensor] = {keys.ACTION_LOG_PROB: log_probability}
+        if self._keeps_features:
+            extra[keys.FEATURES] = features
+        return action, state, extra
+
+    def tensors(self, state: State) -> State:
+        """The memory's state."""
+        return state
+
+
+def require_finite(log_probabilities: Tensor) -> None:
+    """Tells when actions could no longer be drawn.
+
+    Args:
+        log_probabilities: of the actions that were taken, any shape.
+
+    Raises:
+        NonFiniteLossError: one is not finite.
+    """
+    if not log_probabilities.isfinite().all():
+        raise NonFiniteLossError(
+            "the policy's probabilities are not finite: see that observations and rewards are, "
+            "or lower learner.learning_rate"
+        )

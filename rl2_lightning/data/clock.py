@@ -1,0 +1,43 @@
+"""The clock of a run."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Clock(nn.Module):
+    """Counts iterations and env steps over all ranks; its counts are in the checkpoint.
+
+    It ticks where an iteration's trials are collected.
+    """
+
+    iterations_done: Tensor
+    env_steps_done: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("iterations_done", "env_steps_done"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+
+    @property
+    def iterations(self) -> int:
+        """Iterations whose trials have been collected so far."""
+        return int(self.iterations_done)
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps that all ranks have collected so far; idle ones do not count."""
+        return int(self.env_steps_done)
+
+    def tick(self, num_steps: Tensor) -> None:
+        """Counts an iteration.
+
+        Args:
+            num_steps: its env steps over all ranks, an integer `[]`.
+        """
+        self.env_steps_done += num_steps
+        self.iterations_done += 1
+
+    def restart(self) -> None:
+        """Counts anew from 0."""
+        self.env_steps_done.zero_()
+        self.iterations_done.zero_()

@@ -1,0 +1,101 @@
+"""Collects trials behind the interface of TorchRL's collectors."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.collectors import BaseCollector
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.actor import AgentActor, require_finite
+from rl2_lightning.families.play import play
+from rl2_lightning.families.trial_env import TrialEnv
+
+
+class TrialCollector(BaseCollector):
+    """Plays one batch of whole trials after the other with the agent as it then is.
+
+    Iterating over it never ends. It has no copy of the agent, whose weights need no update here.
+
+    Args:
+        env: B trials; closed with the collector.
+        agent: who plays.
+        state_steps: steps before which the state of the agent's memory is kept.
+        num_extra_steps: steps played beyond the longest trial, for a value to bootstrap from.
+        keeps_features: whether the agent's features are stored.
+    """
+
+    def __init__(
+        self,
+        env: TrialEnv,
+        agent: Agent,
+        *,
+        state_steps: Sequence[int] = (0,),
+        num_extra_steps: int = 0,
+        keeps_features: bool = False,
+    ) -> None:
+        super().__init__()
+        self.env = env
+        self.requested_frames_per_batch = env.batch_size.numel() * env.max_steps
+        self.total_frames = -1
+        self._state_steps = state_steps
+        self._num_extra_steps = num_extra_steps
+        self._generator = torch.Generator(env.device)
+        self._actor = AgentActor(agent, self._generator, keeps_features=keeps_features)
+
+    def rollout(self) -> TensorDictBase:
+        """One batch of trials, `[B]`, as `play` gives them.
+
+        Raises:
+            NonFiniteLossError: the policy's probabilities are not finite.
+        """
+        trials = play(
+            self._actor,
+            self.env,
+            state_steps=self._state_steps,
+            num_extra_steps=self._num_extra_steps,
+        )
+        require_finite(trials[keys.STEPS, keys.ACTION_LOG_PROB])
+        return trials
+
+    def iterator(self) -> Iterator[TensorDictBase]:
+        """Batches of trials, without end."""
+        while True:
+            yield self.rollout()
+
+    def seed(self, environment_seed: int, action_seed: int) -> None:
+        """Seeds the environment's draws, and apart from them those of the actions.
+
+        The two must differ: generators of a GPU with the same seed give the same numbers, and the
+        agent's first action would follow from the task that it cannot see.
+        """
+        self.env.set_seed(environment_seed)
+        self._generator.manual_seed(action_seed)
+
+    def set_seed(self, seed: int, static_seed: bool = False) -> int:
+        """Seeds both from one number, as collectors of TorchRL do; gives the one to follow."""
+        following: int = self.env.set_seed(seed, static_seed=static_seed)
+        self._generator.manual_seed(following)
+        return following
+
+    def state_dict(self) -> OrderedDict[str, Any]:
+        """The state of its draws; the weights are the agent's own."""
+        return OrderedDict(
+            environment=self.env.task_env.generator.get_state(),
+            actions=self._generator.get_state(),
+        )
+
+    def load_state_dict(self, state_dict: OrderedDict[str, Any]) -> None:
+        """Goes on with the draws of another one."""
+        self.env.task_env.generator.set_state(state_dict["environment"])
+        self._generator.set_state(state_dict["actions"])
+
+    def shutdown(
+        self, timeout: float | None = None, close_env: bool = True, raise_on_error: bool = True
+    ) -> None:
+        """Closes the environment."""
+        if close_env and not self.env.is_closed:
+            self.env.close(raise_if_closed=raise_on_error)

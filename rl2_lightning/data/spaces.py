@@ -1,0 +1,45 @@
+"""What TorchRL's specs say, as agents know it."""
+
+from torchrl.data import Bounded, Categorical, Composite, TensorSpec
+
+from rl2_lightning.agents.spaces import DTYPES, Actions, Box, Discrete, Observations
+from rl2_lightning.errors import UserError
+
+
+def observations_of(spec: TensorSpec) -> Observations:
+    """What is shown.
+
+    Args:
+        spec: unbatched spec of the observation.
+
+    Raises:
+        UserError: a part of it is neither floats nor bytes.
+    """
+    if isinstance(spec, Composite):
+        return {name: _box(one) for name, one in sorted(spec.items())}
+    return _box(spec)
+
+
+def actions_of(spec: TensorSpec) -> Actions:
+    """Which actions there are.
+
+    Args:
+        spec: unbatched spec of the action.
+    """
+    if isinstance(spec, Categorical):
+        return Discrete(int(spec.space.n))
+    return _box(spec)
+
+
+def _box(spec: TensorSpec) -> Box:
+    dtype = str(spec.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise UserError(
+            f"{type(spec).__name__} of dtype {dtype} is not supported: use one of "
+            f"{', '.join(DTYPES)}"
+        )
+    is_bounded = isinstance(spec, Bounded) and dtype == "float32"
+    if not is_bounded:
+        return Box(tuple(spec.shape), dtype)
+    low, high = (bound.flatten().tolist() for bound in (spec.space.low, spec.space.high))
+    return Box(tuple(spec.shape), dtype, tuple(low), tuple(high))

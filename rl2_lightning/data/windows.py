@@ -1,0 +1,102 @@
+"""From trials to windows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from rl2_lightning import keys
+from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.inputs import Inputs, Observation
+
+
+def window_starts(num_steps: int, window: int) -> range:
+    """The first steps of the windows of a trial."""
+    return range(0, num_steps, window)
+
+
+def state_steps(num_steps: int, window: int, burn_in: int) -> list[int]:
+    """The steps before which a memory's state is needed: where windows or their burn-ins begin.
+
+    Args:
+        num_steps: T, most env steps of a trial.
+        window: W, length of a window in env steps.
+        burn_in: b, length of the burn-in in env steps, at most W.
+    """
+    return [max(0, start - burn_in) for start in window_starts(num_steps, window)]
+
+
+def cut_windows(
+    trials: TensorDictBase, num_steps: int, window: int, burn_in: int, kept: Sequence[Any] = ()
+) -> TensorDict:
+    """Cuts trials into windows, each with the steps before it as burn-in.
+
+    Every step of a trial lies in exactly one window. The last window of a trial is filled up with
+    steps that are masked out; the burn-in of a trial's first window is empty, and marked so.
+
+    Args:
+        trials: `[B]`, with the steps `[B, T]`, T being at least `num_steps`, and with states of
+            memories, `[B, K]`, before each of the K steps that `state_steps` gives.
+        num_steps: of each trial that count.
+        window: W, length of a window in env steps.
+        burn_in: b, length of the burn-in in env steps, at most W.
+        kept: entries of a trial, `[B]`, that each of its windows gets, too.
+
+    Returns:
+        `[B * K]` windows with the entries `window` `[W]`, the states, what is kept, and, where
+        b > 0, `burn_in` `[b]` and `has_burn_in` `[1]`.
+    """
+    steps = trials.get(keys.STEPS)[:, :num_steps]
+    num_trials = len(trials)
+    starts = torch.tensor(window_starts(num_steps, window), device=steps.device)
+    count = num_trials * len(starts)
+
+    def at(index: Tensor) -> TensorDictBase:
+        return steps[:, index.clamp(0, num_steps - 1).flatten()].reshape(count, index.shape[1])
+
+    index = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
+    windows = at(index) if len(starts) > 1 else steps.copy()
+    if num_steps % window:
+        inside = (index < num_steps).repeat(num_trials, 1).unsqueeze(-1)
+        windows.set(keys.MASK, windows.get(keys.MASK) & inside)
+    minibatch: dict[str, Any] = {keys.WINDOW: windows}
+    for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
+        states = trials.get(name, None)
+        if states is not None:
+            minibatch[name] = states.reshape(count)
+    for name in kept:
+        minibatch[name] = trials.get(name).repeat_interleave(len(starts))
+    if burn_in:
+        before = (starts - burn_in).clamp(min=0).unsqueeze(1)
+        minibatch[keys.BURN_IN] = at(before + torch.arange(burn_in, device=starts.device))
+        has_burn_in = (starts > 0).repeat(num_trials).unsqueeze(1)
+        minibatch[keys.HAS_BURN_IN] = has_burn_in
+    return TensorDict(minibatch, batch_size=[count])
+
+
+def inputs_of(steps: TensorDictBase) -> Inputs:
+    """The inputs that an agent was shown in some steps, `[N]` or `[N, W]`."""
+
+    def observation(name: str) -> Observation:
+        entry = steps.get(name)
+        return entry if isinstance(entry, Tensor) else dict(entry.items())
+
+    return Inputs(
+        observation(keys.OBSERVATION),
+        steps.get(keys.PREVIOUS_ACTION),
+        steps.get(keys.PREVIOUS_REWARD),
+        steps.get(keys.PREVIOUS_DONE),
+        observation(keys.PREVIOUS_OBSERVATION),
+    )
+
+
+def state_of(states: TensorDictBase) -> State:
+    """The tensors of a memory's state, from a TensorDict in which they stand by number."""
+    return tuple(states.get(str(number)) for number in range(len(states.keys())))
+
+
+def as_tensordict(state: State, batch_size: Sequence[int]) -> TensorDict:
+    """The tensors of a memory's state by number; see `state_of`."""
+    return TensorDict({str(i): tensor for i, tensor in enumerate(state)}, list(batch_size))

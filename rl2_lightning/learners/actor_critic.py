@@ -1,0 +1,210 @@
+"""What learners by advantages share: a critic, credit over whole trials, and windows on policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.plan import CollectionPlan
+from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.errors import UserError
+from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
+from rl2_lightning.learners.critic import Critic, CriticSettings
+from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
+from rl2_lightning.learners.ranks import over_all_ranks, world_size
+from rl2_lightning.learners.value_scale import ValueScale
+from rl2_lightning.learners.windows import line_up, window_features
+from rl2_lightning.settings import between
+
+SMALL = 1e-8
+
+
+@dataclass
+class ActorCriticSettings(LearnerSettings):
+    """What can be set of a learner by advantages.
+
+    Attributes:
+        critic: what gives the values.
+        learning_rate: of Adam, at the start.
+        final_learning_rate: reached linearly at the end of the run.
+        adam_epsilon: of Adam.
+        gamma: discount of one env step.
+        gae_lambda: weight of longer returns.
+        value_coefficient: weight of the critic's loss.
+        value_norm_decay: of the running scale of the value targets, an iteration.
+        entropy_coefficient: weight of the entropy, at the start.
+        final_entropy_coefficient: reached linearly at the end of the run.
+        num_epochs: passes over the windows of an iteration.
+        num_minibatches: of a pass.
+    """
+
+    critic: CriticSettings = field(default_factory=CriticSettings)
+    learning_rate: float = between(0, 1e30, default=3e-3)  # what float32 can hold, and a step
+    final_learning_rate: float = between(0, 1e30, default=0.0)
+    adam_epsilon: float = between(0, default=1e-8)
+    gamma: float = between(0, 1, default=1.0)
+    gae_lambda: float = between(0, 1, default=0.3)
+    value_coefficient: float = between(1e-6, default=0.5)
+    value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 nothing would be learnt
+    entropy_coefficient: float = between(0, default=0.01)
+    final_entropy_coefficient: float = between(0, default=0.0)
+    num_epochs: int = between(1, default=4)
+    num_minibatches: int = between(1, default=8)
+
+    def check_run(self, run: RunShape) -> None:
+        """See `LearnerSettings.check_run`: trials divide into minibatches and ranks."""
+        parts = run.num_ranks * self.num_minibatches
+        for name, num_trials in run.num_trials.items():
+            if num_trials % parts:
+                nearest = max(parts, round(num_trials / parts) * parts)
+                raise UserError(
+                    f"{name}={num_trials} does not divide into "
+                    f"learner.num_minibatches={self.num_minibatches} on {run.num_ranks} "
+                    f"device(s): set {name}={nearest}"
+                )
+
+
+class ActorCriticLearner(Learner):
+    """Credits actions over whole trials, across the ends of episodes.
+
+    The critic works in units of a running scale of the value targets. A subclass has the loss.
+
+    Args:
+        agent: who learns.
+        settings: the hyper-parameters.
+        plan: what the run will collect.
+        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        settings: ActorCriticSettings,
+        *,
+        plan: CollectionPlan,
+        task_sizes: Mapping[str, int],
+    ) -> None:
+        super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
+        self.settings = settings
+        self.critic = Critic(agent, settings.critic, task_sizes)
+        self.value_scale = ValueScale(settings.value_norm_decay)
+        self.keeps_features = not settings.critic.separate
+        self.reads_tasks = settings.critic.sees_task
+        self._steps_per_minibatch = 1.0
+
+    def make_source(
+        self,
+        collect: Callable[[], TensorDictBase],
+        shuffle_seed: Callable[[int], int],
+    ) -> TrialSource:
+        """The windows of this iteration's trials; see `Learner.make_source`."""
+        return OnPolicySource(
+            collect,
+            shuffle_seed,
+            num_epochs=self.settings.num_epochs,
+            num_minibatches=self.settings.num_minibatches,
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over agent and critic."""
+        parameters = [*self.agent.parameters(), *self.critic.parameters()]
+        settings = self.settings
+        return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
+
+    @property
+    def entropy_coefficient(self) -> float:
+        """The weight of the entropy in this iteration."""
+        settings = self.settings
+        return self.linear(settings.entropy_coefficient, settings.final_entropy_coefficient)
+
+    def on_train_epoch_start(self) -> None:
+        """Sets the learning rate of the iteration."""
+        rate = self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        logged = {"learning_rate": rate, "entropy_coefficient": self.entropy_coefficient}
+        self.log_dict({f"train/{name}": value for name, value in logged.items()})
+
+    @torch.no_grad()
+    def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
+        """Adds advantages and value targets, both normalised over the iteration and all ranks.
+
+        See `Learner.prepare`; entries of idle steps are cleared.
+        """
+        stage = self.plan.stage_at(self.clock.iterations)
+        self.value_scale.follow(stage.steps_per_iteration // stage.num_trials)
+        trials = self.critic.add_values(trials, state_steps)
+        values = self.values_of(trials.get(keys.STEPS))
+        trials = clear_idle_steps(trials, state_steps)
+        steps = trials.get(keys.STEPS)
+        advantages, targets = trial_advantages(
+            steps, values, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
+        )
+        mask = steps.get(keys.MASK)
+        all_advantages, all_targets, all_values = (
+            over_all_ranks(entry[mask]) for entry in (advantages, targets, values)
+        )
+        self.require_finite("a collected reward or value", all_targets.sum())
+        residual = all_targets - all_values
+        self.value_scale.update(all_targets.unsqueeze(1))
+        parts = world_size() * self.settings.num_minibatches
+        self._steps_per_minibatch = len(all_targets) / parts
+        self.count_iteration(mask.sum())
+        self.note(
+            {
+                "return": steps.get(keys.REWARD).sum(dim=1).mean(),
+                "explained_variance": 1 - residual.var() / all_targets.var().clamp(min=SMALL),
+            }
+        )
+        centred = advantages - all_advantages.mean()
+        steps.set(keys.ADVANTAGE, centred / all_advantages.std().clamp(min=SMALL))
+        steps.set(keys.VALUE_TARGET, self.value_scale.normalize(targets))
+        return trials.set(keys.STEPS, steps)
+
+    def values_of(self, steps: TensorDictBase) -> Tensor:
+        """The critic's values in units of the reward, `[B, T, 1]`; zero where none is meant."""
+        values = self.value_scale.denormalize(steps.get(keys.STATE_VALUE).float())
+        return values.masked_fill(~valued_steps(steps), 0)
+
+    def lined_up_steps(self, minibatch: TensorDictBase) -> TensorDictBase:
+        """Passes windows through the memories, and lines up the steps that count.
+
+        Args:
+            minibatch: windows, `[N]`.
+
+        Returns:
+            The steps `[M]` of the windows with the agent's features, `[M, H]`, and the values,
+            `[M, 1]`, both with a gradient, under `features` and `state_value`; the values that the
+            critic gave before are under `old_state_value`.
+        """
+        window = minibatch.get(keys.WINDOW)
+        features = window_features(self.agent, minibatch)
+        critic_features = features
+        if self.critic.is_separate:
+            critic_features = window_features(self.critic, minibatch, keys.CRITIC_STATE)
+        tasks = minibatch.get(keys.TASK, None)
+        values = self.critic.value(critic_features, window.get(keys.ELAPSED), tasks)
+        mask = window.get(keys.MASK).squeeze(-1)
+        counted = None if mask.all() else mask
+        names = (keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
+        entries = {name: window.get(name) for name in names}
+        entries |= {
+            keys.OLD_STATE_VALUE: window.get(keys.STATE_VALUE),
+            keys.FEATURES: features,
+            keys.STATE_VALUE: values,
+        }
+        steps = {name: line_up(entry, counted) for name, entry in entries.items()}
+        return TensorDict(steps, batch_size=[len(steps[keys.ADVANTAGE])])
+
+    def share(self, num_steps: int) -> float:
+        """The weight of a minibatch's mean over its steps.
+
+        Windows may hold different numbers of steps, and so may ranks: every step weighs alike.
+        """
+        return num_steps / self._steps_per_minibatch

@@ -1,0 +1,183 @@
+"""Proximal policy optimisation (arXiv 1707.06347) over trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import (
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+)
+from torch import Tensor, nn
+from torchrl.objectives import ClipPPOLoss
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.plan import CollectionPlan
+from rl2_lightning.errors import UserError
+from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.learners.learner import RunShape, zero_loss
+from rl2_lightning.learners.ranks import over_all_ranks, world_size
+from rl2_lightning.settings import between
+
+CURRENT_VALUE = "current_value"  # [M, 1], with a gradient
+
+
+@dataclass
+class PPOSettings(ActorCriticSettings):
+    """What can be set of PPO.
+
+    Attributes:
+        clip_epsilon: how far the ratio of probabilities may leave 1.
+        value_clip: how far the value may leave the old one, in units of the value scale; None for
+            any.
+        target_kl: an iteration stops learning where the policy has moved further than this.
+    """
+
+    clip_epsilon: float = between(0, default=0.2)
+    value_clip: float | None = between(0, default=None)
+    target_kl: float | None = between(0, default=None)
+
+    def check_run(self, run: RunShape) -> None:
+        """See `LearnerSettings.check_run`."""
+        super().check_run(run)
+        if run.precision == "16-mixed" and self.target_kl is not None:
+            raise UserError(
+                f"learner.target_kl={self.target_kl} with trainer.precision=16-mixed: the "
+                "gradient scaler takes no skipped updates; set trainer.precision=bf16-mixed"
+            )
+
+
+class PPO(ActorCriticLearner):
+    """PPO with credit that crosses episodes, on windows of trials.
+
+    Args:
+        agent: who learns.
+        settings: the hyper-parameters.
+        plan: what the run will collect.
+        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+    """
+
+    Settings = PPOSettings
+
+    def __init__(
+        self,
+        agent: Agent,
+        settings: PPOSettings,
+        *,
+        plan: CollectionPlan,
+        task_sizes: Mapping[str, int],
+    ) -> None:
+        super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
+        self.settings: PPOSettings = settings
+        self._stopped = False
+
+    @cached_property
+    def ppo_loss(self) -> ClipPPOLoss:
+        """TorchRL's loss, on parameters of the policy and values that were computed before."""
+        policy = self.agent.policy
+        names = list(policy.parameter_names)
+        actor = ProbabilisticTensorDictSequential(
+            TensorDictModule(nn.Identity(), in_keys=names[:1], out_keys=names[:1]),
+            ProbabilisticTensorDictModule(
+                in_keys=names,
+                out_keys=[keys.ACTION],
+                distribution_class=policy.distribution_class,
+                distribution_kwargs={"validate_args": False},
+                return_log_prob=True,
+                log_prob_key=keys.ACTION_LOG_PROB,
+            ),
+        )
+        critic = TensorDictModule(
+            nn.Identity(), in_keys=[CURRENT_VALUE], out_keys=[keys.STATE_VALUE]
+        )
+        # Cached past `nn.Module`: its buffers are no part of a checkpoint.
+        loss = ClipPPOLoss(
+            actor,
+            critic,
+            clip_epsilon=self.settings.clip_epsilon,
+            entropy_coeff=self.settings.entropy_coefficient,
+            critic_coeff=self.settings.value_coefficient,
+            clip_value=self.settings.value_clip,
+            loss_critic_type="l2",
+            log_explained_variance=False,
+            functional=False,
+            device=self.device,
+        )
+        loss.set_keys(
+            action=keys.ACTION,
+            sample_log_prob=keys.ACTION_LOG_PROB,
+            value=keys.STATE_VALUE,
+            advantage=keys.ADVANTAGE,
+            value_target=keys.VALUE_TARGET,
+        )
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Sets learning rate and entropy coefficient for the iteration."""
+        super().on_train_epoch_start()
+        self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
+        self._stopped = False
+
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+        """The clipped loss of a minibatch of windows `[N]`."""
+        if self._stopped:
+            return self._no_update()
+        steps = self.lined_up_steps(minibatch)
+        losses = self.losses_of(steps) if len(steps) > 0 else None
+        approximate_kl = self._approximate_kl(losses)
+        if self._should_stop(approximate_kl, len(steps)):
+            self._stopped = True
+            return self._no_update()
+        if losses is None:
+            return zero_loss(self)
+        loss = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
+        if world_size() == 1:
+            # Several ranks are told at once, by the gradient that they share.
+            self.require_finite("the loss", loss)
+        self.note(
+            {
+                "policy_loss": losses["loss_objective"],
+                "value_loss": losses["loss_critic"] / self.settings.value_coefficient,
+                "entropy_loss": losses["loss_entropy"],
+                "entropy": losses["entropy"],
+                "approximate_kl": approximate_kl,
+                "clip_fraction": losses["clip_fraction"],
+            }
+        )
+        return loss * self.share(len(steps))
+
+    def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
+        """TorchRL's losses and diagnostics of lined-up steps, `[M]`."""
+        policy = self.agent.policy
+        parameters = policy.parameters_of(steps.get(keys.FEATURES))
+        read = steps.select(keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
+        for name, parameter in zip(policy.parameter_names, parameters, strict=True):
+            read.set(name, parameter)
+        read.set(keys.STATE_VALUE, steps.get(keys.OLD_STATE_VALUE))
+        read.set(CURRENT_VALUE, steps.get(keys.STATE_VALUE).float())
+        losses: TensorDictBase = self.ppo_loss(read)
+        return losses
+
+    def _approximate_kl(self, losses: TensorDictBase | None) -> Tensor:
+        """Low-variance estimator of KL(old || new): mean of ratio - 1 - log(ratio)."""
+        if losses is None:
+            return torch.zeros((), device=self.device)
+        return losses["mean_ratio"] - 1 + losses["kl_approx"]
+
+    def _should_stop(self, approximate_kl: Tensor, num_steps: int) -> bool:
+        if self.settings.target_kl is None:
+            return False
+        # All ranks decide on the same number, for a rank alone in its update would wait forever.
+        total = over_all_ranks(num_steps * approximate_kl.detach().reshape(1)).sum()
+        count = over_all_ranks(torch.full((1,), num_steps, device=self.device)).sum()
+        return bool(total > self.settings.target_kl * count)
+
+    def _no_update(self) -> Tensor:
+        """A loss that no parameter depends on: gradients stay unset, and Adam leaves all alone."""
+        return torch.zeros((), device=self.device, requires_grad=True)

@@ -1,0 +1,55 @@
+"""Windows of trials, as losses read them."""
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.windows import inputs_of, state_of
+from rl2_lightning.learners.critic import Critic
+
+
+def window_features(
+    network: Agent | Critic, minibatch: TensorDictBase, state_key: str = keys.MEMORY_STATE
+) -> Tensor:
+    """Passes windows through a memory, from the states with which they were collected.
+
+    A burn-in warms the memory first, under the current weights and without gradient.
+
+    Args:
+        network: whose encoder and memory they pass.
+        minibatch: of windows, `[N]`.
+        state_key: where the states of its memory stand.
+
+    Returns:
+        The features, `[N, W, H]`.
+    """
+    state = state_of(minibatch.get(state_key))
+    burn_in = minibatch.get(keys.BURN_IN, None)
+    if burn_in is not None:
+        with torch.no_grad():
+            _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
+        # The first window of a trial has none, and begins with an empty memory.
+        has_burn_in = minibatch.get(keys.HAS_BURN_IN)
+        empty = network.initial_state(len(minibatch))
+        state = tuple(
+            torch.where(has_burn_in.view(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(warmed, empty, strict=True)
+        )
+    window = minibatch.get(keys.WINDOW)
+    features, _ = network.unroll(inputs_of(window), state, playing=window.get(keys.MASK))
+    return features
+
+
+def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:
+    """The steps of windows that count, one after the other, `[M, ...]`.
+
+    Args:
+        entry: `[N, W, ...]`.
+        mask: which steps count, `[N, W]`, bool; None for all.
+    """
+    if mask is not None:
+        return entry[mask]
+    # Features lie step by step in memory: lined up in this order, they need not be copied.
+    return entry.transpose(0, 1).flatten(0, 1)
