@@ -1,7 +1,6 @@
 """Trains or tests an agent: `python train.py experiment=mab_n10_k5`."""
 
 import os
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,36 +23,26 @@ def run(cfg: DictConfig) -> float:
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
     # Heavy, and so only after the check.
-    from rl2_lightning.algorithms.ranks import leave_other_ranks
-    from rl2_lightning.build import (
-        build_data,
-        build_learner,
-        build_trainer,
-        require_fitting_weights,
-        require_matching_checkpoint,
-        take_weights,
-    )
-    from rl2_lightning.session import fit, quieten
+    from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
+    from rl2_lightning.learners.ranks import leave_other_ranks
+    from rl2_lightning.session import fit, quieten, require_checkpoints, test_return
 
     quieten()
-    if cfg.ckpt_path is not None:
-        require_matching_checkpoint(cfg)
-    if starts_from_weights(cfg):
-        require_matching_checkpoint(cfg, "start_from")
+    require_machine(cfg)
+    checkpoint = require_checkpoints(cfg)
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    if cfg.ckpt_path is not None:
-        require_fitting_weights(learner, cfg, "ckpt_path")
-    if starts_from_weights(cfg):
-        require_fitting_weights(learner, cfg, "start_from")
-        take_weights(learner, data, Path(cfg.start_from))
-    trainer = build_trainer(cfg, data)
-    checkpoint = cfg.ckpt_path
+    if checkpoint is not None:
+        checkpoint.require_fitting(learner)
+        if starts_from_weights(cfg):
+            learner.take_weights(checkpoint.state_dict)
+    trainer = build_trainer(cfg, data, learner)
+    tested = cfg.ckpt_path
     if cfg.mode == "train":
-        checkpoint = fit(trainer, learner, data, cfg)
-    trainer.test(learner, data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+        tested = fit(trainer, learner, data, cfg)
+    trainer.test(learner, data, ckpt_path=tested, verbose=False, weights_only=True)
     leave_other_ranks()
-    return learner.latest_curves["greedy"].trial_return
+    return test_return(trainer)
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from callbacks.files import write_atomically
-from callbacks.outcome import Outcome, Stage, outcome_of
-from callbacks.pictures import log_image
+from rl2_lightning.callbacks.files import write_atomically
+from rl2_lightning.callbacks.outcome import Outcome, Stage, outcome_of
+from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
@@ -24,12 +24,12 @@ MAX_SCALARS = 10  # episodes of a curve that TensorBoard gets as scalars
 
 
 class AdaptationCurveLogger(Callback):
-    """Puts the adaptation curve beside the oracles' into a CSV file, a PNG file and TensorBoard.
+    """Puts the agent's and the reference players' curves into a CSV, a PNG and TensorBoard.
 
     `adaptation_curve.csv` grows by one row for each player and episode: validations over the
-    whole run, then the test. An oracle's rows are written once, at iteration 0. When a run is
-    resumed, the rows of iterations that it plays again are dropped; a new run starts a new file.
-    `adaptation_curve.png` shows the latest curve. Rank zero writes.
+    whole run, then the test. A reference player's rows are written once, at iteration 0. When a
+    run is resumed, the rows of iterations that it plays again are dropped; a new run starts a new
+    file. `adaptation_curve.png` shows the latest curve. Rank zero writes.
 
     Args:
         dirpath: folder of the files.
@@ -38,7 +38,7 @@ class AdaptationCurveLogger(Callback):
     def __init__(self, dirpath: str) -> None:
         self._table = Path(dirpath) / "adaptation_curve.csv"
         self._picture = Path(dirpath) / "adaptation_curve.png"
-        self._oracles_written = False
+        self._references_written = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drops the rows of iterations that are still to come."""
@@ -48,26 +48,28 @@ class AdaptationCurveLogger(Callback):
                 self._table,
                 lambda row: row["stage"] == "validation" and 0 < int(row["iteration"]) <= done,
             )
-            self._oracles_written = False
+            self._references_written = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds a validation."""
         if trainer.is_global_zero and not trainer.sanity_checking:
-            self._write(trainer, pl_module, "validation", with_oracles=not self._oracles_written)
-            self._oracles_written = True
+            self._write(
+                trainer, pl_module, "validation", with_references=not self._references_written
+            )
+            self._references_written = True
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the test in place of an earlier one."""
         if trainer.is_global_zero:
             _keep_rows(self._table, lambda row: row["stage"] != "test")
-            self._write(trainer, pl_module, "test", with_oracles=True)
+            self._write(trainer, pl_module, "test", with_references=True)
 
     def _write(
-        self, trainer: Trainer, pl_module: LightningModule, stage: Stage, with_oracles: bool
+        self, trainer: Trainer, pl_module: LightningModule, stage: Stage, with_references: bool
     ) -> None:
         outcome = outcome_of(trainer, pl_module, stage)
         self._picture.parent.mkdir(parents=True, exist_ok=True)
-        _append_rows(self._table, _rows(outcome, with_oracles))
+        _append_rows(self._table, _rows(outcome, with_references))
         image = render(_figure(outcome))
         imsave(self._picture, image)
         step = trainer.global_step
@@ -77,12 +79,12 @@ class AdaptationCurveLogger(Callback):
         log_image(trainer.loggers, f"{stage}/adaptation_curve", image, step)
 
 
-def _rows(outcome: Outcome, with_oracles: bool) -> Iterable[list[str]]:
+def _rows(outcome: Outcome, with_references: bool) -> Iterable[list[str]]:
     for player, curve in outcome.players().items():
-        is_oracle = player in outcome.oracles
-        if is_oracle and not with_oracles:
+        is_reference = player in outcome.references
+        if is_reference and not with_references:
             continue
-        trained = (0, 0) if is_oracle else (outcome.iteration, outcome.env_steps)
+        trained = (0, 0) if is_reference else (outcome.iteration, outcome.env_steps)
         start = [outcome.stage, *map(str, trained), player]
         measured = zip(curve.mean.tolist(), curve.half_width.tolist(), strict=True)
         for episode, numbers in enumerate(measured, start=1):
@@ -119,17 +121,17 @@ def _keep_rows(path: Path, keep: Callable[[dict[str, str]], bool]) -> None:
 def _figure(outcome: Outcome) -> Figure:
     return adaptation_curve_figure(
         {f"agent {name}": curve for name, curve in outcome.agents.items()},
-        f"{outcome.stage} on {outcome.tasks.tasks.shape[0]:,} held-out tasks after "
+        f"{outcome.stage} on {len(outcome.held_out):,} held-out tasks after "
         f"{outcome.iteration:,} iterations, {outcome.env_steps:,} env steps",
-        outcome.oracles,
-        outcome.tasks.reference,
+        outcome.references,
+        outcome.held_out.reference,
     )
 
 
 def _scalars(outcome: Outcome) -> Mapping[str, float]:
     scalars = {}
     for name, curve in outcome.agents.items():
-        share = outcome.tasks.share_of_reference(curve)
+        share = outcome.held_out.share_of_reference(curve)
         if share is not None:
             scalars[f"{outcome.stage}/share_of_reference_{name}"] = share
         scalars[f"{outcome.stage}_curve_{name}/trial"] = curve.trial_return

@@ -4,11 +4,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import box, get_console
 from rich.table import Table
 
-from callbacks.outcome import Outcome, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, outcome_of
 
 
 class ClosingTable(Callback):
-    """Prints the returns of the agent and the oracles at the end of a test, the best first."""
+    """Prints the returns of agent and reference players at the end of a test, the best first."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the table on rank zero."""
@@ -25,11 +25,11 @@ def closing_table(outcome: Outcome) -> Table:
     Returns:
         A table whose best player is bold.
     """
-    tasks, reference = outcome.tasks, outcome.tasks.reference
+    held_out, reference = outcome.held_out, outcome.held_out.reference
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{outcome.stage} on {tasks.tasks.shape[0]:,} held-out tasks, "
-        f"at most {tasks.num_episodes:,} episodes each",
+        title=f"{outcome.stage} on {len(held_out):,} held-out tasks, "
+        f"at most {held_out.num_episodes:,} episodes each",
         title_justify="left",
     )
     table.add_column("player")
@@ -39,7 +39,7 @@ def closing_table(outcome: Outcome) -> Table:
     ranked = sorted(outcome.players().items(), key=lambda item: -item[1].trial_return)
     for rank, (name, curve) in enumerate(ranked):
         words = name.replace("_", " ") + (" (reference)" if name == reference else "")
-        share = tasks.share_of_reference(curve)
+        share = held_out.share_of_reference(curve)
         cells = [words, curve.trial_text()]
         if reference is not None:
             cells.append("" if share is None else f"{share:.1%}")

@@ -2,28 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
 
+from rl2_lightning.callbacks.evaluation import HeldOutEvaluation, held_out_of
+from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.held_out import HeldOutTasks
+from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.learners.learner import Learner
 
 Stage = Literal["validation", "test"]
-
-
-class EvaluatedAgent(Protocol):
-    """What a LightningModule offers once it has played the held-out tasks.
-
-    Attributes:
-        latest_curves: the agent's curves, by the way it acted ("greedy", "sampled").
-        env_steps: env steps that the agent has learnt from, over all ranks.
-        iteration: iterations that it has been trained for.
-    """
-
-    latest_curves: Mapping[str, Curve]
-    env_steps: int
-    iteration: int
 
 
 @dataclass(frozen=True)
@@ -35,50 +24,60 @@ class Outcome:
         iteration: iterations that the agent has been trained for.
         env_steps: env steps that it has learnt from.
         agents: the agent's curves, by the way it acted.
-        oracles: the oracles' curves, the reference last.
-        tasks: the held-out tasks.
+        references: the curves of the reference players, the reference last.
+        held_out: the held-out tasks.
     """
 
     stage: Stage
     iteration: int
     env_steps: int
     agents: Mapping[str, Curve]
-    oracles: Mapping[str, Curve]
-    tasks: HeldOutTasks
+    references: Mapping[str, Curve]
+    held_out: HeldOut
 
     def players(self) -> dict[str, Curve]:
-        """All curves by the player's name; the agent's are set apart from an oracle's "greedy"."""
-        return {**{f"agent_{name}": curve for name, curve in self.agents.items()}, **self.oracles}
+        """All curves by the player's name; the agent's are set apart from a player's "greedy"."""
+        agents = {f"agent_{name}": curve for name, curve in self.agents.items()}
+        return {**agents, **self.references}
 
 
 def outcome_of(trainer: Trainer, pl_module: LightningModule, stage: Stage) -> Outcome:
-    """Gathers the outcome of a stage that has just ended; the oracles play on the first call.
+    """Gathers the outcome of a stage that has just ended; reference players play once.
 
     Args:
         trainer: the trainer, whose datamodule holds the tasks.
-        pl_module: the agent.
+        pl_module: the learner.
         stage: the stage that ended.
 
     Returns:
         The outcome, on whichever rank calls.
     """
-    tasks = held_out_tasks(trainer, stage)
+    held_out = held_out_of(trainer, stage)
+    clock = cast(Learner, pl_module).clock
     return Outcome(
         stage=stage,
-        iteration=cast(EvaluatedAgent, pl_module).iteration,
-        env_steps=env_steps_of(pl_module),
-        agents=cast(EvaluatedAgent, pl_module).latest_curves,
-        oracles=tasks.oracle_curves(),
-        tasks=tasks,
+        iteration=clock.iterations,
+        env_steps=clock.env_steps,
+        agents=evaluation_of(trainer).curves,
+        references=held_out.reference_curves(),
+        held_out=held_out,
     )
 
 
-def held_out_tasks(trainer: Trainer, stage: Stage) -> HeldOutTasks:
-    """The held-out tasks of a stage, which the datamodule keeps as `held_out[stage]`."""
-    tasks: Mapping[str, HeldOutTasks] = cast(Any, trainer).datamodule.held_out
-    return tasks[stage]
+def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
+    """The callback that has gathered what held-out trials tell.
+
+    Raises:
+        UserError: it was switched off.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, HeldOutEvaluation):
+            return callback
+    raise UserError(
+        "callbacks.evaluation=null while other callbacks show what it gathers: switch those off too"
+    )
 
 
 def env_steps_of(pl_module: LightningModule) -> int:
-    """The env steps that an agent has learnt from."""
-    return int(cast(EvaluatedAgent, pl_module).env_steps)
+    """The env steps that a learner has learnt from."""
+    return cast(Learner, pl_module).clock.env_steps

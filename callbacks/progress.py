@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from callbacks.outcome import env_steps_of, held_out_tasks, outcome_of
+from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.outcome import env_steps_of, outcome_of
 
 
 class IterationProgressBar(ProgressBar):
@@ -82,7 +83,7 @@ class IterationProgressBar(ProgressBar):
         """Takes the greedy agent's share of the reference."""
         if self._enabled and not trainer.sanity_checking:
             outcome = outcome_of(trainer, pl_module, "validation")
-            share = outcome.tasks.share_of_reference(outcome.agents["greedy"])
+            share = outcome.held_out.share_of_reference(outcome.agents["greedy"])
             if share is not None:
                 self._share = f"share {share:.1%}"
 
@@ -94,7 +95,7 @@ class IterationProgressBar(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens a bar for the test."""
-        num_tasks = held_out_tasks(trainer, "test").tasks.shape[0]
+        num_tasks = len(held_out_of(trainer, "test"))
         words = f"testing on {num_tasks:,} held-out tasks"
         self._open(words, sum(trainer.num_test_batches), 0)
         self._printed_at = -math.inf

@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.files import write_atomically
-from callbacks.outcome import Outcome, outcome_of
+from rl2_lightning.callbacks.files import write_atomically
+from rl2_lightning.callbacks.outcome import Outcome, outcome_of
 
 PACKAGES = ("torch", "lightning", "torchrl", "tensordict", "rl2-lightning")
 
@@ -54,16 +54,16 @@ class Summary(Callback):
             write_atomically(self._path, json.dumps(summary, indent=2) + "\n")
 
     def _summarise(self, outcome: Outcome) -> dict[str, Any]:
-        tasks = outcome.tasks
+        held_out = outcome.held_out
         return {
             "agent": {
-                name: curve.to_dict() | {"share_of_reference": tasks.share_of_reference(curve)}
+                name: curve.to_dict() | {"share_of_reference": held_out.share_of_reference(curve)}
                 for name, curve in outcome.agents.items()
             },
-            "oracles": {name: curve.to_dict() for name, curve in outcome.oracles.items()},
-            "reference": tasks.reference,
-            "num_tasks": tasks.tasks.shape[0],
-            "num_episodes": tasks.num_episodes,
+            "references": {name: curve.to_dict() for name, curve in outcome.references.items()},
+            "reference": held_out.reference,
+            "num_tasks": len(held_out),
+            "num_episodes": held_out.num_episodes,
             "iterations": outcome.iteration,
             "env_steps": outcome.env_steps,
             "training_seconds": round(self._training_seconds(), 3),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.outcome import env_steps_of
+from rl2_lightning.callbacks.outcome import env_steps_of
 
 
 class Throughput(Callback):

@@ -1,139 +1,89 @@
-"""What a family's own analysis says of the trials that a test plays, beyond their returns."""
+"""Writes what a family's own analysis says of the trials of a test, beyond their returns."""
 
 import csv
 import io
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensordict import TensorDictBase
-from torchmetrics import Metric
+from matplotlib.image import imsave
 
-from callbacks.files import write_atomically
-from callbacks.outcome import held_out_tasks
-from rl2_lightning.envs.task_env import TaskEnv
-from rl2_lightning.errors import UserError
-from rl2_lightning.evaluation.held_out import HeldOutTasks
-from rl2_lightning.evaluation.means import Estimate
+from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.files import write_atomically
+from rl2_lightning.callbacks.outcome import evaluation_of
+from rl2_lightning.callbacks.pictures import log_image
+from rl2_lightning.evaluation.findings import main_figures
+from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.evaluation.images import render
+from rl2_lightning.families.analysis import Finding
 
-MODES = ("greedy", "sampled")  # the order of a test's dataloaders
 COLUMNS = ("player", "quantity", "value", "half_width")
 
 
-class Finding(Protocol):
-    """What an analysis has found of a player."""
-
-    @abstractmethod
-    def estimates(self) -> dict[str, Estimate]:
-        """All figures by name."""
-
-
 class TrialAnalysis(Callback):
-    """Accumulates a family's figures over a test, and writes them to `<field>.csv` at its end.
+    """Puts the figures of a family's own analysis into a CSV file, and those that matter elsewhere.
 
-    Those that matter go to TensorBoard, too. Rank zero writes.
+    `<name>.csv`, and `<name>.png` where there is something to be seen, are written after the test,
+    beside those of reference players, and both go to TensorBoard; for families without an analysis
+    nothing is. Rank zero writes.
 
     Args:
-        dirpath: folder of the file.
-
-    Attributes:
-        field: the analysis' place among the callbacks of a config.
-        prefix: of the names in TensorBoard, and of `measures`.
-        family: whose trials it reads.
-        env: the family's config.
-        main_figures: names of the figures that matter; None for all.
+        dirpath: folder of the files.
     """
 
-    field: ClassVar[str]
-    prefix: ClassVar[str]
-    family: ClassVar[type[TaskEnv]]
-    env: ClassVar[str]
-    main_figures: ClassVar[tuple[str, ...] | None] = None
-
     def __init__(self, dirpath: str) -> None:
-        self.folder = Path(dirpath)
-        self._metrics: dict[str, Metric] = {}
-        self._agents: dict[str, Finding] = {}
-
-    @abstractmethod
-    def make_metric(self, tasks: HeldOutTasks) -> Metric:
-        """A metric for the trials of some tasks; it computes a `Finding`."""
-
-    @abstractmethod
-    def add(self, metric: Any, trials: TensorDictBase) -> None:
-        """Adds played trials, `[B, T]`, to what `make_metric` has made."""
-
-    def references(self, tasks: HeldOutTasks) -> Mapping[str, Finding]:
-        """The same figures of reference players, by name."""
-        return {}
-
-    @property
-    def measures(self) -> dict[str, Estimate]:
-        """The figures that matter, of the last test's agent in each mode."""
-        return {
-            f"{self.prefix}_{name}_{mode}": found.estimates()[name]
-            for mode, found in self._agents.items()
-            for name in self.main_figures or found.estimates()
-        }
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks at the family, before anything is trained or tested.
-
-        Raises:
-            UserError: it is another one.
-        """
-        given = held_out_tasks(trainer, "test").env
-        if not isinstance(given, self.family):
-            raise UserError(
-                f"callbacks.{self.field} with tasks of {type(given).__name__}: it reads those of "
-                f"{self.family.__name__}; set callbacks.{self.field}=null or env={self.env}"
-            )
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test."""
-        tasks = held_out_tasks(trainer, "test")
-        self._metrics = {mode: self.make_metric(tasks).to(pl_module.device) for mode in MODES}
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: TensorDictBase,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds the trials that were played, `[B, T]`."""
-        self.add(self._metrics[MODES[dataloader_idx]], batch)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Computes the agent's figures over all ranks."""
-        self._agents = {mode: metric.compute() for mode, metric in self._metrics.items()}
+        self._folder = Path(dirpath)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes them, beside those of the reference players."""
-        if not trainer.is_global_zero:
+        """Writes the figures."""
+        held_out = held_out_of(trainer, "test")
+        analysis = held_out.analysis
+        if not trainer.is_global_zero or analysis is None:
             return
-        tasks = held_out_tasks(trainer, "test")
-        agents = {f"agent_{mode}": found for mode, found in self._agents.items()}
-        players = {**agents, **self.references(tasks)}
-        write_atomically(self.folder / f"{self.field}.csv", _table(players))
+        agents = evaluation_of(trainer).findings
+        image = write_findings(held_out, agents, self._folder)
         scalars = {
             f"test/{name}": estimate.value
-            for name, estimate in self.measures.items()
+            for name, estimate in main_figures(analysis, agents).items()
             if math.isfinite(estimate.value)
         }
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics(scalars, trainer.global_step)
-        self.draw(trainer, tasks, players)
+        if image is not None:
+            log_image(trainer.loggers, f"test/{analysis.name}", image, trainer.global_step)
 
-    def draw(self, trainer: Trainer, tasks: HeldOutTasks, players: Mapping[str, Any]) -> None:
-        """Draws the players' findings, where there is something to be seen."""
+
+def write_findings(
+    held_out: HeldOut, agents: Mapping[str, Finding], folder: Path
+) -> np.ndarray | None:
+    """Writes what a family's analysis says of an agent, beside its reference players.
+
+    Args:
+        held_out: the tasks that were played; of a family that has an analysis.
+        agents: what was found of the agent, by the way it acted.
+        folder: where the files go.
+
+    Returns:
+        The picture that was written, `[height, width, 3]`, uint8, if there is something to be seen.
+    """
+    analysis = held_out.analysis
+    assert analysis is not None
+    players = {f"agent_{mode}": found for mode, found in agents.items()}
+    players |= held_out.reference_findings()
+    write_atomically(folder / f"{analysis.name}.csv", _table(players))
+    figure = analysis.figure(
+        {name.replace("_", " "): found for name, found in players.items()},
+        f"{len(held_out):,} held-out tasks, at most {held_out.num_episodes:,} episodes each",
+    )
+    if figure is None:
+        return None
+    image = render(figure)
+    imsave(folder / f"{analysis.name}.png", image)
+    return image
 
 
 def _table(players: Mapping[str, Finding]) -> str:

@@ -1,15 +1,15 @@
 """Films what the agent sees, beside a map of where it goes."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torchrl.envs.utils import ExplorationType
 
-from callbacks.outcome import held_out_tasks
-from callbacks.pictures import log_gif
 from rl2_lightning import keys
+from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.pictures import log_gif
 from rl2_lightning.evaluation.film import as_gif, film
+from rl2_lightning.learners.learner import Learner
 
 IMAGE_DIMS = 3  # channels, height and width
 
@@ -31,14 +31,14 @@ class TrialFilm(Callback):
         """Plays once more, and films."""
         if not trainer.is_global_zero:
             return
-        held_out = held_out_tasks(trainer, "test")
-        scene = held_out.env.scene(held_out.tasks[0])
-        shown = held_out.env.observation_spec_unbatched[keys.OBSERVATION]
+        held_out = held_out_of(trainer, "test")
+        scene = held_out.task_env.scene(held_out.tasks[0])
+        shown = held_out.task_env.observation_spec_unbatched[keys.OBSERVATION]
         if scene is None or len(shown.shape) != IMAGE_DIMS:
             return
-        data = cast(Any, trainer).datamodule
-        played = data.play_held_out(
-            held_out.tasks[:1], ExplorationType.DETERMINISTIC, 0, with_positions=True
+        agent = cast(Learner, pl_module).agent
+        played = held_out.play(
+            agent, [0], greedy=True, device=pl_module.device, shows_position=True
         )
         gif = as_gif(film(played[0], scene))
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,16 @@
 """Draws where the agent goes, episode by episode."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.image import imsave
-from torchrl.envs.utils import ExplorationType
 
-from callbacks.outcome import held_out_tasks
-from callbacks.pictures import log_image
+from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import legs_of, paths_figure
+from rl2_lightning.learners.learner import Learner
 
 
 class TrialPaths(Callback):
@@ -32,14 +32,20 @@ class TrialPaths(Callback):
         """Plays once more, and watches."""
         if not trainer.is_global_zero:
             return
-        held_out = held_out_tasks(trainer, "test")
+        held_out = held_out_of(trainer, "test")
         tasks = held_out.tasks[: self._num_trials]
-        scenes = [held_out.env.scene(task) for task in tasks]
+        scenes = [held_out.task_env.scene(task) for task in tasks]
         trials = [(number, scene) for number, scene in enumerate(scenes) if scene is not None]
         if not trials:
             return
-        data = cast(Any, trainer).datamodule
-        played = data.play_held_out(tasks, ExplorationType.DETERMINISTIC, 0, with_positions=True)
+        agent = cast(Learner, pl_module).agent
+        played = held_out.play(
+            agent,
+            list(range(len(tasks))),
+            greedy=True,
+            device=pl_module.device,
+            shows_position=True,
+        )
         figure = paths_figure(
             [(scene, legs_of(played[number], scene)) for number, scene in trials],
             f"greedy play of {len(trials)} held-out tasks, from light to dark; the number is the "

@@ -2,107 +2,189 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from importlib import import_module
+from typing import Any, TypeVar, cast
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torchrl.data import Composite
-from torchrl.envs.utils import make_composite_from_td
 
 from rl2_lightning import keys
-from rl2_lightning.algorithms.learner import Learner
+from rl2_lightning.agents.agent import Agent, AgentSpec
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.allocator import keep_freed_memory
-from rl2_lightning.checkpoint_io import AtomicCheckpointIO
-from rl2_lightning.collection.datamodule import TrialDataModule
-from rl2_lightning.collection.seeding import Purpose, derive_seed
 from rl2_lightning.config import (
     CollectionConfig,
     EvaluationConfig,
-    NetworkConfig,
     TrialConfig,
+    num_ranks,
     require_devices,
 )
+from rl2_lightning.data.datamodule import TrialDataModule
+from rl2_lightning.data.seeding import Purpose, derive_seed
+from rl2_lightning.data.spaces import actions_of, observations_of
+from rl2_lightning.data.world import World
 from rl2_lightning.errors import UserError
-from rl2_lightning.networks.actor_critic import ActorCritic
+from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
+from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
+from rl2_lightning.learners.manual import ManualLearner
+from rl2_lightning.settings import Settings, make_settings
+
+Kind = TypeVar("Kind")
+
+
+def require_machine(cfg: DictConfig) -> None:
+    """Looks for the devices that Lightning would take; on a CPU it would start any number.
+
+    Raises:
+        UserError: there are fewer than the config asks for.
+    """
+    accelerator, wanted = cfg.trainer.accelerator, cfg.trainer.devices
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        require_devices(wanted, torch.cuda.device_count(), "GPU")
+    elif accelerator == "auto" and not torch.backends.mps.is_available():
+        require_devices(wanted, os.cpu_count() or 1, "CPU core")
+
+
+def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
+    """The class that a group of the config names by `_target_`.
+
+    Args:
+        cfg: the composed config, which is the user's own.
+        group: of the config.
+        base: what the class has to be; it names its `Settings`, as those that extend it do.
+
+    Raises:
+        UserError: it cannot be imported, or is something else.
+    """
+    target = cfg[group].get("_target_") if OmegaConf.is_dict(cfg[group]) else None
+    if not isinstance(target, str):
+        raise UserError(f"{group} names no class: set {group}._target_=package.module.Class")
+    said = f"{group}._target_={target}"
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # what an import raises depends on the module
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{said} cannot be imported: {reason}; name a class as package.module.Class"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise UserError(
+            f"{said} is no {base.__name__}: name a subclass of {base.__module__}.{base.__name__}"
+        )
+    missing = [
+        one for one in dir(found) if getattr(getattr(found, one), "__isabstractmethod__", False)
+    ]
+    if missing:
+        raise UserError(f"{said} lacks {', '.join(missing)}: name a class that has them")
+    schema: type[Settings] = cast(Any, base).Settings
+    if not issubclass(cast(Any, found).Settings, schema):
+        raise UserError(
+            f"{said} has Settings that are no {schema.__name__}: let them extend "
+            f"{schema.__module__}.{schema.__name__}"
+        )
+    return found
+
+
+def read_settings(cfg: DictConfig, group: str, schema: type[Settings]) -> Settings:
+    """The settings of a group, each value of the type and in the range that its field takes.
+
+    Raises:
+        UserError: one is not.
+    """
+    fields = {name: value for name, value in cfg[group].items() if name != "_target_"}
+    return make_settings(schema, fields, group)
+
+
+def build_world(cfg: DictConfig) -> World:
+    """The family of tasks and the trials that the config names.
+
+    Raises:
+        UserError: its settings do not fit.
+    """
+    family = find_class(cfg, "env", TaskEnv)
+    settings = read_settings(cfg, "env", family.Settings)
+
+    def make_task_env(num_tasks: int, device: torch.device | str) -> TaskEnv:
+        make = cast(Any, family)
+        env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings))
+        return env
+
+    return World(make_task_env, cast(TrialConfig, OmegaConf.to_object(cfg.trial)))
 
 
 def build_data(cfg: DictConfig) -> TrialDataModule:
     """The trials: of the family, the lengths and the seeds that the config names."""
+    world = build_world(cfg)
     return TrialDataModule(
-        instantiate(cfg.env, _partial_=True),
-        cast(TrialConfig, OmegaConf.to_object(cfg.trial)),
+        world,
         cast(CollectionConfig, OmegaConf.to_object(cfg.collection)),
-        cast(EvaluationConfig, OmegaConf.to_object(cfg.evaluation)),
+        build_held_out(cfg, world),
         cfg.seed,
-        shows_previous_observation=keys.PREVIOUS_OBSERVATION in cfg.network.inputs,
     )
 
 
-def build_network(cfg: DictConfig, data: TrialDataModule) -> ActorCritic:
-    """The agent, its weights drawn from the run's seed.
+def build_held_out(cfg: DictConfig, world: World) -> dict[str, HeldOut]:
+    """The tasks of validation and test."""
+    evaluation = cast(EvaluationConfig, OmegaConf.to_object(cfg.evaluation))
+    sets = {
+        "validation": (Purpose.VALIDATION_TASKS, evaluation.validation_tasks),
+        "test": (Purpose.TEST_TASKS, evaluation.test_tasks),
+    }
+    return {
+        name: HeldOut(world, purpose, num_tasks, evaluation.tasks_seed, evaluation.batch_size)
+        for name, (purpose, num_tasks) in sets.items()
+    }
 
-    Raises:
-        UserError: the critic is to see tasks that have no parameters.
-    """
+
+def build_agent(cfg: DictConfig, world: World) -> Agent:
+    """The agent, its weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(Purpose.NETWORK, cfg.seed))
-    shown = data.specimen.observation_spec_unbatched
-    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.network, resolve=True))
-    settings["make_memory"] = instantiate(cfg.network.memory)
-    del settings["memory"]
-    if settings.pop("critic_sees_task"):
-        shown = shown.clone()
-        shown[keys.TASK] = _task_spec(data)
-    return ActorCritic(shown, data.specimen.action_spec_unbatched, **settings)
-
-
-def _task_spec(data: TrialDataModule) -> Composite:
-    spec = make_composite_from_td(data.held_out["test"].tasks[0])
-    if not list(spec.keys(True, True)):
-        family = type(data.specimen.task_env).__name__
-        raise UserError(
-            f"network.critic_sees_task=true but the tasks of {family} have no parameters: "
-            "set network.critic_sees_task=false"
-        )
-    return spec
+    memory_class = find_class(cfg, "memory", Memory)
+    specimen = world.specimen
+    spec = AgentSpec(
+        observations_of(specimen.observation_spec_unbatched[keys.OBSERVATION]),
+        actions_of(specimen.action_spec_unbatched),
+        cast(AgentSettings, OmegaConf.to_object(cfg.agent)),
+        memory_class,
+        vars(read_settings(cfg, "memory", memory_class.Settings)),
+    )
+    return Agent(spec)
 
 
 def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     """The learner around the agent; its checkpoints hold the config."""
-    learner = get_class(cfg.algorithm._target_)(
-        build_network(cfg, data),
-        OmegaConf.to_object(cfg.algorithm),
-        num_episodes=data.max_episodes,
+    learner_class = find_class(cfg, "learner", Learner)
+    settings = read_settings(cfg, "learner", learner_class.Settings)
+    assert isinstance(settings, LearnerSettings)
+    settings.check_run(_run_shape(cfg))
+    task = data.world.specimen.task_env.sample_tasks(1)[0].flatten_keys()
+    learner = learner_class(
+        build_agent(cfg, data.world),
+        settings,
         plan=data.plan,
+        task_sizes={name: parameter.numel() for name, parameter in task.items()},
     )
-    assert isinstance(learner, Learner)
     learner.save_hyperparameters(OmegaConf.to_container(cfg, resolve=True))
     return learner
 
 
-def take_weights(learner: Learner, data: TrialDataModule, path: Path) -> None:
-    """Begins a training with what another one has learnt, be it on trials of another length.
-
-    Args:
-        learner: the new learner.
-        data: its trials.
-        path: checkpoint of the other training, of the same family and network, with weights that
-            fit.
-    """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    settings = checkpoint["hyper_parameters"]
-    trial = settings["trial"]
-    episode_steps = instantiate(settings["env"], num_tasks=1).max_episode_steps
-    before = trial["steps_per_trial"] or trial["episodes_per_trial"] * episode_steps
-    first = data.plan.stage_at(0)
-    after = first.steps_per_iteration / first.num_trials
-    learner.take_weights(checkpoint["state_dict"], after / before)
+def _run_shape(cfg: DictConfig) -> RunShape:
+    stages = {
+        f"collection.curriculum.{name}.num_trials": stage.num_trials
+        for name, stage in (cfg.collection.curriculum or {}).items()
+    }
+    num_trials = {"collection.num_trials": cfg.collection.num_trials, **stages}
+    return RunShape(num_trials, num_ranks(cfg), cfg.trainer.precision)
 
 
-def build_trainer(cfg: DictConfig, data: TrialDataModule) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> pl.Trainer:
     """Lightning's trainer: devices, precision, checkpoints, loggers and callbacks.
 
     Raises:
@@ -113,13 +195,15 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule) -> pl.Trainer:
     settings["max_epochs"] = min(
         settings["max_epochs"] or data.plan.num_iterations, data.plan.num_iterations
     )
-    _require_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    if isinstance(learner, ManualLearner):
+        # Lightning clips in the automatic optimisation only, and refuses it here.
+        learner.gradient_clip_val = settings.pop("gradient_clip_val")
     try:
         return pl.Trainer(
             **settings,
             callbacks=_instantiate_all(cfg.callbacks),
             logger=_instantiate_all(cfg.logger),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[SafeCheckpointIO()],
             default_root_dir=cfg.output_dir,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
@@ -135,14 +219,6 @@ def _instantiate_all(configs: DictConfig) -> list[Any]:
     return [instantiate(config) for config in configs.values() if config is not None]
 
 
-def _require_devices(accelerator: str, wanted: int) -> None:
-    """Asks for what Lightning would take; it would start any number of processes on a CPU."""
-    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        require_devices(wanted, torch.cuda.device_count(), "GPU")
-    elif accelerator == "auto" and not torch.backends.mps.is_available():
-        require_devices(wanted, os.cpu_count() or 1, "CPU core")
-
-
 def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
     """Lightning's reason in one line, with the settings that it speaks of."""
     reason = " ".join(reason.split()).rstrip(".!")
@@ -153,93 +229,3 @@ def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
     ]
     culprits = " ".join(spoken_of) or "trainer.*"
     return f"{culprits} cannot be used: {reason}; change it, or leave it out"
-
-
-def read_settings(cfg: DictConfig, field: str = "ckpt_path") -> dict[str, Any]:
-    """The family, the trial and the network that a checkpoint was trained with, by group.
-
-    Args:
-        cfg: the composed config.
-        field: which of its fields names the checkpoint.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    path = Path(cfg[field])
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        settings = checkpoint["hyper_parameters"]
-        trained = {group: settings[group] for group in ("env", "trial", "network")}
-        # A checkpoint that is older than a field was trained with its default.
-        default = {"critic_sees_task": NetworkConfig.critic_sees_task}
-        return {**trained, "network": default | trained["network"]}
-    except Exception as error:  # what a broken file raises depends on the break
-        raise UserError(
-            f"{field}={path} ({path.stat().st_size} bytes) is not a whole checkpoint of this "
-            "program: it may be cut short; use another one"
-        ) from error
-
-
-def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> None:
-    """Looks into a checkpoint before it is used.
-
-    Args:
-        cfg: the composed config.
-        field: which of its fields names the checkpoint.
-
-    Raises:
-        UserError: it cannot be read, or was made for another family of tasks or another network.
-    """
-    trained = read_settings(cfg, field)
-    for group in ("env", "network"):
-        settings = OmegaConf.create(trained[group])
-        for key, (theirs, ours) in differences(settings, cfg[group]).items():
-            if group == "env" and key != "_target_" and takes_other_sizes(cfg, field):
-                continue
-            raise UserError(
-                f"{field}={cfg[field]} was trained with {group}.{key}={theirs}, "
-                f"this run has {ours}: set {group}.{key}={theirs} or give another checkpoint"
-            )
-
-
-def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
-    """Whether a checkpoint may come from other tasks of the family than those of this run."""
-    return field == "start_from" or bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
-
-
-def require_fitting_weights(learner: Learner, cfg: DictConfig, field: str) -> None:
-    """Compares a checkpoint's weights with the agent that is to take them.
-
-    Args:
-        learner: with the agent.
-        cfg: the composed config.
-        field: which of its fields names the checkpoint.
-
-    Raises:
-        UserError: one has another shape.
-    """
-    theirs = torch.load(cfg[field], map_location="cpu", weights_only=True, mmap=True)
-    for name, weight in learner.state_dict().items():
-        shape = theirs["state_dict"][name].shape
-        if shape != weight.shape:
-            raise UserError(
-                f"{field}={cfg[field]} has {name} of shape {list(shape)}, where this run has "
-                f"{list(weight.shape)}: it was trained on observations, actions or tasks of "
-                "another size; change only fields of env that leave these alone"
-            )
-
-
-def differences(theirs: DictConfig, ours: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configs differ, by dotted name; "null" is what one lacks."""
-
-    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(node, DictConfig):
-            return {prefix: "null" if node is None else node}
-        names = [str(key) for key in node]
-        parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in names]
-        return {name: value for part in parts for name, value in part.items()}
-
-    left, right = flat(theirs), flat(ours)
-    names = sorted(left.keys() | right.keys())
-    pairs = {name: (left.get(name, "null"), right.get(name, "null")) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

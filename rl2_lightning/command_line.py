@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from textwrap import shorten
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -21,21 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rl2_lightning.config import TrainConfig
 from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.settings import wrong_type
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+LONGEST_LINE = 2000  # characters of an error
 SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
-
-# What OmegaConf says of a value that does not fit its field, and what would fit.
-WRONG_TYPES = (
-    ("could not be converted to Integer", "give a whole number"),
-    ("could not be converted to Float", "give a number"),
-    ("not a valid bool", "give true or false"),
-    ("is not Optional", "this field needs a value"),
-    ("is not a ListConfig", "give a list, such as [1,2]"),
-    ("Cannot convert '.*' to string", "give a single word"),
-    ("is not a subclass of", "set the fields within it instead"),
-)
-
 
 # What Hydra says of a group for which no file is named.
 NO_CHOICE = "Config group override must be a string"
@@ -81,13 +72,19 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         if in_job and diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         # The process that was started first speaks for all ranks.
-        sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else f"error: {error}")
+        sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else _line(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(_line(explain(error)))
     except ValueError as error:
         if in_job or NO_CHOICE not in str(error):
             raise
-        sys.exit(f"error: {_no_choice()}")
+        sys.exit(_line(_no_choice()))
+
+
+def _line(text: str) -> str:
+    """An error in one line: a name that stands in a file may hold anything, line ends as well."""
+    shown = "".join(char if char.isprintable() else " " for char in f"error: {text}")
+    return shorten(shown, LONGEST_LINE, placeholder=" ...")
 
 
 @contextmanager
@@ -128,11 +125,8 @@ def _wrong_field(error: Exception, text: str) -> str:
     if re.search(r"Key '.*' (is not in struct|not in '.*')", text):
         known = getattr(error, "parent_node", None) or ()
         return f"unknown config key '{full_key}': {_suggestion(full_key.rpartition('.')[2], known)}"
-    for pattern, remedy in WRONG_TYPES:
-        if re.search(pattern, text):
-            value = getattr(error, "value", None)
-            return f"{full_key}={'null' if value is None else value} has a wrong type: {remedy}"
-    return f"{full_key}: {text}"
+    told = wrong_type(full_key, getattr(error, "value", None), text)
+    return told or f"{full_key}: {text}"
 
 
 def _not_built(text: str) -> str:
@@ -145,8 +139,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return " ".join(str(error).split())
-    names = [name for name in error.options or () if not name.endswith("_schema")]
-    return f"{group}={choice} is unknown: {_suggestion(choice, names)}"
+    return f"{group}={choice} is unknown: {_suggestion(choice, error.options or ())}"
 
 
 def _no_choice() -> str:

@@ -12,15 +12,15 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.errors import UserError
-from rl2_lightning.fields import POSITIVE, between, check_value
-from rl2_lightning.schemas import FAMILY_SCHEMAS
+from rl2_lightning.settings import Settings, between, check_ranges
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
-class TrialConfig:
+class TrialConfig(Settings):
     """What a trial is; exactly one of the two lengths is given."""
 
     episodes_per_trial: int | None = between(1)
@@ -38,7 +38,7 @@ class StageConfig:
 
 
 @dataclass
-class CollectionConfig:
+class CollectionConfig(Settings):
     """How trials are gathered, over all ranks."""
 
     num_trials: int = between(1)
@@ -46,7 +46,7 @@ class CollectionConfig:
     curriculum: dict[str, StageConfig] | None = field(default_factory=dict)
     window: int | None = between(1)
     burn_in: int = between(0)
-    expected_rewards: bool = False  # checkpoints that are older than this field lack it
+    expected_rewards: bool = MISSING
 
 
 @dataclass
@@ -58,52 +58,6 @@ class EvaluationConfig:
     batch_size: int = between(1)
     tasks_seed: int = between(0)
     other_sizes: bool = MISSING
-
-
-@dataclass
-class NetworkConfig:
-    """The agent."""
-
-    memory: Any = MISSING
-    separate: bool = MISSING
-    critic_sees_task: bool = False  # checkpoints that are older than this field lack it
-    inputs: list[str] = MISSING
-    encoder_hidden_sizes: list[int] = field(default=MISSING, metadata=POSITIVE)
-    actor_hidden_sizes: list[int] = field(default=MISSING, metadata=POSITIVE)
-    critic_hidden_sizes: list[int] = field(default=MISSING, metadata=POSITIVE)
-
-
-@dataclass
-class RecurrentMemoryConfig:
-    """A GRU or LSTM; built by the network, once or twice."""
-
-    _target_: str = MISSING
-    _partial_: bool = True
-    hidden_size: int = between(1)
-    num_layers: int = between(1)
-    # Checkpoints that are older than this field lack it.
-    max_timescale: int | None = between(3, default=None)
-
-
-@dataclass
-class PPOConfig:
-    """Proximal policy optimisation."""
-
-    _target_: str = "rl2_lightning.algorithms.ppo.PPO"
-    learning_rate: float = between(0, 1e30)  # what float32 can hold, with room for a step
-    final_learning_rate: float = between(0, 1e30)
-    adam_epsilon: float = between(0)
-    gamma: float = between(0, 1)
-    gae_lambda: float = between(0, 1)
-    clip_epsilon: float = between(0)
-    value_clip: float | None = between(0)
-    value_coefficient: float = between(1e-6)
-    value_norm_decay: float = between(0, 0.99999)  # at 1 nothing would be learnt of the scale
-    entropy_coefficient: float = between(0)
-    final_entropy_coefficient: float = between(0)
-    num_epochs: int = between(1)
-    num_minibatches: int = between(1)
-    target_kl: float | None = between(0)
 
 
 @dataclass
@@ -134,8 +88,9 @@ class TrainConfig:
     trial: TrialConfig = field(default_factory=TrialConfig)
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    algorithm: Any = MISSING
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    memory: Any = MISSING
+    learner: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     callbacks: Any = MISSING
     logger: Any = MISSING
@@ -145,10 +100,12 @@ def register_schemas() -> None:
     """Makes the schemas known to Hydra, under the names that the YAML files refer to."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    for family, schema in FAMILY_SCHEMAS.items():
-        store.store(group="env", name=f"{family}_schema", node=schema)
-    store.store(group="network/memory", name="recurrent_schema", node=RecurrentMemoryConfig)
-    store.store(group="algorithm", name="ppo_schema", node=PPOConfig)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def run_name(experiment: str, env: str) -> str:
+    """The name of a run's folder: that of its experiment, or else of its family."""
+    return env if experiment == "default" else experiment
 
 
 def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
@@ -165,13 +122,14 @@ def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"no value for {', '.join(missing)}: give one, e.g. `{missing[0]}=...`")
-    _check_fields(cfg, prefix="")
+    _check_names(cfg)
+    check_ranges(cfg)
     _check_mode(cfg)
     _check_trial(cfg.trial)
     _check_windows(cfg.collection)
     _check_processes(cfg, num_cores, multirun)
-    _check_shares(cfg)
-    _check_precision(cfg)
+    _check_held_out(cfg)
+    _check_precision(cfg.trainer.precision)
 
 
 def require_devices(wanted: int, available: int, kind: str) -> None:
@@ -197,19 +155,19 @@ def num_ranks(cfg: DictConfig) -> int:
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)
 
 
-def _check_fields(cfg: DictConfig, prefix: str) -> None:
+def _check_names(cfg: DictConfig, prefix: str = "") -> None:
+    """With a plus Hydra adds a field to any schema."""
     schema = OmegaConf.get_type(cfg)
-    metadata = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
     for key, value in cfg.items():
         name = f"{prefix}{key!s}"
         if isinstance(value, DictConfig):
-            _check_fields(value, prefix=f"{name}.")
-        # With a plus Hydra adds a field to any schema; Lightning's trainer knows more than ours.
-        if metadata is not None and key not in metadata and schema is not TrainerConfig:
+            _check_names(value, f"{name}.")
+        # Families, memories and learners have schemas of their own; Lightning's trainer has more
+        # fields than this one tells.
+        if not is_dataclass(schema) or schema is TrainerConfig:
+            continue
+        if key not in {one.name for one in fields(schema)}:
             raise UserError(f"unknown config key '{name}': leave it out")
-        rule = metadata.get(str(key)) if metadata else None
-        if value is not None and rule:
-            check_value(name, value, rule)
 
 
 def _check_mode(cfg: DictConfig) -> None:
@@ -262,20 +220,8 @@ def _check_processes(cfg: DictConfig, num_cores: int, multirun: bool) -> None:
         )
 
 
-def _check_shares(cfg: DictConfig) -> None:
+def _check_held_out(cfg: DictConfig) -> None:
     ranks = num_ranks(cfg)
-    parts = ranks * cfg.algorithm.num_minibatches
-    curriculum = cfg.collection.curriculum or {}
-    stages = {f"curriculum.{name}.": stage for name, stage in curriculum.items()}
-    for name, stage in {"": cfg.collection, **stages}.items():
-        setting, num_trials = f"collection.{name}num_trials", stage.num_trials
-        if num_trials % parts:
-            nearest = max(parts, round(num_trials / parts) * parts)
-            raise UserError(
-                f"{setting}={num_trials} does not divide into "
-                f"algorithm.num_minibatches={cfg.algorithm.num_minibatches} on {ranks} device(s): "
-                f"set {setting}={nearest}"
-            )
     fewest = min(cfg.evaluation.validation_tasks, cfg.evaluation.test_tasks)
     if fewest < ranks:
         raise UserError(
@@ -284,14 +230,8 @@ def _check_shares(cfg: DictConfig) -> None:
         )
 
 
-def _check_precision(cfg: DictConfig) -> None:
-    precision = cfg.trainer.precision
+def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise UserError(
             f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}"
-        )
-    if precision == "16-mixed" and cfg.algorithm.get("target_kl") is not None:
-        raise UserError(
-            f"algorithm.target_kl={cfg.algorithm.target_kl} with trainer.precision=16-mixed: the "
-            "gradient scaler takes no skipped updates; set trainer.precision=bf16-mixed"
         )

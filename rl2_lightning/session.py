@@ -1,6 +1,7 @@
 """A training run from its first iteration, or from a checkpoint, to its last checkpoint."""
 
 import logging
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -9,9 +10,12 @@ import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
-from rl2_lightning.algorithms.learner import Learner
-from rl2_lightning.collection.datamodule import TrialDataModule
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.config import starts_from_weights
+from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.learners.learner import Learner
+from rl2_lightning.stored import require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
     "torchrl",
@@ -37,6 +41,20 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
+
+
+def require_checkpoints(cfg: DictConfig) -> Checkpoint | None:
+    """The checkpoint that a run begins with, to resume, to test, or to take weights from.
+
+    Returns:
+        The checkpoint; None where the config names none.
+
+    Raises:
+        UserError: it cannot be read, or does not fit the run.
+    """
+    if starts_from_weights(cfg):
+        return require_matching_checkpoint(cfg, "start_from")
+    return None if cfg.ckpt_path is None else require_matching_checkpoint(cfg)
 
 
 def fit(
@@ -65,3 +83,9 @@ def fit(
     if trainer.current_epoch < (trainer.max_epochs or 0):
         sys.exit(f"stopped after iteration {trainer.current_epoch}; resume with ckpt_path={last}")
     return last if last.exists() else None
+
+
+def test_return(trainer: pl.Trainer) -> float:
+    """The mean return of a trial on the test's tasks, played greedily; nan if nobody measured."""
+    measured = trainer.callback_metrics.get("test/return_greedy")
+    return math.nan if measured is None else float(measured)

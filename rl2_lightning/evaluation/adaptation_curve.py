@@ -5,41 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 
-from rl2_lightning import keys
-from rl2_lightning.evaluation.means import ColumnMeans
-
-
-def episode_returns(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
-    """Sums the rewards of each episode of each trial.
-
-    Args:
-        trials: B trials of T steps, `[B, T]`, with the reward (float), the index of the episode
-            in its trial (int64) and the mask (bool), each `[B, T, 1]`; a step whose mask is false
-            is ignored, whatever it holds.
-        num_episodes: E, the most episodes that a trial can hold.
-
-    Returns:
-        The undiscounted returns, `[B, E]`, float32, zero where the trial did not reach the
-        episode; and whether it reached it, `[B, E]`, bool.
-
-    Raises:
-        ValueError: a step that counts belongs to an episode beyond `num_episodes`.
-    """
-    mask = trials[keys.MASK].squeeze(-1)
-    rewards = trials[keys.REWARD].squeeze(-1).float().masked_fill(~mask, 0.0)
-    episodes = trials[keys.EPISODE].squeeze(-1).masked_fill(~mask, 0)
-    if episodes.numel() and int(episodes.max()) >= num_episodes:
-        raise ValueError(
-            f"a trial holds {int(episodes.max()) + 1} episodes, but num_episodes is "
-            f"{num_episodes}; give the most episodes that a trial can hold"
-        )
-    nothing = rewards.new_zeros(rewards.shape[0], num_episodes)
-    returns = nothing.scatter_add(1, episodes, rewards)
-    steps = nothing.scatter_add(1, episodes, mask.float())
-    return returns, steps > 0
+from rl2_lightning.means import ColumnMeans
 
 
 @dataclass(frozen=True, eq=False)

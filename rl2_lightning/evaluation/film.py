@@ -8,9 +8,9 @@ from PIL import Image
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
-from rl2_lightning.envs.scene import Scene
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import MARGIN, draw_map
+from rl2_lightning.families.scene import Scene
 
 ENLARGEMENT = 6  # of what the agent sees, in each direction
 DOTS_PER_INCH = 100

@@ -1,62 +1,159 @@
-"""The tasks kept apart from training, and how the oracles play them."""
+"""The tasks kept apart from training, in what order they are played, and by which players."""
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
-from rl2_lightning.envs.task_env import TaskEnv
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.actor import AgentActor, require_finite
+from rl2_lightning.data.seeding import Purpose, derive_seed
+from rl2_lightning.data.world import World
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
-from rl2_lightning.oracles.oracle import Oracle
-from rl2_lightning.oracles.progress import track_slow
+from rl2_lightning.families.analysis import Analysis, Finding
+from rl2_lightning.families.play import (
+    RETURNS,
+    episode_returns,
+    play,
+    play_reference,
+    play_reference_trials,
+)
+from rl2_lightning.families.player import ClosedFormPlayer, Player
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.progress import track_slow
 
-TASKS_PER_CHUNK = 1000  # that an oracle plays at once, so that its memory does not grow with N
+MODES = ("greedy", "sampled")  # the ways in which an agent is evaluated, in the order of loaders
+TASKS_PER_CHUNK = 1000  # that a reference player plays at once, so that memory does not grow with N
 
 
-class HeldOutTasks:
-    """A fixed set of tasks for validation or test, and the curves of its oracles.
+class HeldOut:
+    """A fixed set of tasks for validation or test, and the curves of its reference players.
 
     Nothing is played before a curve is asked for.
 
     Args:
-        env: the family of the tasks, which declares the oracles; it is not stepped.
-        tasks: parameters of N tasks, `[N]`; the oracles play on their device.
+        world: makes the trials.
+        purpose: which set it is.
+        num_tasks: N.
+        tasks_seed: fixes the tasks, and all that is drawn when they are played.
+        batch_size: tasks that an agent plays at once.
+
+    Attributes:
+        tasks: their parameters, `[N]`.
+        task_env: a specimen of the family; it is not stepped.
         num_episodes: E, the most episodes that a trial can hold.
-        seed: fixes all that the oracles draw.
-        has_oracles: whether the family's oracles play; they take whole episodes.
     """
 
     def __init__(
-        self,
-        env: TaskEnv,
-        tasks: TensorDictBase,
-        num_episodes: int,
-        seed: int,
-        has_oracles: bool = True,
+        self, world: World, purpose: Purpose, num_tasks: int, tasks_seed: int, batch_size: int
     ) -> None:
-        self.env = env
-        self.tasks = tasks
-        self.num_episodes = num_episodes
-        self.seed = seed
-        self._has_oracles = has_oracles
+        self._world = world
+        self._seed = derive_seed(purpose, tasks_seed)
+        self._tasks_seed = tasks_seed
+        self._batch_size = batch_size
+        self.task_env: TaskEnv = world.make_tasks(1, "cpu")
+        self.task_env.set_seed(self._seed)
+        self.tasks: TensorDictBase = self.task_env.sample_tasks(num_tasks)
+        self.num_episodes = world.specimen.max_episodes
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def play(
+        self,
+        agent: Agent,
+        indices: list[int],
+        *,
+        greedy: bool,
+        device: torch.device | None = None,
+        shows_position: bool = False,
+    ) -> TensorDictBase:
+        """Lets an agent play one trial of each of some tasks.
+
+        Args:
+            agent: who plays, on the device.
+            indices: of the tasks; from the first of them all draws are seeded.
+            greedy: whether it takes its most likely actions, and does not draw them.
+            device: where they are played; None for the CPU.
+            shows_position: whether to watch what it sees and where it goes; for families that have
+                a scene.
+
+        Returns:
+            Rewards, episodes and mask, what the family records, and if it is watched the
+            observation and where each step led to, `[B, T]`.
+
+        Raises:
+            NonFiniteLossError: the policy's probabilities are not finite.
+        """
+        place = device or torch.device("cpu")
+        env = self._world.trials(len(indices), place, shows_position=shows_position)
+        environment, actions = (
+            derive_seed(purpose, self._tasks_seed, indices[0])
+            for purpose in (Purpose.EVALUATION_ENVIRONMENT, Purpose.EVALUATION_ACTIONS)
+        )
+        env.set_seed(environment)
+        kept = {*RETURNS, keys.ACTION_LOG_PROB, *env.task_env.recorded_keys}
+        if shows_position:
+            kept |= {keys.OBSERVATION, keys.REACHED}
+        generator = torch.Generator(place).manual_seed(actions)
+        actor = AgentActor(agent, generator, greedy=greedy)
+        steps = play(actor, env, self.tasks[indices], kept=kept)[keys.STEPS]
+        require_finite(steps.pop(keys.ACTION_LOG_PROB))
+        return steps
+
+    def chunks(self, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
+        """The tasks of a rank, as many at a time as are played at once, in order."""
+        share = torch.arange(len(self)).tensor_split(num_ranks)[rank]
+        return [chunk.tolist() for chunk in share.split(self._batch_size)]
+
+    def loaders(
+        self,
+        agent: Agent,
+        device: torch.device,
+        rank: int = 0,
+        num_ranks: int = 1,
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> list[Iterable[TensorDictBase]]:
+        """What plays a rank's share of the tasks, chunk by chunk, for each of `MODES`.
+
+        Args:
+            agent: who plays.
+            device: where.
+            rank: of this process.
+            num_ranks: processes that share the tasks.
+            context: within which is played: that of the precision.
+        """
+        chunks = self.chunks(rank, num_ranks)
+        return [
+            HeldOutTrials(self, agent, chunks, mode == "greedy", device, context) for mode in MODES
+        ]
+
+    @cached_property
+    def players(self) -> dict[str, Player | ClosedFormPlayer]:
+        """The reference players by name; none where trials do not hold whole episodes."""
+        if not self._world.has_whole_episodes:
+            return {}
+        return dict(self.task_env.players(self.num_episodes))
 
     @property
     def reference(self) -> str | None:
-        """Name of the oracle that is the optimum as best known; None where there is no oracle."""
-        return next(reversed(self._oracles), None)
+        """Name of the player that is the optimum as best known; None where there is no player."""
+        return next(reversed(self.players), None)
 
-    def oracle_curves(self) -> dict[str, Curve]:
-        """Lets each oracle play a trial of each task; later calls give the same curves.
+    def reference_curves(self) -> dict[str, Curve]:
+        """Lets each reference player play a trial of each task; later calls give the same curves.
 
-        An oracle draws from a generator of its own, seeded from the seed and the oracle's name, so
+        A player draws from a generator of its own, seeded from the seed and the player's name, so
         that its curve does not depend on which others there are. It takes no other rank to call.
 
         Returns:
-            The curve of each oracle, the reference last.
-
-        Raises:
-            ValueError: an oracle's returns are not `[B, E]`.
+            The curve of each player, the reference last.
         """
         return dict(self._curves)
 
@@ -70,26 +167,93 @@ class HeldOutTasks:
         return None if reference is None else curve.share_of(self._curves[reference])
 
     @cached_property
-    def _oracles(self) -> dict[str, Oracle]:
-        return dict(self.env.oracles(self.num_episodes)) if self._has_oracles else {}
+    def analysis(self) -> Analysis | None:
+        """What the family has to tell of trials beyond their returns."""
+        return self.task_env.analysis(self.num_episodes)
+
+    def reference_findings(self) -> dict[str, Finding]:
+        """What the family's own analysis tells of its reference players, by name."""
+        analysis = self.analysis
+        if analysis is None:
+            return {}
+        found = {}
+        for name in analysis.references:
+            player = self.players.get(name)
+            if isinstance(player, Player):
+                metric = analysis.make_metric(sync_on_compute=False)
+                for chunk, env, generator in self._turns(name):
+                    steps = play_reference_trials(player, env, chunk, self.num_episodes, generator)
+                    analysis.add(metric, steps)
+                found[name] = metric.compute()
+        return found
 
     @cached_property
-    def _curves(self) -> dict[str, Curve]:
-        chunks = self.tasks.split(TASKS_PER_CHUNK)
+    def _curves(self) -> Mapping[str, Curve]:
         # One rank computes them while the others wait: a sum over the ranks would never end.
-        metrics = {
-            name: AdaptationCurve(self.num_episodes, sync_on_compute=False)
-            for name in self._oracles
-        }
-        generators = {name: self._generator(name) for name in self._oracles}
-        turns = [(name, chunk) for name in self._oracles for chunk in chunks]
-        for name, chunk in track_slow(turns, "oracles on held-out tasks"):
-            oracle = self._oracles[name]
-            returns = oracle.play(chunk, self.num_episodes, generators[name]).cpu()
-            metrics[name].update(returns, torch.ones_like(returns, dtype=torch.bool))
-        return {name: metric.compute() for name, metric in metrics.items()}
+        return {name: self._curve_of(name) for name in self.players}
 
-    def _generator(self, name: str) -> torch.Generator:
-        digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
+    def _curve_of(self, name: str) -> Curve:
+        metric = AdaptationCurve(self.num_episodes, sync_on_compute=False)
+        for chunk, env, generator in track_slow(
+            list(self._turns(name)), f"{name} on held-out tasks"
+        ):
+            returns = play_reference(
+                self.players[name], env, chunk, self.num_episodes, generator
+            ).cpu()
+            metric.update(returns, torch.ones_like(returns, dtype=torch.bool))
+        curve: Curve = metric.compute()
+        return curve
+
+    def _turns(self, name: str) -> Iterator[tuple[TensorDictBase, TaskEnv, torch.Generator]]:
+        """The tasks, chunk by chunk, with the family that plays them and the player's draws."""
+        digest = hashlib.sha256(f"{self._seed} {name}".encode()).digest()
         seed = int.from_bytes(digest[:8], "big") >> 1
-        return torch.Generator(device=self.tasks.device or "cpu").manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        for chunk in self.tasks.split(TASKS_PER_CHUNK):
+            yield chunk, self._world.tasks(len(chunk), "cpu"), generator
+
+
+class HeldOutTrials:
+    """Plays held-out tasks chunk by chunk, each time it is iterated over, with the same seeds.
+
+    Args:
+        held_out: the tasks.
+        agent: who plays.
+        chunks: indices of the tasks that are played together.
+        greedy: whether the agent takes its most likely actions.
+        device: where they are played.
+        context: within which is played.
+    """
+
+    def __init__(
+        self,
+        held_out: HeldOut,
+        agent: Agent,
+        chunks: list[list[int]],
+        greedy: bool,
+        device: torch.device,
+        context: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._held_out = held_out
+        self._agent = agent
+        self._chunks = chunks
+        self._greedy = greedy
+        self._device = device
+        self._context = context
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        for chunk in self._chunks:
+            with self._context():
+                steps = self._held_out.play(
+                    self._agent, chunk, greedy=self._greedy, device=self._device
+                )
+            yield steps
+
+
+def add_returns(metric: AdaptationCurve, steps: TensorDictBase) -> None:
+    """Adds the returns of played trials, `[B, T]`, to a curve."""
+    returns: tuple[Tensor, Tensor] = episode_returns(steps, metric.num_episodes)
+    metric.update(*returns)

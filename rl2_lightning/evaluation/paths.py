@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
-from rl2_lightning.envs.scene import Scene
+from rl2_lightning.families.scene import Scene
 
 PATH_COLOUR = "#0072B2"
 GOAL_COLOUR = "#D55E00"

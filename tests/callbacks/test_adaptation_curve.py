@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.adaptation_curve import COLUMNS, AdaptationCurveLogger
+from rl2_lightning.callbacks.adaptation_curve import COLUMNS, AdaptationCurveLogger
 from tests.callbacks.tiny_fit import TinyAgent, TinyData, make_trainer
 
 
@@ -18,10 +18,10 @@ def read(folder: Path) -> list[dict[str, str]]:
 
 
 def run(
-    folder: Path, max_epochs: int, checkpoint: str | None = None, with_oracles=True, **settings
+    folder: Path, max_epochs: int, checkpoint: str | None = None, with_players=True, **settings
 ):
     trainer = make_trainer([AdaptationCurveLogger(str(folder))], max_epochs, **settings)
-    agent, data = TinyAgent(), TinyData(with_oracles)
+    agent, data = TinyAgent(), TinyData(with_players)
     trainer.fit(agent, data, ckpt_path=checkpoint)
     return trainer, agent, data
 
@@ -37,7 +37,7 @@ def test_table_of_a_run(tmp_path: Path):
     trainer.test(agent, data, verbose=False)
     rows = read(tmp_path)
     assert tuple(rows[0]) == COLUMNS
-    # An oracle that is called "greedy" is not taken for the greedy agent.
+    # A reference player that is called "greedy" is not taken for the greedy agent.
     assert {row["player"] for row in rows} == {"agent_greedy", "agent_sampled", "random", "greedy"}
     assert iterations(rows, "agent_greedy") == [1, 2, 3]
     assert iterations(rows, "greedy") == [0]
@@ -77,6 +77,6 @@ def test_picture_and_tensorboard(tmp_path: Path):
     assert {"validation/adaptation_curve", "test/adaptation_curve"} <= set(events.Tags()["images"])
 
 
-def test_a_family_without_oracles(tmp_path: Path):
-    run(tmp_path, max_epochs=1, with_oracles=False)
+def test_a_family_without_players(tmp_path: Path):
+    run(tmp_path, max_epochs=1, with_players=False)
     assert {row["player"] for row in read(tmp_path)} == {"agent_greedy", "agent_sampled"}

@@ -9,14 +9,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from callbacks.closing_table import ClosingTable, closing_table
-from callbacks.outcome import outcome_of
-from callbacks.summary import Summary
+from rl2_lightning.callbacks.closing_table import ClosingTable, closing_table
+from rl2_lightning.callbacks.outcome import outcome_of
+from rl2_lightning.callbacks.summary import Summary
 from tests.callbacks.tiny_fit import NUM_EPISODES, NUM_TASKS, TinyAgent, TinyData, make_trainer
 
 
-def run(callbacks, max_epochs: int = 4, with_oracles: bool = True):
-    agent, data = TinyAgent(), TinyData(with_oracles)
+def run(callbacks, max_epochs: int = 4, with_players: bool = True):
+    agent, data = TinyAgent(), TinyData(with_players)
     trainer = make_trainer(callbacks, max_epochs)
     trainer.fit(agent, data)
     trainer.test(agent, data, verbose=False)
@@ -34,8 +34,8 @@ def test_table_is_sorted_and_the_best_is_bold(capsys):
     assert [row.style for row in table.rows] == ["bold", None, None, None]
 
 
-def test_table_without_oracles():
-    trainer, agent = run([], with_oracles=False)
+def test_table_without_players():
+    trainer, agent = run([], with_players=False)
     file = io.StringIO()
     Console(file=file).print(closing_table(outcome_of(trainer, agent, "test")))
     assert "reference" not in file.getvalue()
@@ -49,7 +49,7 @@ def test_summary(tmp_path: Path):
     assert greedy["trial_return"] == pytest.approx(1.2)
     assert greedy["trial_half_width"] == pytest.approx(1.96 * 0.2 / 7**0.5)
     assert greedy["share_of_reference"] == pytest.approx(0.4)
-    assert list(summary["oracles"]) == ["random", "greedy"]
+    assert list(summary["references"]) == ["random", "greedy"]
     assert summary["reference"] == "greedy"
     assert summary["num_tasks"] == NUM_TASKS
     assert summary["num_episodes"] == NUM_EPISODES
@@ -59,8 +59,8 @@ def test_summary(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [tmp_path / "summary.json"]
 
 
-def test_summary_without_oracles(tmp_path: Path):
-    run([Summary(str(tmp_path), seed=7)], with_oracles=False)
+def test_summary_without_players(tmp_path: Path):
+    run([Summary(str(tmp_path), seed=7)], with_players=False)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["reference"] is None
     assert summary["agent"]["sampled"]["share_of_reference"] is None

@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from callbacks.preemption import Preemption
+from rl2_lightning.callbacks.preemption import Preemption
 from tests.callbacks.tiny_fit import BATCHES, TinyAgent, TinyData, make_trainer
 
 ROOT = Path(__file__).parents[2]

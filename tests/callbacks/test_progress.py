@@ -7,7 +7,7 @@ import pytest
 import rich
 from rich.console import Console
 
-from callbacks.progress import IterationProgressBar
+from rl2_lightning.callbacks.progress import IterationProgressBar
 from tests.callbacks.tiny_fit import TinyAgent, TinyData, make_trainer
 
 

@@ -31,7 +31,7 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     summary = summary_of(tmp_path / "run")
     assert summary["num_tasks"] == 32
     assert summary["env_steps"] == 16 * 4
-    for curve in (*summary["agent"].values(), *summary["oracles"].values()):
+    for curve in (*summary["agent"].values(), *summary["references"].values()):
         assert curve["num_trials"] == 32, "each task is played once, by one of the two"
     rows = (tmp_path / "run" / "adaptation_curve.csv").read_text().splitlines()
     assert len(rows) == len(set(rows))
@@ -60,9 +60,7 @@ def test_a_sweep_writes_each_run(tmp_path: Path) -> None:
     assert sorted(summary_of(run)["seed"] for run in runs) == [1, 2]
     assert all((run / "last.ckpt").exists() for run in runs)
     one, two = (torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in runs)
-    assert not torch.equal(
-        one["network.actor.module.0.module.0.weight"], two["network.actor.module.0.module.0.weight"]
-    )
+    assert not torch.equal(one["agent.policy.layers.0.weight"], two["agent.policy.layers.0.weight"])
 
 
 def test_a_sweep_chooses_folders_that_can_be_typed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rl2_lightning import keys
-from rl2_lightning.algorithms.ppo import PPO
+from rl2_lightning.learners.ppo import PPO
 from tests.command_line.program import SMALL, call_program, mistake_told, run_program
 
 ENV_STEPS = 16  # of an iteration: 8 trials of 2 steps
@@ -16,7 +16,7 @@ EVERY_ITERATION = (*SMALL, "callbacks.checkpoint.every_n_epochs=1", "trainer.max
 
 def assert_good(checkpoint: Path, iterations: int) -> None:
     content = torch.load(checkpoint, weights_only=True)
-    assert content["state_dict"]["env_steps_done"] == iterations * ENV_STEPS
+    assert content["state_dict"]["clock.env_steps_done"] == iterations * ENV_STEPS
     states = [*content["state_dict"].values()]
     states += [
         s for state in content["optimizer_states"][0]["state"].values() for s in state.values()
@@ -26,19 +26,17 @@ def assert_good(checkpoint: Path, iterations: int) -> None:
 
 def poison_third_iteration(monkeypatch: pytest.MonkeyPatch, key: str | tuple[str, ...]) -> None:
     """Puts a NaN into a reward that was collected, or into what the loss reads of it."""
-    prepare = PPO.prepare_trials
+    prepare = PPO.prepare
 
-    def poisoned(self, trials):
-        if self.current_epoch != 2:
-            return prepare(self, trials)
-        if key == keys.REWARD:
-            trials[key][0, 0] = torch.nan
-            return prepare(self, trials)
-        prepared = prepare(self, trials)
-        prepared[key][0, 0] = torch.nan
+    def poisoned(self, trials, state_steps):
+        if self.current_epoch == 2 and key == keys.REWARD:
+            trials[keys.STEPS][key][0, 0] = torch.nan
+        prepared = prepare(self, trials, state_steps)
+        if self.current_epoch == 2 and key != keys.REWARD:
+            prepared[keys.STEPS][key][0, 0] = torch.nan
         return prepared
 
-    monkeypatch.setattr(PPO, "prepare_trials", poisoned)
+    monkeypatch.setattr(PPO, "prepare", poisoned)
 
 
 def test_an_absurd_learning_rate_ends_in_one_line(tmp_path: Path, finished_run: Path) -> None:
@@ -47,21 +45,21 @@ def test_an_absurd_learning_rate_ends_in_one_line(tmp_path: Path, finished_run: 
         tmp_path,
         *SMALL,
         "trainer.max_epochs=3",
-        "algorithm.learning_rate=1e30",
+        "learner.learning_rate=1e30",
         f"ckpt_path={checkpoint}",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: the weights' norm is inf after ")
     assert done.stderr.endswith(f"resume with ckpt_path={checkpoint}\n")
-    assert "lower algorithm.learning_rate" in done.stderr
+    assert "lower learner.learning_rate" in done.stderr
     assert done.stderr.count("\n") == 1
     assert_good(checkpoint, iterations=1)
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_without_a_checkpoint_there_is_none_to_name(tmp_path: Path) -> None:
-    told = mistake_told(tmp_path, *SMALL, "algorithm.learning_rate=1e30")
+    told = mistake_told(tmp_path, *SMALL, "learner.learning_rate=1e30")
     assert told.endswith("; there is no checkpoint yet")
 
 
@@ -91,19 +89,19 @@ def test_the_last_good_checkpoint_is_kept_and_named(
 def test_an_infinite_gradient_reaches_no_weight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks, weights = [], []
+    learners, weights = [], []
 
     def spoil(self) -> None:
-        networks[:] = [self.network]
-        weights[:] = [parameter.detach().clone() for parameter in self.network.parameters()]
+        learners[:] = [self]
+        weights[:] = [parameter.detach().clone() for parameter in self.parameters()]
         if self.current_epoch == 1:
-            next(self.network.parameters()).grad[0, 0] = torch.inf
+            next(self.agent.parameters()).grad[0, 0] = torch.inf
 
     monkeypatch.setattr(PPO, "on_after_backward", spoil)
     told = mistake_told(tmp_path, *EVERY_ITERATION, f"hydra.run.dir={tmp_path}")
     assert told.startswith("error: the gradient's norm is inf after 32 env steps: ")
     assert_good(tmp_path / "last.ckpt", iterations=1)
-    for before, after in zip(weights, networks[0].parameters(), strict=True):
+    for before, after in zip(weights, learners[0].parameters(), strict=True):
         assert torch.equal(before, after)
 
 
@@ -114,11 +112,11 @@ def test_the_other_runs_of_a_sweep_go_on(tmp_path: Path, capfd: pytest.CaptureFi
         *SMALL,
         f"hydra.sweep.dir={tmp_path}",
         "hydra.sweep.subdir=${hydra:job.num}",
-        "algorithm.learning_rate=1e30,1e-3",
+        "learner.learning_rate=1e30,1e-3",
     )
     assert told.startswith("error: the weights' norm is inf after ")
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1, "Hydra names the run"
-    assert "algorithm.learning_rate=1e+30" in errors[0]
+    assert "learner.learning_rate=1e+30" in errors[0]
     assert not (tmp_path / "0" / "summary.json").exists()
     assert json.loads((tmp_path / "1" / "summary.json").read_text())["iterations"] == 1

@@ -10,7 +10,8 @@ from tensordict import TensorDict
 from torch import multiprocessing
 
 from rl2_lightning import keys
-from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve, episode_returns
+from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
+from rl2_lightning.families.play import episode_returns
 
 NUM_EPISODES = 4
 

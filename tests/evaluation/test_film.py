@@ -8,8 +8,8 @@ from PIL import Image
 from tensordict import TensorDict
 
 from rl2_lightning import keys
-from rl2_lightning.envs.scene import Scene
 from rl2_lightning.evaluation.film import AGENT, EARLIER, ENLARGEMENT, NOW, as_gif, film
+from rl2_lightning.families.scene import Scene
 
 SCENE = Scene((0, 0), (4, 4), start=(1, 1), goal=(3, 3), goal_radius=0.3, walls=[((2, 0), (2, 2))])
 SIDE = ENLARGEMENT * 20

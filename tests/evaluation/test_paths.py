@@ -5,8 +5,8 @@ import torch
 from tensordict import TensorDict
 
 from rl2_lightning import keys
-from rl2_lightning.envs.scene import Scene
 from rl2_lightning.evaluation.paths import legs_of, paths_figure
+from rl2_lightning.families.scene import Scene
 
 SCENE = Scene(low=(0, 0), high=(4, 4), start=(1, 1), goal=(3, 2), goal_radius=0.5)
 

@@ -23,8 +23,8 @@ def make_figure(num_episodes: int):
     agents = {"agent greedy": make_curve(num_episodes, 0.8)}
     agents["agent sampled"] = make_curve(num_episodes, 0.5)
     levels = {"random": 0.1, "thompson": 0.7, "gittins": 0.9}
-    oracles = {name: make_curve(num_episodes, level) for name, level in levels.items()}
-    return adaptation_curve_figure(agents, "title", oracles, "gittins")
+    players = {name: make_curve(num_episodes, level) for name, level in levels.items()}
+    return adaptation_curve_figure(agents, "title", players, "gittins")
 
 
 def drawn(figure) -> np.ndarray:
@@ -83,9 +83,9 @@ def test_pyplot_does_not_know_the_figure():
 
 
 def test_no_two_of_many_players_look_alike():
-    oracles = {f"oracle {i}": make_curve(10, 0.1 * i) for i in range(14)}
+    players = {f"player {i}": make_curve(10, 0.1 * i) for i in range(14)}
     agents = {"agent": make_curve(10, 0.8)}
-    figure = adaptation_curve_figure(agents, "title", oracles, "oracle 13")
+    figure = adaptation_curve_figure(agents, "title", players, "player 13")
     looks = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines]
     assert len(looks) == 15
     assert len(set(looks)) == 15

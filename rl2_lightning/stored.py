@@ -1,0 +1,128 @@
+"""What a checkpoint was trained with, held against a run that is to use it.
+
+What stands in a file is merged into the settings of the run's own classes, or refused by name; no
+class that a file names is ever looked up.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.agents.settings import AgentSettings
+from rl2_lightning.build import find_class, read_settings
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.config import CollectionConfig, TrialConfig
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.learners.learner import Learner
+from rl2_lightning.settings import Settings, stored_settings
+
+CLASSES: Mapping[str, type[Any]] = {"env": TaskEnv, "memory": Memory, "learner": Learner}
+SCHEMAS: Mapping[str, type[Settings]] = {
+    "agent": AgentSettings,
+    "trial": TrialConfig,
+    "collection": CollectionConfig,
+}
+TARGET = "_target_"
+
+
+def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[str, dict[str, Any]]:
+    """The settings of a training, by group, each value of the type that its field takes.
+
+    Args:
+        cfg: the composed config of the run.
+        checkpoint: of the training.
+        field: of the config, that names the checkpoint.
+
+    Raises:
+        UserError: a class is another one than the run's, or a value does not fit.
+    """
+    stored, said = checkpoint.config, f"{field}={cfg[field]}"
+    groups: dict[str, dict[str, Any]] = {}
+    for group, base in CLASSES.items():
+        values = _mapping(stored, group, said)
+        theirs, ours = values.pop(TARGET, None), cfg[group][TARGET]
+        if theirs != ours:
+            raise UserError(
+                f"{said} was trained with {group}.{TARGET}={theirs}, this run has {ours}: set "
+                f"{group}.{TARGET}={theirs} or give another checkpoint"
+            )
+        schema = find_class(cfg, group, base).Settings
+        groups[group] = {TARGET: ours, **asdict(stored_settings(schema, values, group, said))}
+    for group, schema in SCHEMAS.items():
+        values = _mapping(stored, group, said)
+        groups[group] = asdict(stored_settings(schema, values, group, said))
+    return groups
+
+
+def run_groups(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """The settings of a run, in the same form as `stored_groups`."""
+    groups: dict[str, dict[str, Any]] = {
+        group: {
+            TARGET: cfg[group][TARGET],
+            **asdict(read_settings(cfg, group, find_class(cfg, group, base).Settings)),
+        }
+        for group, base in CLASSES.items()
+    }
+    for group in SCHEMAS:
+        groups[group] = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
+    return groups
+
+
+def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Checkpoint:
+    """Reads a checkpoint, and looks whether this run can use it.
+
+    Args:
+        cfg: the composed config.
+        field: which of its fields names the checkpoint.
+
+    Raises:
+        UserError: it cannot be read, or was made for another family of tasks or another agent; or
+            a training is to be resumed from weights alone.
+    """
+    checkpoint = Checkpoint.read(cfg[field], field)
+    theirs, ours = stored_groups(cfg, checkpoint, field), run_groups(cfg)
+    for group in ("env", "memory", "agent", "learner"):
+        if group == "env" and takes_other_sizes(cfg, field):
+            continue
+        for key, (their, our) in differences(theirs[group], ours[group]).items():
+            # Of a learner only what is within it is compared, not how it learns.
+            if group == "learner" and "." not in key:
+                continue
+            raise UserError(
+                f"{field}={cfg[field]} was trained with {group}.{key}={their}, "
+                f"this run has {our}: set {group}.{key}={their} or give another checkpoint"
+            )
+    if field == "ckpt_path" and cfg.mode == "train":
+        checkpoint.require_optimizer()
+    return checkpoint
+
+
+def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
+    """Whether a checkpoint may come from other tasks of the family than those of this run."""
+    return field == "start_from" or bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two settings differ, by dotted name; "null" is what one lacks."""
+
+    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(node, Mapping):
+            return {prefix: "null" if node is None else node}
+        parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in node]
+        return {name: value for part in parts for name, value in part.items()}
+
+    left, right = flat(theirs), flat(ours)
+    names = sorted(left.keys() | right.keys())
+    pairs = {name: (left.get(name, "null"), right.get(name, "null")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _mapping(stored: Mapping[str, Any], group: str, said: str) -> dict[str, Any]:
+    values = stored.get(group)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{said} tells nothing of {group}: it is no checkpoint of this program")
+    return dict(values)

@@ -1,0 +1,226 @@
+"""Mistakes that only the classes know which a config names: one line each, and no traceback."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from rl2_lightning.build import require_machine
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
+from tests.builders import compose_config
+from tests.command_line.program import SMALL, call_program, mistake_told
+
+# What is typed, and what the line must hold.
+LATE = {
+    "added key": ("++learner.lerning_rate=1", "'learner.lerning_rate'", "known are critic, learn"),
+    "no number": ("learner.num_epochs=many", "learner.num_epochs=many", "whole number"),
+    "no whole number": ("learner.num_epochs=1.5", "learner.num_epochs=1.5", "whole number"),
+    "no switch": (
+        "learner.critic.separate=maybe",
+        "learner.critic.separate=maybe",
+        "true or false",
+    ),
+    "null": ("learner.num_epochs=null", "learner.num_epochs=null", "needs a value"),
+    "critic of no width": (
+        "learner.critic.hidden_sizes=[8,0]",
+        "learner.critic.hidden_sizes=[8, 0]",
+        "at least 1",
+    ),
+    "memory of no width": ("memory.hidden_size=0", "memory.hidden_size=0", "at least 1"),
+    "uneven batch": (
+        "collection.num_trials=1001 learner.num_minibatches=8",
+        "collection.num_trials=1001",
+        "num_minibatches=8",
+        "set collection.num_trials=1000",
+    ),
+    "negative rate": ("learner.learning_rate=-1", "learning_rate=-1", "at least 0"),
+    "discount": ("learner.gamma=1.5", "learner.gamma=1.5", "at most 1"),
+    "skipped updates under float16": (
+        "trainer.precision=16-mixed learner.target_kl=0.01",
+        "learner.target_kl=0.01 with trainer.precision=16-mixed",
+        "set trainer.precision=bf16-mixed",
+    ),
+    "one arm": ("env.num_arms=1", "env.num_arms=1", "at least 2"),
+    "no worse arm": (
+        "env=dependent_bandit env.worse_arm=0.7",
+        "env.worse_arm=0.7",
+        "at most 0.5",
+    ),
+    "no noise": ("env=gaussian_bandit env.noise=0", "env.noise=0", "at least 0.01"),
+    "impossible drift": (
+        "env=restless_bandit env.high_volatility=2",
+        "env.high_volatility=2",
+        "at most 1",
+    ),
+    "rare common transition": (
+        "env=two_step env.common_probability=0.3",
+        "env.common_probability=0.3",
+        "at least 0.5",
+    ),
+    "one action": ("env=tabular_mdp env.num_actions=1", "env.num_actions=1", "at least 2"),
+    "unknown kind of goal": (
+        "env=point_robot env.goals=ring",
+        "env.goals=ring is unknown",
+        "use env.goals=half_circle or env.goals=square",
+    ),
+    "goal of no radius": (
+        "env=point_robot env.goal_radius=0",
+        "env.goal_radius=0",
+        "at least 0.01",
+    ),
+    "no mass": ("env=cart_pole env.cart_mass=[0,1]", "env.cart_mass=[0.0, 1.0]", "at least 0.1"),
+    "range the wrong way round": (
+        "env=pendulum env.gravity=[12,8]",
+        "env.gravity=[12.0, 8.0] is no range",
+        "give two numbers, the lower first",
+    ),
+    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is no range", "two"),
+    "maze without cells": ("env=visual_maze env.size=0", "env.size=0", "at least 2"),
+    "profiler": ("trainer.profiler=fast", "trainer.profiler=fast cannot be used", "simple"),
+    "strategy": ("trainer.strategy=dpp", "trainer.strategy=dpp cannot be used", "leave it out"),
+    "field of the trainer": ("+trainer.devicse=2", "devicse", "leave it out"),
+    "budget": (
+        "collection.total_env_steps=15",
+        "collection.total_env_steps=15 is less than the 16 env steps",
+        "set collection.total_env_steps=16 or more",
+    ),
+    "no inputs": ("agent.inputs=[]", "agent.inputs=[]", "name at least one of observation"),
+    "unknown input": ("agent.inputs=[reward]", "'reward'", "previous_reward"),
+    "unknown callback": (
+        "callbacks.summary._target_=rl2_lightning.callbacks.sumary.Summary",
+        "callbacks.summary cannot be built: ",
+        "rl2_lightning.callbacks.sumary.Summary",
+    ),
+    "argument of a callback": (
+        "callbacks.checkpoint.every_n_epochs=-3",
+        "callbacks.checkpoint cannot be built: ",
+        "every_n_epochs=-3",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", LATE)
+def test_mistake_is_told_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], mistake: str
+) -> None:
+    typed, *wanted = LATE[mistake]
+    told = mistake_told(tmp_path, *SMALL, *typed.split())
+    assert not [words for words in wanted if words not in told], told
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_uneven_stage(tmp_path: Path) -> None:
+    typed = "+collection.curriculum={small:{env_steps:1000,num_trials:9}}"
+    assert mistake_told(tmp_path, typed) == (
+        "error: collection.curriculum.small.num_trials=9 does not divide into "
+        "learner.num_minibatches=8 on 1 device(s): set collection.curriculum.small.num_trials=8"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an accelerator")
+def test_more_processes_than_cores_where_lightning_chooses(tmp_path: Path) -> None:
+    # Not as a program: if this were let through, it would start them all.
+    cfg = compose_config(tmp_path, "trainer.devices=512", "trainer.accelerator=auto")
+    told = rf"^trainer.devices=512 but this machine has {os.cpu_count()} CPU core\(s\): set trainer"
+    with pytest.raises(UserError, match=told):
+        require_machine(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is missing")
+def test_missing_accelerator(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = mistake_told(tmp_path, *SMALL, "trainer.accelerator=gpu")
+    assert "trainer.accelerator=gpu cannot be used: No supported gpu backend found" in told
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_critic_of_tasks_without_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_parameters(self: BernoulliBandit, num_tasks: int) -> TensorDict:
+        return TensorDict({}, [num_tasks])
+
+    monkeypatch.setattr(BernoulliBandit, "sample_tasks", no_parameters)
+    assert mistake_told(tmp_path, *SMALL, "learner.critic.sees_task=true") == (
+        "error: learner.critic.sees_task=true but the tasks of this family have no "
+        "parameters: set learner.critic.sees_task=false"
+    )
+
+
+def test_a_callback_is_switched_off_with_null(tmp_path: Path) -> None:
+    call_program(tmp_path, *SMALL, f"hydra.run.dir={tmp_path}", "callbacks.summary=null")
+    assert (tmp_path / "last.ckpt").exists()
+    assert not (tmp_path / "summary.json").exists()
+
+
+GROUPS = {
+    "env": ("TaskEnv", "rl2_lightning.families.task_env.TaskEnv"),
+    "memory": ("Memory", "rl2_lightning.agents.memories.memory.Memory"),
+    "learner": ("Learner", "rl2_lightning.learners.learner.Learner"),
+}
+TARGETS = {
+    "no such module": ("no_such_module.Class", "cannot be imported: ModuleNotFoundError: "),
+    "no such class": ("os.path.Clas", "cannot be imported: AttributeError: "),
+    "a word": ("Class", "cannot be imported: ValueError: "),
+    "a module that breaks": ("breaking_module.Class", "cannot be imported: RuntimeError: one two;"),
+    "a function": ("os.system", None),
+    "a module": ("os.path", None),
+    "a number": ("math.pi", None),
+    "another class": ("collections.OrderedDict", None),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_is_no_class_of_the_group(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    group: str,
+    kind: str,
+) -> None:
+    (tmp_path / "breaking_module.py").write_text("raise RuntimeError('one\\ntwo')")
+    monkeypatch.syspath_prepend(tmp_path)
+    target, told = TARGETS[kind]
+    line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
+    name, base = GROUPS[group]
+    if told is None:
+        assert line == f"error: {group}._target_={target} is no {name}: name a subclass of {base}"
+    else:
+        assert line.startswith(f"error: {group}._target_={target} {told}")
+        assert line.endswith("; name a class as package.module.Class")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_class_that_is_not_complete(tmp_path: Path, group: str) -> None:
+    target = GROUPS[group][1]
+    line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
+    assert line.startswith(f"error: {group}._target_={target} lacks ")
+    assert line.endswith(": name a class that has them")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_without_a_class(tmp_path: Path, group: str) -> None:
+    line = mistake_told(tmp_path, *SMALL, f"~{group}._target_")
+    assert line == f"error: {group} names no class: set {group}._target_=package.module.Class"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_settings_of_another_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    module, _, base = GROUPS[group][1].rpartition(".")
+    (tmp_path / "own_module.py").write_text(
+        f"from {module} import {base}\n\n\nclass Own({base}):\n    Settings = dict\n"
+        "    sample_tasks = begin_episodes = advance = None\n"
+        "    initial_state = step = unroll_trial = None\n"
+        "    make_source = prepare = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_module", raising=False)
+    line = mistake_told(tmp_path, *SMALL, f"{group}._target_=own_module.Own")
+    assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are no ")
