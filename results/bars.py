@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.means import Estimate
+from rl2_lightning.means import Estimate
 
 Players = Mapping[str, Curve]
 Measures = Mapping[str, Estimate]
@@ -20,12 +20,12 @@ class Bar(Protocol):
         """As it stands in a table."""
 
     @abstractmethod
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Whether it holds.
 
         Args:
             agent: of greedy play.
-            oracles: on the same tasks, the reference last.
+            references: of reference players on the same tasks, the best one last.
             measures: what the family's own analyses say of the agent.
         """
 
@@ -39,7 +39,7 @@ class Return(Bar):
     def __str__(self) -> str:
         return str(self.value)
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the mean."""
         return agent.trial_return >= self.value
 
@@ -53,9 +53,9 @@ class ShareOfReference(Bar):
     def __str__(self) -> str:
         return f"{self.share:.0%} of the reference"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the means."""
-        *_, reference = oracles.values()
+        *_, reference = references.values()
         return agent.trial_return >= self.share * reference.trial_return
 
 
@@ -68,9 +68,9 @@ class LaterEpisodes(Bar):
     def __str__(self) -> str:
         return f"{self.share:.0%} of the reference from episode 2"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the curves."""
-        *_, reference = oracles.values()
+        *_, reference = references.values()
         return bool((agent.mean[1:] >= self.share * reference.mean[1:]).all())
 
 
@@ -83,10 +83,10 @@ class Above(Bar):
     def __str__(self) -> str:
         return f"above {' and '.join(name.replace('_', ' ') for name in self.players)}"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the intervals."""
         low = agent.trial_return - agent.trial_half_width
-        others = [oracles[name] for name in self.players]
+        others = [references[name] for name in self.players]
         return all(low > other.trial_return + other.trial_half_width for other in others)
 
 
@@ -97,7 +97,7 @@ class Adapts(Bar):
     def __str__(self) -> str:
         return "episode 2 above episode 1"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the intervals of the two episodes."""
         first, second = agent.mean[:2].tolist()
         first_half_width, second_half_width = agent.half_width[:2].tolist()
@@ -111,9 +111,9 @@ class Chance(Bar):
     def __str__(self) -> str:
         return "no better than random"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the intervals."""
-        random = oracles["random"]
+        random = references["random"]
         low = agent.trial_return - agent.trial_half_width
         return low <= random.trial_return + random.trial_half_width
 
@@ -131,7 +131,7 @@ class Plans(Bar):
     def __str__(self) -> str:
         return f"reward × transition: {'an' if self.does else 'no'} interaction"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Whether the interval of the interaction, sampled, lies above 0; or holds it."""
         value, half_width = measures["stay_adjusted_interaction_sampled"]
         return value > half_width if self.does else abs(value) <= half_width
@@ -154,7 +154,7 @@ class Finds(Bar):
     def __str__(self) -> str:
         return f"{self.success:.0%} success, episode 2 {self.shorter:.0%} shorter"
 
-    def reached_by(self, agent: Curve, oracles: Players, measures: Measures) -> bool:
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
         """Compares the means, of greedy play."""
 
         def mean(name: str, episode: int) -> float:

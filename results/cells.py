@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from callbacks.files import write_atomically
 from results.bars import WORLDS, Bar, Return
+from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.errors import UserError
 
 FOLDER = Path(__file__).parent
@@ -104,7 +104,7 @@ def write_row(folder: Path, cell: Cell, row: Row) -> None:
 
     rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
     rows = sorted([*rows, row], key=place)
-    # Not all cells have the same oracles: a column stands where it first appears.
+    # Not all cells have the same reference players: a column stands where it first appears.
     names = dict.fromkeys(name for one in rows for name in one if name != "command")
     columns = [*names, "command"]
     text = StringIO(newline="")

@@ -1,4 +1,4 @@
-"""The adaptation curves of a cell as files: one of its oracles, and one of each seed's agent."""
+"""The adaptation curves of a cell as files: of its reference players, and of each seed's agent."""
 
 import csv
 from collections import defaultdict
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from callbacks.files import write_atomically
+from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.evaluation.adaptation_curve import Curve
 
 COLUMNS = ("player", "episode", "mean", "half_width", "num_tasks")

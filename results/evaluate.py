@@ -6,17 +6,14 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.trial_analysis import TrialAnalysis
 from results.cells import (
     FOLDER,
     HALF_WIDTH,
@@ -28,23 +25,23 @@ from results.cells import (
 )
 from results.curves import read_curves, write_curves
 from results.request import compose_evaluation, unlike
-from rl2_lightning.algorithms.learner import Learner
-from rl2_lightning.build import (
-    build_data,
-    build_learner,
-    build_trainer,
-    require_fitting_weights,
-)
-from rl2_lightning.checkpoint_io import AtomicCheckpointIO
-from rl2_lightning.collection.datamodule import TrialDataModule
-from rl2_lightning.collection.plan import CollectionPlan
+from rl2_lightning.build import build_agent, build_held_out, build_world
+from rl2_lightning.callbacks.trial_analysis import write_findings
+from rl2_lightning.checkpoint import SECTION, Checkpoint, write_checkpoint
 from rl2_lightning.command_line import one_line_errors
-from rl2_lightning.config import CollectionConfig, register_schemas
+from rl2_lightning.config import CollectionConfig, TrialConfig, register_schemas
+from rl2_lightning.data.clock import Clock
+from rl2_lightning.data.plan import CollectionPlan
+from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.means import Estimate
+from rl2_lightning.evaluation.evaluate import evaluate as evaluate_agent
+from rl2_lightning.evaluation.findings import main_figures
+from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.means import Estimate
 from rl2_lightning.session import quieten
+from rl2_lightning.stored import stored_groups
 
-KEPT = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version")
+KEPT = ("state_dict", SECTION, "epoch", "global_step", "pytorch-lightning_version")
 SUMMARY = "Summary"  # the callback that keeps the time of the training
 
 
@@ -54,8 +51,8 @@ class Evaluation:
 
     Attributes:
         agents: the agent's curves, greedy and sampled.
-        oracles: the oracles' curves on the same tasks, the reference last.
-        measures: what the family's own analyses say of the agent.
+        references: the curves of the reference players on the same tasks, the reference last.
+        measures: what the family's own analysis says of the agent.
         tasks_seed: seed of the tasks.
         trained_on: in what the tasks of its training were others; empty where they were not.
         env_steps: env steps that the agent has learnt from.
@@ -63,7 +60,7 @@ class Evaluation:
     """
 
     agents: Mapping[str, Curve]
-    oracles: Mapping[str, Curve]
+    references: Mapping[str, Curve]
     measures: Mapping[str, Estimate]
     tasks_seed: int
     trained_on: str
@@ -71,72 +68,56 @@ class Evaluation:
     total_env_steps: int
 
 
-def evaluate(cell: Cell, cfg: DictConfig, settings: Mapping[str, Any], folder: Path) -> Evaluation:
-    """Lets the agent and the oracles play the tasks of the test.
+def evaluate(cell: Cell, cfg: DictConfig, checkpoint: Checkpoint, folder: Path) -> Evaluation:
+    """Lets the agent and the reference players play the tasks of the test.
 
     Args:
         cell: of the row.
-        cfg: the composed config, with the checkpoint.
-        settings: what the checkpoint was trained with.
-        folder: of the tables, with the oracles' curves, where what the family's own analysis says
-            is written.
+        cfg: the composed config.
+        checkpoint: of the agent.
+        folder: of the tables, with the reference players' curves, where what the family's own
+            analysis says is written.
     """
-    analyses = folder / "analyses" / f"{cell.experiment}_seed{settings['seed']}"
-    cfg.callbacks, cfg.logger = _watching(cfg.callbacks, analyses), {}
-    data = build_data(cfg)
-    learner = build_learner(cfg, data)
-    require_fitting_weights(learner, cfg, "ckpt_path")
-    trainer = build_trainer(cfg, data)
-    trainer.test(learner, data, ckpt_path=cfg.ckpt_path, verbose=False, weights_only=True)
-    agents = {f"agent_{name}": curve for name, curve in learner.latest_curves.items()}
+    world = build_world(cfg)
+    agent = build_agent(cfg, world)
+    checkpoint.load_into(agent, prefix="agent.")
+    held_out = build_held_out(cfg, world)["test"]
+    found = evaluate_agent(agent.eval(), held_out)
+    measures: Mapping[str, Estimate] = {}
+    if held_out.analysis is not None:
+        measures = main_figures(held_out.analysis, found.findings)
+        write_findings(held_out, found.findings, folder / "analyses" / kept_name(cell, checkpoint))
+    clock = Clock()
+    checkpoint.load_into(clock, prefix="clock.")
     return Evaluation(
-        agents,
-        oracle_curves(
-            data,
-            origin_of(cfg),
-            folder / "curves" / f"{cell.experiment}_oracles.csv",
+        {f"agent_{mode}": curve for mode, curve in found.curves.items()},
+        reference_curves(
+            held_out, origin_of(cfg), folder / "curves" / f"{cell.experiment}_oracles.csv"
         ),
-        _measures(cast(Any, trainer).callbacks),
+        measures,
         cfg.evaluation.tasks_seed,
-        unlike(cell, settings),
-        learner.env_steps,
-        total_env_steps(settings, learner),
+        unlike(cell, checkpoint.config),
+        clock.env_steps,
+        total_env_steps(cfg, checkpoint, clock),
     )
 
 
-def _watching(callbacks: DictConfig, folder: Path) -> dict[str, Any]:
-    """The progress, and the analyses of the experiment's family."""
-    kept: dict[str, Any] = {"progress": callbacks.get("progress")}
-    for name, callback in callbacks.items():
-        if callback is not None and issubclass(get_class(callback._target_), TrialAnalysis):
-            kept[str(name)] = {**callback, "dirpath": str(folder)}
-            folder.mkdir(parents=True, exist_ok=True)
-    return kept
-
-
-def _measures(callbacks: Iterable[Any]) -> dict[str, Estimate]:
-    analyses = [callback for callback in callbacks if isinstance(callback, TrialAnalysis)]
-    return {name: found for analysis in analyses for name, found in analysis.measures.items()}
-
-
-def oracle_curves(data: TrialDataModule, origin: str, path: Path) -> dict[str, Curve]:
-    """The oracles' curves on the tasks of the test, from the file if it holds them.
+def reference_curves(held_out: HeldOut, origin: str, path: Path) -> dict[str, Curve]:
+    """The reference players' curves on the tasks of the test, from the file if it holds them.
 
     They are the same for all checkpoints of a cell, and may take an hour to play.
 
     Args:
-        data: with the tasks.
+        held_out: the tasks.
         origin: as `origin_of` gives it.
         path: the file.
     """
-    held_out = data.held_out["test"]
     if path.exists():
         played, curves = read_curves(path)
-        wanted = list(held_out.env.oracles(held_out.num_episodes))
-        same_number = all(curve.num_trials == len(held_out.tasks) for curve in curves.values())
-        if played == origin and list(curves) == wanted and same_number:
+        same_number = all(curve.num_trials == len(held_out) for curve in curves.values())
+        if played == origin and list(curves) == list(held_out.players) and same_number:
             return curves
-    write_curves(path, origin, held_out.oracle_curves())
+    write_curves(path, origin, held_out.reference_curves())
     # Read back, so that a first and a later row hold the same digits.
     return read_curves(path)[1]
 
@@ -147,66 +128,82 @@ def origin_of(cfg: DictConfig) -> str:
     return json.dumps({**told, "tasks_seed": cfg.evaluation.tasks_seed}, sort_keys=True)
 
 
-def total_env_steps(settings: Mapping[str, Any], learner: Learner) -> int:
+def total_env_steps(cfg: DictConfig, checkpoint: Checkpoint, clock: Clock) -> int:
     """Env steps that a training has when it is finished.
 
     Args:
-        settings: of the training.
-        learner: as far as it was trained.
+        cfg: the composed config of the evaluation.
+        checkpoint: of the training.
+        clock: how far it is.
 
     Returns:
         Those that it had, if it is finished. Else those of the whole iterations that its budget
         holds, in which idle steps count.
     """
-    collection = OmegaConf.to_object(OmegaConf.merge(CollectionConfig, settings["collection"]))
-    trial = settings["trial"]
-    episode_steps = instantiate(settings["env"], num_tasks=1).max_episode_steps
-    in_episodes = trial["episodes_per_trial"] is not None
+    trained = stored_groups(cfg, checkpoint, "ckpt_path")
+    trial = OmegaConf.merge(TrialConfig, trained["trial"])
+    world = build_world(OmegaConf.create({"env": trained["env"], "trial": trial}))
+    collection = OmegaConf.to_object(OmegaConf.merge(CollectionConfig, trained["collection"]))
     plan = CollectionPlan(
-        cast(CollectionConfig, collection),
-        trial["episodes_per_trial"] if in_episodes else trial["steps_per_trial"],
-        episode_steps if in_episodes else 1,
+        cast(CollectionConfig, collection), world.trial_length, world.steps_per_unit
     )
-    if learner.iteration >= plan.num_iterations:
-        return learner.env_steps
+    if clock.iterations >= plan.num_iterations:
+        return clock.env_steps
     return sum(stage.num_iterations * stage.steps_per_iteration for stage in plan.stages)
 
 
-def small_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def kept_name(cell: Cell, checkpoint: Checkpoint) -> str:
+    """The name by which a checkpoint's files are kept.
+
+    Raises:
+        UserError: its seed is no number, which must not name a file.
+    """
+    seed = checkpoint.config.get("seed")
+    if type(seed) is not int:
+        raise UserError(f"the checkpoint tells seed={seed!r}, which is no number: use another one")
+    return f"{cell.experiment}_seed{seed}"
+
+
+def small_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a test needs of a checkpoint, without the optimiser's state or paths of a machine."""
-    kept = {name: checkpoint[name] for name in KEPT}
-    settings = {**kept["hyper_parameters"], "output_dir": ".", "ckpt_path": None}
+    content = checkpoint.content
     # What callbacks were told names folders.
-    kept["hyper_parameters"] = settings | {"callbacks": {}, "logger": {}}
-    kept["callbacks"] = {
-        name: state for name, state in checkpoint["callbacks"].items() if name == SUMMARY
+    nowhere: dict[str, Any] = {"output_dir": ".", "ckpt_path": None, "callbacks": {}, "logger": {}}
+    seconds = _training_seconds(checkpoint)
+    return {
+        **{name: content[name] for name in KEPT if name in content},
+        "hyper_parameters": {**checkpoint.config, **nowhere},
+        "callbacks": {} if seconds is None else {SUMMARY: {"training_seconds": seconds}},
     }
-    return kept
 
 
-def training_seconds(checkpoint: Mapping[str, Any]) -> str:
-    """Wall seconds of the training, over all runs that it was resumed in; empty where unknown."""
-    summary = checkpoint["callbacks"].get(SUMMARY)
-    return f"{summary['training_seconds']:.0f}" if summary else ""
+def _training_seconds(checkpoint: Checkpoint) -> float | None:
+    """Wall seconds of the training, over all runs that it was resumed in; None where unknown."""
+    node: Any = checkpoint.content
+    for name in ("callbacks", SUMMARY, "training_seconds"):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node if isinstance(node, float) else None
 
 
-def row_of(cell: Cell, checkpoint: Mapping[str, Any], found: Evaluation, command: str) -> Row:
+def row_of(cell: Cell, checkpoint: Checkpoint, found: Evaluation, command: str) -> Row:
     """The row of a table."""
     greedy = found.agents["agent_greedy"]
+    seconds = _training_seconds(checkpoint)
+    reached = cell.bar.reached_by(greedy, found.references, found.measures)
     row = {
         **cell.place,
-        "seed": checkpoint["hyper_parameters"]["seed"],
+        "seed": checkpoint.config["seed"],
         "num_tasks": greedy.num_trials,
         "tasks_seed": found.tasks_seed,
         "env_steps": found.env_steps,
         "total_env_steps": found.total_env_steps,
         "trained_on": found.trained_on,
-        "started_from": checkpoint["hyper_parameters"].get("start_from") or "",
-        "training_seconds": training_seconds(checkpoint),
+        "started_from": checkpoint.config.get("start_from") or "",
+        "training_seconds": "" if seconds is None else f"{seconds:.0f}",
         "bar": cell.bar,
-        "reached": "yes" if cell.bar.reached_by(greedy, found.oracles, found.measures) else "no",
+        "reached": "yes" if reached else "no",
     }
-    for name, curve in {**found.agents, **found.oracles}.items():
+    for name, curve in {**found.agents, **found.references}.items():
         row[name] = f"{curve.trial_return:.4f}"
         row[f"{name}_half_width"] = f"{curve.trial_half_width:.4f}"
     for name, estimate in found.measures.items():
@@ -231,21 +228,16 @@ def run(overrides: list[str], folder: Path) -> Row:
         UserError: an override is missing, the checkpoint is of another family or size, or a row
             of more tasks would be lost.
     """
-    cell, cfg = compose_evaluation(overrides)
-    path = Path(cfg.ckpt_path)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    settings = checkpoint["hyper_parameters"]
-    require_no_loss(folder, cell, settings["seed"], cfg.evaluation.test_tasks)
-    found = evaluate(cell, cfg, settings, folder)
-    name = f"{cell.experiment}_seed{settings['seed']}"
+    cell, cfg, checkpoint = compose_evaluation(overrides)
+    name = kept_name(cell, checkpoint)
+    require_no_loss(folder, cell, checkpoint.config["seed"], cfg.evaluation.test_tasks)
+    found = evaluate(cell, cfg, checkpoint, folder)
     # The command that anyone can repeat is that on the kept weights.
     named = [text for text in overrides if not text.startswith("ckpt_path=")]
     command = ["python", "-m", "results.evaluate", *named]
     command.append(f"ckpt_path=results/checkpoints/{name}.ckpt")
     row = row_of(cell, checkpoint, found, shlex.join(command))
-    AtomicCheckpointIO().save_checkpoint(
-        small_checkpoint(checkpoint), folder / "checkpoints" / f"{name}.ckpt"
-    )
+    write_checkpoint(small_checkpoint(checkpoint), folder / "checkpoints" / f"{name}.ckpt")
     write_curves(folder / "curves" / f"{name}.csv", origin_of(cfg), found.agents)
     write_row(folder, cell, row)
     return row

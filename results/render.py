@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from callbacks.files import write_atomically
 from results.cells import FOLDER, Cell, all_cells, read_rows
 from results.curves import read_curves
 from results.tables import (
@@ -14,10 +13,11 @@ from results.tables import (
     Rows,
     cell_text,
     measures_table,
-    oracle_table,
     paper_table,
+    players_table,
     worlds_table,
 )
+from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.evaluation.plots import draw_adaptation_curves
 
 TITLES = {"mab": "Bernoulli bandits", "mdp": "Tabular MDPs", "worlds": "Other families"}
@@ -36,9 +36,9 @@ def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | N
     for axes, (cell, row) in zip(panels, shown, strict=False):
         _, agents = read_curves(folder / f"{cell.experiment}_seed{row['seed']}.csv")
         _, curves = read_curves(folder / f"{cell.experiment}_oracles.csv")
-        oracles = {name: curves[name] for name in curves if not name.endswith(WRONG_PRIOR)}
+        references = {name: curves[name] for name in curves if not name.endswith(WRONG_PRIOR)}
         labelled = {label: agents[name] for name, label in AGENTS.items()}
-        draw_adaptation_curves(axes, labelled, oracles, reference=list(oracles)[-1])
+        draw_adaptation_curves(axes, labelled, references, reference=list(references)[-1])
         axes.set_title(f"{cell_text(cell)}, seed {row['seed']}", loc="left")
         axes.legend(
             loc="upper left",
@@ -72,8 +72,8 @@ def render(folder: Path) -> None:
             parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")
         if figure is not None:
-            if table in ORACLES:
-                parts += [ORACLES[table], oracle_table(own, rows)]
+            if table in PLAYERS:
+                parts += [PLAYERS[table], players_table(own, rows)]
             figure.savefig(folder / f"{table}.png", metadata={"Software": None})
             parts.append(f"![Adaptation curves]({table}.png)")
     if commands:
@@ -101,7 +101,7 @@ again, with other settings, was evaluated on them again.
 - The *bar* is what greedy play is to reach. Cells that miss it stay here with what they reached; \
 "open" is what has not been trained yet.
 - While it is trained, an agent may learn from the mean reward of an action in place of its draw \
-(`collection.expected_rewards`), and its critic may see the task (`network.critic_sees_task`): the \
+(`collection.expected_rewards`), and its critic may see the task (`learner.critic.sees_task`): the \
 experiment files say where. Neither is there when it is tested. In MDPs and in the cart-pole the \
 agent also sees the previous observation, beside the inputs of RL²; the cells "without reward" do \
 not show it the reward."""
@@ -114,18 +114,18 @@ RETURNS = {
         "their reference players know."
     ),
 }
-ORACLES = {
+PLAYERS = {
     "mab": (
-        "The oracles on the same tasks, and in brackets as published, on 1000 tasks. The constants "
-        "of ε-greedy and UCB1 are tuned on tasks of their own; the published ones were on those "
-        "that are reported. Our Gittins indices know how many pulls are left."
+        "The reference players on the same tasks, and in brackets as published, on 1000 tasks. The "
+        "constants of ε-greedy and UCB1 are tuned on tasks of their own; the published ones were "
+        "on those that are reported. Our Gittins indices know how many pulls are left."
     ),
     "mdp": (
-        "The oracles on the same tasks, with the prior that the tasks have. Those *as published* "
-        "expect mean rewards around 0, where the tasks have 1; greedy, ε-greedy and UCRL2 among "
-        "them start from next to no prior at all. The published figures, in brackets, on 1000 "
-        "tasks, are to be compared with these. They are left out of the figure. The optimal policy "
-        "is told the MDP, as no learner is."
+        "The reference players on the same tasks, with the prior that the tasks have. Those *as "
+        "published* expect mean rewards around 0, where the tasks have 1; greedy, ε-greedy and "
+        "UCRL2 among them start from next to no prior at all. The published figures, in brackets, "
+        "on 1000 tasks, are to be compared with these. They are left out of the figure. The "
+        "optimal policy is told the MDP, as no learner is."
     ),
 }
 MEASURES = "What the families' own analyses say of the agent, ± 95 %:"

@@ -8,22 +8,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from results.cells import FOLDER, Cell, find_cell
-from rl2_lightning.build import (
-    differences,
-    read_settings,
-    require_matching_checkpoint,
-    takes_other_sizes,
-)
-from rl2_lightning.config import check, num_ranks
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.config import check
 from rl2_lightning.errors import UserError
+from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes
 
 CONFIGS = FOLDER.parent / "configs"
 # Tasks of their own: settings are chosen while looking at those that runs are tested on.
 TASKS = ("evaluation.tasks_seed=2017", "evaluation.test_tasks=10000")
 
 
-def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig]:
-    """The cell, and the config of its evaluation, with a checkpoint that fits both.
+def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig, Checkpoint]:
+    """The cell, the config of its evaluation, and a checkpoint that fits both.
 
     Args:
         overrides: as on the command line; `experiment` and `ckpt_path` among them.
@@ -35,18 +31,17 @@ def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig]:
     for name in ("experiment", "ckpt_path"):
         if name not in given:
             raise UserError(f"{name} is missing: write {name}=...")
+    for name, value in given.items():
+        if name.startswith("trainer."):
+            raise UserError(f"{name}={value} for an evaluation, which has no trainer: leave it out")
     cell = find_cell(given["experiment"])
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", ["output_dir=.", "mode=test", *TASKS, *overrides])
     check(cfg, num_cores=os.cpu_count() or 1, multirun=False)
-    if num_ranks(cfg) > 1:
-        raise UserError(
-            f"{num_ranks(cfg)} devices for an evaluation, which takes one: leave out "
-            "trainer.devices and trainer.num_nodes"
-        )
     require_cell(cell, differences_from(cell, cfg), "the command has", "leave it out")
-    # Before the network: a checkpoint of another cell often has another network too.
-    trained = differences_from(cell, read_settings(cfg))
+    # Before the agent: a checkpoint of another cell often has another agent too.
+    checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
+    trained = differences_from(cell, checkpoint.config)
     if takes_other_sizes(cfg, "ckpt_path"):
         trained = {key: pair for key, pair in trained.items() if key == "env._target_"}
     require_cell(
@@ -55,8 +50,7 @@ def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig]:
         f"ckpt_path={cfg.ckpt_path} was trained with",
         "give the experiment that it was trained for",
     )
-    require_matching_checkpoint(cfg)
-    return cell, cfg
+    return cell, cfg, require_matching_checkpoint(cfg)
 
 
 def differences_from(
@@ -66,18 +60,24 @@ def differences_from(
 
     Args:
         cell: the cell.
-        settings: what is compared with the experiment.
+        settings: what is compared with the experiment; plain values, of which nothing is built.
 
     Returns:
         The settings' value and the experiment's, by the field's name.
+
+    Raises:
+        UserError: the settings tell nothing of family or trial.
     """
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         experiment = compose("train", ["output_dir=.", f"experiment={cell.experiment}"])
-    return {
-        f"{group}.{key}": pair
-        for group in ("env", "trial")
-        for key, pair in differences(OmegaConf.create(settings[group]), experiment[group]).items()
-    }
+    found: dict[str, tuple[Any, Any]] = {}
+    for group in ("env", "trial"):
+        theirs = settings.get(group)
+        if not isinstance(theirs, Mapping):
+            raise UserError(f"the checkpoint tells nothing of {group}: use another one")
+        differing = differences(OmegaConf.create(dict(theirs)), experiment[group])
+        found |= {f"{group}.{key}": pair for key, pair in differing.items()}
+    return found
 
 
 def require_cell(

@@ -44,7 +44,7 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
     """One line for each cell and seed: the agent beside the best player that learns."""
     columns = (
         *AGENT_COLUMNS,
-        "best oracle that learns",
+        "best player that learns",
         "share of it, greedy",
         *PUBLISHED.values(),
         *LAST_COLUMNS,
@@ -61,7 +61,7 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
 
 
 def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
-    """One line for each cell and seed: the agent beside the last oracle, and its first episodes.
+    """One line for each cell and seed: the agent beside the last player, and its first episodes.
 
     Args:
         cells: of the table.
@@ -83,13 +83,13 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
     return "\n".join(lines)
 
 
-def oracle_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each oracle, on our tasks, and in brackets as published where it was."""
+def players_table(cells: Sequence[Cell], rows: Rows) -> str:
+    """One line for each reference player on our tasks, and in brackets as published."""
     measured = {
         cell_text(cell): rows[cell.experiment][0] for cell in cells if rows[cell.experiment]
     }
     lines = _head(["player", *measured])
-    for name in _oracles(measured.values()):
+    for name in _reference_players(measured.values()):
         base = name.removesuffix(WRONG_PRIOR)
         entries = [_words(base) + (", as published" if base != name else "")]
         for row in measured.values():
@@ -101,8 +101,8 @@ def oracle_table(cells: Sequence[Cell], rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _oracles(rows: Iterable[Row]) -> list[str]:
-    """The oracles of a table, each before itself with the other prior, the optimum last."""
+def _reference_players(rows: Iterable[Row]) -> list[str]:
+    """The reference players, each before itself with the other prior, the optimum last."""
     names = [name for row in rows for name in players_of(row) if name not in AGENTS]
     bases = dict.fromkeys(name.removesuffix(WRONG_PRIOR) for name in names)
     ordered = [name for base in bases for name in (base, f"{base}{WRONG_PRIOR}")]
