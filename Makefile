@@ -1,11 +1,15 @@
 PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/.installed
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# Names of several versions of numpy: it leaves out those that it, or the machine, does not know.
+WITHOUT_AVX512 = NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX \
+	AVX512_CNL AVX512_ICL AVX512_SPR"
 
-.PHONY: help train test lint types format bench results
+.PHONY: help train test test-slow test-portable lint types format bench results
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into .venv; once, a minute or more ..."
@@ -17,7 +21,14 @@ train: $(INSTALLED) ## train an agent; make train ARGS="experiment=..." sets fie
 	$(BIN)/python train.py $(ARGS)
 
 test: lint types ## style, types, the direction of imports, and the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: test-portable ## agents trained to a threshold, long published figures, other processors
+	$(PYTEST) -m slow
+
+test-portable: $(INSTALLED) ## the quick tests of the families, as processors without AVX-512 round
+	$(WITHOUT_AVX512) ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow" tests/families
+	$(WITHOUT_AVX512) ATEN_CPU_CAPABILITY=default $(PYTEST) -m "not slow" tests/families
 
 lint: $(INSTALLED) ## style, and the direction of imports
 	$(BIN)/ruff check .

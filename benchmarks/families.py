@@ -12,7 +12,7 @@ from rich import box, get_console
 from rich.table import Table
 
 from benchmarks.throughput import CONFIGS, WARM_UP, IterationRates, fit
-from callbacks.throughput import Throughput
+from rl2_lightning.callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
 from rl2_lightning.session import quieten
 
@@ -21,12 +21,12 @@ MEASURED = 5  # iterations
 NUM_TRIALS, NUM_STEPS = 2000, 100
 MAZE_TRIALS = 100  # whose images take much memory
 WORKLOAD = [
-    "network.memory.hidden_size=64",
+    "memory.hidden_size=64",
     "trial.episodes_per_trial=null",
     f"trial.steps_per_trial={NUM_STEPS}",
     "collection.total_env_steps=1000000000",
-    "algorithm.num_epochs=1",
-    "algorithm.num_minibatches=4",
+    "learner.num_epochs=1",
+    "learner.num_minibatches=4",
     f"trainer.max_epochs={WARM_UP + MEASURED}",
     "trainer.check_val_every_n_epoch=1000",
 ]

@@ -11,7 +11,7 @@ import torch
 from rich import box, get_console
 from rich.table import Table
 
-from rl2_lightning.envs.visual_maze import VisualMaze
+from rl2_lightning.families.visual_maze import VisualMaze
 
 SIZES = (3, 5, 9)
 NUM_MAZES = 1000
@@ -29,11 +29,12 @@ def frames_per_second(size: int, device: torch.device, num_mazes: int = NUM_MAZE
     env = VisualMaze(num_mazes, size=size, device=device)
     env.reset()
     action = env.action_spec.rand()
+    everywhere = torch.ones(num_mazes, 1, dtype=torch.bool, device=device)
 
     def lap() -> float:
         start = perf_counter()
         for _ in range(STEPS):
-            env.advance(action)
+            env.advance(action, everywhere)
         if device.type == "cuda":
             torch.cuda.synchronize()
         return perf_counter() - start

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from rich import box, get_console
 from rich.table import Table
 
-from callbacks.throughput import Throughput
-from rl2_lightning.build import build_data, build_learner, build_network, build_trainer
+from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
 from rl2_lightning.session import quieten
 
@@ -30,8 +30,8 @@ WARM_UP, MEASURED = 2, 8  # iterations
 WORKLOAD = [
     "collection.num_trials=2000",
     "collection.total_env_steps=1000000000",
-    "algorithm.num_epochs=4",
-    "algorithm.num_minibatches=2",
+    "learner.num_epochs=4",
+    "learner.num_minibatches=2",
     f"trainer.max_epochs={WARM_UP + MEASURED}",
     "trainer.check_val_every_n_epoch=1000",
 ]
@@ -127,31 +127,32 @@ def operations(cfg: DictConfig) -> tuple[float, float, float]:
     """
     data = build_data(cfg)
     products = {"inputs": 0, "states": 0, "heads": 0}
-    for name, weight in build_network(cfg, data).named_parameters():
+    for name, weight in build_learner(cfg, data).named_parameters():
         kind = "states" if "weight_hh" in name else "inputs" if "weight_ih" in name else "heads"
         products[kind] += 2 * weight.numel() if weight.ndim == 2 else 0
     collect = sum(products.values())
-    unneeded = products["inputs"] + products["states"] / data.max_steps
-    optimise = cfg.algorithm.num_epochs * (3 * collect - unneeded)
+    unneeded = products["inputs"] + products["states"] / data.world.specimen.max_steps
+    optimise = cfg.learner.num_epochs * (3 * collect - unneeded)
     return collect, optimise, collect + optimise
 
 
 def fit(cfg: DictConfig, *callbacks: Callback) -> None:
     """Runs the iterations of a config."""
     data = build_data(cfg)
-    trainer = build_trainer(cfg, data)
+    learner = build_learner(cfg, data)
+    trainer = build_trainer(cfg, data, learner)
     trainer.callbacks.extend(callbacks)
-    trainer.fit(build_learner(cfg, data), data)
+    trainer.fit(learner, data)
 
 
 def measure(hidden_size: int, overrides: list[str]) -> list[list[str]]:
     """The rows of the table for one size of the memory."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = [*WORKLOAD, f"network.memory.hidden_size={hidden_size}", *overrides]
+        settings = [*WORKLOAD, f"memory.hidden_size={hidden_size}", *overrides]
         cfg = compose("train", [f"output_dir={folder}", *settings])
         # The callbacks of a user's run that write files or draw are left out.
         cfg.callbacks, cfg.logger = {}, {}
-        rows = cfg.collection.num_trials // cfg.algorithm.num_minibatches
+        rows = cfg.collection.num_trials // cfg.learner.num_minibatches
         rates = Rates(RecurrentProduct(rows, hidden_size))
         fit(cfg, rates, Throughput())
     return [

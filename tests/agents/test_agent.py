@@ -127,6 +127,17 @@ def test_a_user_is_shown_what_is_shown_in_trials(make_trials) -> None:
         shown = agent.next_inputs(shown, action, step.inputs.observation, reward, done)
 
 
+def test_at_first_there_is_nothing_before() -> None:
+    for env, no_action in ((corridor_trials(4), [2] * 4), (point_trials(4), [[0, 0]] * 4)):
+        observation = env.begin().inputs.observation + 1
+        first = make_agent(env).first_inputs(observation)
+        assert first.observation is observation
+        assert first.previous_action.tolist() == no_action
+        assert not first.previous_reward.any()
+        assert first.previous_done.tolist() == [[1.0]] * 4, "an episode begins"
+        assert not first.previous_observation.any()
+
+
 @pytest.mark.parametrize("make_trials", WORLDS)
 def test_log_probabilities_are_those_of_the_distribution(make_trials) -> None:
     env = make_trials(5)
@@ -183,6 +194,8 @@ def test_several_observations_each_have_their_part(
             other = {**getattr(shown, field), part: entry.flip(-1) + 1}
             moved = logits(agent, shown._replace(**{field: other})) - expected
             assert moved.abs().max() > 1e-3, (field, part)
+    expected.square().sum().backward()
+    assert all(parameter.grad.any() for parameter in agent.parameters())
     # One step at a time, as when it acts.
     state = agent.initial_state(6)
     for t in range(env.max_steps):

@@ -146,6 +146,9 @@ def test_what_is_played_follows_from_the_first_index_alone() -> None:
     assert (tasks.play(agent, [3, 4], greedy=False) == first).all()
     other = robots_held_out().play(agent, [3, 4], greedy=False)
     assert (other == first).all()
+    # The same task in the second row, drawn for anew.
+    one, another = (tasks.play(agent, [index, 9], greedy=False)[1] for index in (3, 4))
+    assert not torch.equal(one[keys.REWARD], another[keys.REWARD])
 
 
 def test_ranks_share_the_tasks_in_order() -> None:

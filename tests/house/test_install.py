@@ -1,7 +1,8 @@
-"""The wheel holds everything that a run needs, and runs outside of the repository."""
+"""The wheel holds all that a run needs, under one name, and runs outside of the repository."""
 
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -10,19 +11,43 @@ import pytest
 from tests.house.command import run
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["rl2_lightning", "callbacks", "configs"]
+PACKAGE = "rl2_lightning"
+LINKED = ("callbacks", "configs", "train.py")  # stand at the root, and are links in the package
 PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-WHERE = "import importlib, sys; print(importlib.import_module(sys.argv[1]).__file__)"
+SDIST = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
+WHERE = """
+import sys
+from importlib.util import find_spec
+found = find_spec(sys.argv[1])
+print(found and found.origin)
+"""
+
+
+def wanted_files():
+    """What belongs into the package."""
+    roots = {ROOT / PACKAGE: PACKAGE} | {ROOT / name: f"{PACKAGE}/{name}" for name in LINKED[:2]}
+    found = {f"{PACKAGE}/train.py"}
+    for root, name in roots.items():
+        for pattern in ("*.py", "*.yaml", "*.csv", "py.typed"):
+            found |= {f"{name}/{p.relative_to(root).as_posix()}" for p in root.rglob(pattern)}
+    return found
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, so that no earlier build can lend it a file."""
-    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package)
-    for file in ["train.py", "pyproject.toml", "README.md", "LICENSE"]:
+def source(tmp_path_factory):
+    """A copy of the sources, so that no earlier build can lend a file."""
+    source = tmp_path_factory.mktemp("source")
+    no_cache = shutil.ignore_patterns("__pycache__")
+    for folder in (PACKAGE, *LINKED[:2]):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=no_cache)
+    for file in ("train.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    built = tmp_path_factory.mktemp("built")
     run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", source], built)
     return next(built.glob("rl2_lightning-*.whl"))
 
@@ -35,32 +60,59 @@ def target(wheel, tmp_path_factory):
     return target
 
 
+@pytest.mark.parametrize("name", LINKED)
+def test_the_package_has_links_to_what_stands_at_the_root(name):
+    link = ROOT / PACKAGE / name
+    assert link.is_symlink()
+    assert link.readlink() == Path("..") / name
+
+
 def test_wheel_holds_code_and_data(wheel):
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for pattern in ["*.py", "*.yaml", "*.csv", "py.typed"]
-        for path in (ROOT / package).rglob(pattern)
-    }
-    assert {"configs/train.yaml", "rl2_lightning/py.typed"} <= wanted
-    assert not (wanted | {"train.py"}) - set(ZipFile(wheel).namelist())
+    wanted = wanted_files()
+    some = ("callbacks/summary.py", "configs/train.yaml", "configs/env/two_step.yaml", "py.typed")
+    assert {f"{PACKAGE}/{name}" for name in some} <= wanted
+    assert any(name.endswith(".csv") for name in wanted)
+    assert not wanted - set(ZipFile(wheel).namelist())
 
 
 def test_wheel_holds_nothing_else(wheel):
-    tops = {name.split("/")[0] for name in ZipFile(wheel).namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {*PACKAGES, "train.py"}
+    names = ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {PACKAGE}
+    assert not {name for name in names if name.startswith(f"{PACKAGE}/")} - wanted_files()
 
 
-@pytest.mark.parametrize("module", [*PACKAGES, "train"])
-def test_module_comes_from_the_wheel(module, target, tmp_path):
-    printed = run([sys.executable, "-c", WHERE, module], tmp_path, PYTHONPATH=str(target))
+def test_source_distribution_holds_the_same_without_links(source, tmp_path):
+    run([sys.executable, "-c", SDIST, tmp_path], source)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        members = archive.getmembers()
+    names = {member.name.partition("/")[2] for member in members}
+    assert not wanted_files() - names
+    assert not names & set(LINKED)
+    assert all(member.isfile() or member.isdir() for member in members)
+
+
+def test_package_comes_from_the_wheel(target, tmp_path):
+    printed = run([sys.executable, "-c", WHERE, PACKAGE], tmp_path, PYTHONPATH=str(target))
     assert Path(printed.strip()).is_relative_to(target)
 
 
+@pytest.mark.parametrize("module", ["callbacks", "configs", "train"])
+def test_nothing_of_a_common_name_is_installed(module, target, tmp_path):
+    assert not list(target.glob(f"{module}*"))
+    printed = run([sys.executable, "-c", WHERE, module], tmp_path, PYTHONPATH=str(target))
+    assert printed.strip() == "None"
+
+
 def test_module_trains_from_an_empty_folder(target, tmp_path):
-    run([sys.executable, "-m", "train", "debug=fast"], tmp_path, PYTHONPATH=str(target))
+    command = [sys.executable, "-m", "rl2_lightning.train", "debug=fast", "hydra.run.dir=run"]
+    run(command, tmp_path, PYTHONPATH=str(target))
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_console_script_finds_its_configs(target, tmp_path):
+def test_console_script_is_the_same_program(target, tmp_path):
+    options = ["debug=fast", "env=grid_navi", "--cfg", "job"]
     script = [sys.executable, target / "bin" / "rl2-lightning"]
-    assert run([*script, "debug=fast", "--cfg", "job"], tmp_path, PYTHONPATH=str(target)).strip()
+    installed = run([*script, *options], tmp_path, PYTHONPATH=str(target))
+    assert "rl2_lightning.families.grid_navi.GridNavi" in installed
+    assert installed == run([sys.executable, ROOT / "train.py", *options], tmp_path)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
+from rl2_lightning.inputs import Inputs
 from rl2_lightning.learners import critic as critic_module
 from rl2_lightning.learners.critic import Critic, CriticSettings
 from tests.agents.layers import assert_orthogonal
@@ -108,6 +109,21 @@ def test_value_depends_on_the_elapsed_time_and_the_policy_does_not(
     (logits, early), (same_logits, late) = answers(0.1), answers(0.9)
     assert torch.equal(logits, same_logits)
     assert ((early - late).abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("inputs", [Inputs._fields, ("previous_reward", "previous_done")], ids=str)
+def test_a_separate_critic_sees_what_the_agent_sees(inputs: tuple[str, ...]) -> None:
+    env = bandit_trials(6)
+    learner = make_learner(make_agent(env, inputs=inputs), env, critic={"separate": True})
+    minibatch = minibatch_of(learner, env)
+    expected = learner.lined_up_steps(minibatch)[keys.STATE_VALUE]
+    for name in Inputs._fields:
+        changed = minibatch.clone()
+        entry = changed[keys.WINDOW, name]
+        other = (entry + 1) % 4 if name == keys.PREVIOUS_ACTION else entry + 1.0
+        changed[keys.WINDOW, name] = other
+        moved = learner.lined_up_steps(changed)[keys.STATE_VALUE] - expected
+        assert bool(moved.abs().max() > 1e-4) is (name in inputs), name
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

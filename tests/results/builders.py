@@ -8,19 +8,19 @@ from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from tests.builders import compose_config
 
-NETWORK = "network.memory.hidden_size=4"
+MEMORY = "memory.hidden_size=4"
 TRAINED = (
-    NETWORK,
+    MEMORY,
     "seed=3",
     "collection.num_trials=16",
     "collection.total_env_steps=500",  # three iterations of 160, and a rest
-    "algorithm.num_epochs=1",
-    "algorithm.num_minibatches=1",
+    "learner.num_epochs=1",
+    "learner.num_minibatches=1",
     "evaluation.validation_tasks=4",
     "callbacks.checkpoint.every_n_epochs=1",
     "trainer.accelerator=cpu",
 )
-FEW = ("evaluation.test_tasks=30", "trainer.accelerator=cpu", NETWORK)
+FEW = ("evaluation.test_tasks=30", MEMORY)
 
 
 def train_tiny(
@@ -33,8 +33,8 @@ def train_tiny(
     cfg = compose_config(folder, f"experiment={experiment}", *TRAINED, *overrides)
     cfg.callbacks = {name: cfg.callbacks[name] for name in callbacks}
     data = build_data(cfg)
-    trainer = build_trainer(cfg, data)
-    trainer.fit(build_learner(cfg, data), data)
+    learner = build_learner(cfg, data)
+    build_trainer(cfg, data, learner).fit(learner, data)
     return folder / "last.ckpt"
 
 

@@ -18,7 +18,7 @@ from results.bars import (
     ShareOfReference,
 )
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.means import Estimate
+from rl2_lightning.means import Estimate
 from tests.results.builders import straight_curve
 
 
@@ -28,7 +28,7 @@ def curve(*episodes: float, half_width: float = 0.1) -> Curve:
 
 
 # Of 10 and 30 in a trial; the reference earns 5, 10, 15 in its episodes.
-ORACLES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
+REFERENCES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ ORACLES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
     ],
 )
 def test_a_bar_is_missed_or_reached(bar: Bar, misses: Curve, reaches: Curve) -> None:
-    assert not bar.reached_by(misses, ORACLES, {})
-    assert bar.reached_by(reaches, ORACLES, {})
+    assert not bar.reached_by(misses, REFERENCES, {})
+    assert bar.reached_by(reaches, REFERENCES, {})
 
 
 def interaction(value: float) -> dict[str, Estimate]:
@@ -78,8 +78,8 @@ def test_a_bar_on_what_an_analysis_says(
     bar: Bar, misses: dict[str, Estimate], reaches: dict[str, Estimate]
 ) -> None:
     agent = curve(1, 1, 1)
-    assert not bar.reached_by(agent, ORACLES, misses)
-    assert bar.reached_by(agent, ORACLES, reaches)
+    assert not bar.reached_by(agent, REFERENCES, misses)
+    assert bar.reached_by(agent, REFERENCES, reaches)
 
 
 def test_a_bar_says_what_it_asks() -> None:

@@ -9,10 +9,11 @@ import torch
 from results.cells import read_rows
 from results.curves import read_curves, write_curves
 from results.evaluate import run
+from rl2_lightning import Agent
 from rl2_lightning.errors import UserError
-from rl2_lightning.evaluation.held_out import HeldOutTasks
+from rl2_lightning.evaluation.held_out import HeldOut
 from tests.command_line.program import call_program
-from tests.results.builders import FEW, NETWORK, train_tiny
+from tests.results.builders import FEW, MEMORY, train_tiny
 
 KEPT = "checkpoints/mab_n10_k5_seed3.ckpt"
 
@@ -41,7 +42,7 @@ def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) 
     assert row["reached"] == ("yes" if float(row["agent_greedy"]) >= 6.6 else "no")
     assert row["command"] == (
         "python -m results.evaluate experiment=mab_n10_k5 evaluation.test_tasks=30 "
-        f"trainer.accelerator=cpu {NETWORK} ckpt_path=results/{KEPT}"
+        f"{MEMORY} ckpt_path=results/{KEPT}"
     )
 
 
@@ -73,21 +74,21 @@ def test_a_family_with_an_analysis_of_its_own_adds_it(tmp_path: Path) -> None:
 
 
 def test_an_agent_may_be_shown_larger_tasks_than_it_was_trained_on(tmp_path: Path) -> None:
-    small = ("env.size=3", "env.horizon=5", "env.num_training_mazes=4")
-    trained = train_tiny(
-        tmp_path, *small, "network.encoder_hidden_sizes=[4]", experiment="maze_5x5"
-    )
-    given = [
-        "experiment=maze_5x5",
-        f"ckpt_path={trained}",
-        *FEW,
-        "network.encoder_hidden_sizes=[4]",
-    ]
+    small = ("env.size=3", "env.horizon=5", "env.num_training_mazes=4", "trainer.max_epochs=1")
+    encoder = "agent.encoder_hidden_sizes=[4]"
+    trained = train_tiny(tmp_path, *small, encoder, experiment="maze_5x5")
+    given = ["experiment=maze_5x5", f"ckpt_path={trained}", *FEW, encoder]
     with pytest.raises(UserError, match=r"was trained with env.\w+=\w+, experiment=maze_5x5 has"):
         run(given, tmp_path / "tables")
     row = run([*given, "evaluation.other_sizes=true"], tmp_path / "tables")
     assert row["trained_on"] == "env.horizon=5, env.num_training_mazes=4, env.size=3"
+    # Of its own horizon: 16 trials of two episodes of 5 steps, three times.
+    assert row["total_env_steps"] == "480"
     assert 0 <= float(row["measure_search_success_episode_1_greedy"]) <= 1
+    written = [
+        path.name for path in (tmp_path / "tables" / "analyses" / "maze_5x5_seed3").iterdir()
+    ]
+    assert written == ["goal_searches.csv"]
 
 
 def test_the_kept_weights_repeat_the_row(tmp_path: Path, checkpoint: Path) -> None:
@@ -109,6 +110,7 @@ def test_the_kept_weights_are_small_and_name_no_folder(tmp_path: Path, checkpoin
     assert "optimizer_states" not in small
     for name, weight in whole["state_dict"].items():
         assert torch.equal(weight, small["state_dict"][name])
+    Agent.load(tmp_path / KEPT)
 
 
 def test_the_program_tests_the_kept_weights_alike(tmp_path: Path, checkpoint: Path) -> None:
@@ -116,23 +118,24 @@ def test_the_program_tests_the_kept_weights_alike(tmp_path: Path, checkpoint: Pa
     summaries = []
     for path in (checkpoint, tmp_path / KEPT):
         given = ("mode=test", "experiment=mab_n10_k5", f"ckpt_path={path}", *FEW)
+        given += ("trainer.accelerator=cpu",)
         call_program(tmp_path, *given, "hydra.run.dir=tested", "logger.tensorboard=null")
         summaries.append(json.loads((tmp_path / "tested" / "summary.json").read_text()))
     assert summaries[0] == summaries[1]
     assert summaries[1]["env_steps"] == 480
 
 
-def test_oracles_play_the_same_tasks_once(
+def test_reference_players_play_the_same_tasks_once(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = HeldOutTasks.oracle_curves
+    played = HeldOut.reference_curves
     calls = []
 
-    def counted(tasks: HeldOutTasks) -> dict[str, object]:
+    def counted(tasks: HeldOut) -> dict[str, object]:
         calls.append(len(tasks.tasks))
         return played(tasks)
 
-    monkeypatch.setattr(HeldOutTasks, "oracle_curves", counted)
+    monkeypatch.setattr(HeldOut, "reference_curves", counted)
     first = evaluated(tmp_path, checkpoint)
     assert evaluated(tmp_path, checkpoint) == first
     assert calls == [30]
@@ -142,14 +145,14 @@ def test_oracles_play_the_same_tasks_once(
     other = run([*given, "evaluation.test_tasks=40", "evaluation.tasks_seed=5"], tmp_path)
     assert calls == [30, 40, 40]
     assert more["random"] != other["random"]
-    oracles = tmp_path / "curves" / "mab_n10_k5_oracles.csv"
-    origin, curves = read_curves(oracles)
+    kept = tmp_path / "curves" / "mab_n10_k5_oracles.csv"
+    origin, curves = read_curves(kept)
     curves.pop("thompson")
-    write_curves(oracles, origin, curves)
+    write_curves(kept, origin, curves)
     again = run([*given, "evaluation.test_tasks=40", "evaluation.tasks_seed=5"], tmp_path)
     assert again == other, "a file from before a player was added is not enough"
-    origin, curves = read_curves(oracles)
-    write_curves(oracles, origin.replace('"num_arms": 5', '"num_arms": 4'), curves)
+    origin, curves = read_curves(kept)
+    write_curves(kept, origin.replace('"num_arms": 5', '"num_arms": 4'), curves)
     calls.clear()
     run([*given, "evaluation.test_tasks=40", "evaluation.tasks_seed=5"], tmp_path)
     assert calls == [40], "nor is one of other tasks"
@@ -186,8 +189,11 @@ def test_a_checkpoint_of_another_cell_is_refused(
     [
         ("trial.episodes_per_trial=10", r"command has trial.episodes_per_trial=10, .* has 100: le"),
         ("env.num_arms=3", r"the command has env.num_arms=3, experiment=mab_n100_k5 has 5: leave"),
-        ("trainer.devices=2", r"2 devices for an evaluation, .*: leave out trainer.devices"),
-        ("network.separate=false", r"with trial.episodes_per_trial=10, .* has 100: give"),
+        (
+            "trainer.devices=2",
+            r"trainer.devices=2 for an evaluation, which has no trainer: leave it out",
+        ),
+        ("learner.critic.separate=false", r"with trial.episodes_per_trial=10, .* has 100: give"),
     ],
 )
 def test_a_command_does_not_change_the_cell(
@@ -197,9 +203,21 @@ def test_a_command_does_not_change_the_cell(
         run(["experiment=mab_n100_k5", f"ckpt_path={checkpoint}", FEW[0], given], tmp_path)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=r"trained with network.memory.hidden_size=4, this run has"):
+def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"trained with memory.hidden_size=4, this run has"):
         run(["experiment=mab_n10_k5", f"ckpt_path={checkpoint}"], tmp_path)
+
+
+@pytest.mark.parametrize("seed", ["../../elsewhere", 1.5, None, {"_target_": "os.getcwd"}])
+def test_a_seed_that_is_no_number_names_no_file(
+    tmp_path: Path, checkpoint: Path, seed: object
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["seed"] = seed
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"tells seed=.*, which is no number: use another one"):
+        evaluated(tmp_path / "tables", tmp_path / "other.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 
 
 @pytest.mark.parametrize("given", ["experiment=mab_n10_k5", "ckpt_path=last.ckpt"])

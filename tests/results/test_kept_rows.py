@@ -3,12 +3,11 @@
 import shlex
 
 import pytest
-import torch
 
 from results.cells import FOLDER, HALF_WIDTH, Cell, Row, all_cells, read_rows
 from results.curves import read_curves
 from results.request import compose_evaluation
-from rl2_lightning.build import build_data, build_learner, require_fitting_weights
+from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.config import register_schemas
 
 TABLES = ("mab", "mdp", "worlds")
@@ -29,15 +28,14 @@ def test_the_command_of_a_row_finds_weights_that_fit(
     register_schemas()
     monkeypatch.chdir(FOLDER.parent)
     _, _, _, *overrides = shlex.split(row["command"])
-    found, cfg = compose_evaluation([*overrides, "trainer.accelerator=cpu"])
+    found, cfg, checkpoint = compose_evaluation(overrides)
     assert found == cell
     assert cfg.ckpt_path == f"results/checkpoints/{cell.experiment}_seed{row['seed']}.ckpt"
     assert str(cfg.evaluation.test_tasks) == row["num_tasks"]
-    settings = torch.load(cfg.ckpt_path, weights_only=True)["hyper_parameters"]
-    assert str(settings["seed"]) == row["seed"]
-    assert (settings.get("start_from") or "") == row["started_from"]
+    assert str(checkpoint.config["seed"]) == row["seed"]
+    assert (checkpoint.config.get("start_from") or "") == row["started_from"]
     cfg.evaluation.test_tasks = cfg.evaluation.validation_tasks = 2
-    require_fitting_weights(build_learner(cfg, build_data(cfg)), cfg, "ckpt_path")
+    checkpoint.require_fitting(build_learner(cfg, build_data(cfg)))
 
 
 @rows

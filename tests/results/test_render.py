@@ -10,8 +10,9 @@ from results.cells import FOLDER, all_cells, find_cell, write_row
 from results.curves import write_curves
 from results.evaluate import Evaluation, row_of
 from results.render import render
+from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.means import Estimate
+from rl2_lightning.means import Estimate
 from tests.results.builders import straight_curve
 
 
@@ -20,7 +21,7 @@ def fabricate(
     experiment: str,
     seed: int,
     agent: float,
-    oracles: dict[str, float],
+    references: dict[str, float],
     steps: tuple[int, int] = (2_000_000, 2_000_000),
     measures: Mapping[str, Estimate] = MappingProxyType({}),
     trained_on: str = "",
@@ -34,11 +35,10 @@ def fabricate(
         return straight_curve(trial_return, num_episodes, half_width=0.04)
 
     agents = {"agent_greedy": curve(agent), "agent_sampled": curve(agent - 0.1)}
-    others = {name: curve(value) for name, value in oracles.items()}
-    checkpoint = {
-        "hyper_parameters": {"seed": seed},
-        "callbacks": {"Summary": {"training_seconds": 600.4}} if seed < 3 else {},
-    }
+    others = {name: curve(value) for name, value in references.items()}
+    told = {"Summary": {"training_seconds": 600.4}} if seed < 3 else {}
+    content = {"hyper_parameters": {"seed": seed}, "callbacks": told}
+    checkpoint = Checkpoint(content, "last.ckpt")
     found = Evaluation(agents, others, measures, 2017, trained_on, *steps)
     write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", "tasks", agents)
     write_curves(folder / "curves" / f"{experiment}_oracles.csv", "tasks", others)
@@ -46,7 +46,7 @@ def fabricate(
 
 
 def fabricate_tables(folder: Path) -> None:
-    """Cells with different oracles, several seeds, a miss, and a run that is not through."""
+    """Cells with different players, several seeds, a miss, and a run that is not through."""
     bandits = {"random": 5.0, "thompson": 5.83, "gittins": 6.64}
     fabricate(folder, "mab_n10_k5", 2, 6.62, {**bandits, "bayes_optimal": 6.66})
     fabricate(folder, "mab_n10_k5", 3, 6.59, {**bandits, "bayes_optimal": 6.66})
@@ -96,7 +96,7 @@ def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
     missed = found[("n=10, k=5", "3")]
     assert (missed[7], missed[9]) == ("no", "unknown")
     unfinished = found[("n=100, k=5", "1")]
-    assert unfinished[2] == "78.400 ± 0.040 (gittins)", "the best oracle of this cell"
+    assert unfinished[2] == "78.400 ± 0.040 (gittins)", "the best player of this cell"
     assert unfinished[8] == "5.0 M of at most 20.0 M, not finished"
     assert found[("n=10", "1")][2:4] == ["150.000 ± 0.040 (epsilon greedy)", "104.7%"]
     missing = [cell for (cell, _), rest in found.items() if rest[0] == "open"]
@@ -150,7 +150,7 @@ def test_no_share_of_a_loss(tmp_path: Path) -> None:
     assert line[5] == ""
 
 
-def test_oracles_stand_beside_what_was_published_of_them(tmp_path: Path) -> None:
+def test_reference_players_stand_beside_what_was_published_of_them(tmp_path: Path) -> None:
     fabricate_tables(tmp_path)
     lines = lines_of(tmp_path)
     heads = [number for number, line in enumerate(lines) if line.startswith("| player |")]

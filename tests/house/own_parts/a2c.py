@@ -1,0 +1,40 @@
+"""A learner of a user's own: plain advantage actor-critic (arXiv 1602.01783)."""
+
+from dataclasses import dataclass
+
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.nn import functional
+
+from rl2_lightning import keys
+from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.settings import between
+
+
+@dataclass
+class A2CSettings(ActorCriticSettings):
+    """What can be set: as of every learner by advantages, but for the passes over the data."""
+
+    num_epochs: int = between(1, 1, default=1)  # after an update the windows are off policy
+
+
+class A2C(ActorCriticLearner):
+    """One step along the policy's gradient for each minibatch of windows."""
+
+    Settings = A2CSettings
+
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+        steps = self.lined_up_steps(minibatch)
+        policy = self.agent.policy(steps[keys.FEATURES])
+        advantage = steps[keys.ADVANTAGE].squeeze(-1)
+        policy_loss = -(advantage * policy.log_prob(steps[keys.ACTION])).mean()
+        value_loss = functional.mse_loss(steps[keys.STATE_VALUE], steps[keys.VALUE_TARGET])
+        entropy = policy.entropy().mean()
+        loss = (
+            policy_loss
+            + self.settings.value_coefficient * value_loss
+            - self.entropy_coefficient * entropy
+        )
+        self.require_finite("the loss", loss)
+        self.note({"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy})
+        return loss * self.share(len(steps))
