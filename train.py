@@ -1,6 +1,7 @@
 """Trains or tests an agent: `python train.py experiment=mab_n10_k5`."""
 
 import os
+from contextlib import closing
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -8,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rl2_lightning.command_line import one_line_errors, put_flags_first
-from rl2_lightning.config import check, register_schemas, starts_from_weights
+from rl2_lightning.config import check, register_schemas
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
@@ -25,22 +26,29 @@ def run(cfg: DictConfig) -> float:
     # Heavy, and so only after the check.
     from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
     from rl2_lightning.learners.ranks import leave_other_ranks
-    from rl2_lightning.session import fit, quieten, require_checkpoints, test_return
+    from rl2_lightning.session import (
+        fit,
+        quieten,
+        require_checkpoints,
+        restore_callbacks,
+        take_weights,
+        test_return,
+    )
 
     quieten()
     require_machine(cfg)
     checkpoint = require_checkpoints(cfg)
-    data = build_data(cfg)
-    learner = build_learner(cfg, data)
-    if checkpoint is not None:
-        checkpoint.require_fitting(learner)
-        if starts_from_weights(cfg):
-            learner.take_weights(checkpoint.state_dict)
-    trainer = build_trainer(cfg, data, learner)
-    tested = cfg.ckpt_path
-    if cfg.mode == "train":
-        tested = fit(trainer, learner, data, cfg)
-    trainer.test(learner, data, ckpt_path=tested, verbose=False, weights_only=True)
+    with closing(build_data(cfg)) as data:
+        learner = build_learner(cfg, data)
+        if checkpoint is not None:
+            take_weights(learner, checkpoint, cfg)
+        trainer = build_trainer(cfg, data, learner)
+        last = None
+        if cfg.mode == "train":
+            last = fit(trainer, learner, data, cfg, checkpoint)
+        elif checkpoint is not None:
+            restore_callbacks(trainer, checkpoint)
+        trainer.test(learner, data, ckpt_path=last, verbose=False, weights_only=True)
     leave_other_ranks()
     return test_return(trainer)
 

@@ -198,6 +198,9 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
     if isinstance(learner, ManualLearner):
         # Lightning clips in the automatic optimisation only, and refuses it here.
         learner.gradient_clip_val = settings.pop("gradient_clip_val")
+        if num_ranks(cfg) > 1 and settings["strategy"] in ("auto", "ddp"):
+            # A loss of one of several optimisers leaves the parameters of the others alone.
+            settings["strategy"] = "ddp_find_unused_parameters_true"
     try:
         return pl.Trainer(
             **settings,

@@ -6,8 +6,7 @@ They hold tensors and plain containers only. Nothing that a file names is import
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rl2_lightning.checkpoint_content import fault_of, leaves_in, load, require_plain
 from rl2_lightning.errors import NonFiniteLossError, UserError
 
 SECTION = "rl2_lightning"
@@ -52,7 +52,7 @@ class Checkpoint:
         name = f"{field}={place}" if field else str(place)
         if not place.is_file():
             raise UserError(f"{name} is no file: give the path of a checkpoint")
-        content = _load(place, name)
+        content = load(place, name)
         version = _format_of(content, name)
         if version > FORMAT:
             raise UserError(
@@ -63,7 +63,7 @@ class Checkpoint:
                 raise UserError(
                     f"{name} holds numbers that are not finite in {key}: use an earlier checkpoint"
                 )
-        _require_no_references(content, name)
+        require_plain({key: content.get(key) for key in ("hyper_parameters", SECTION)}, name)
         if version < FORMAT:
             # Late: only files of earlier versions need the families.
             from rl2_lightning.checkpoint_upgrade import upgrade
@@ -100,11 +100,23 @@ class Checkpoint:
         Raises:
             UserError: the state of the optimiser or of the training loop is missing.
         """
-        if not self.content.get("optimizer_states") or not self.content.get("loops"):
+        optimizers, loops = (self.content.get(name) for name in ("optimizer_states", "loops"))
+        are_there = isinstance(optimizers, list) and isinstance(loops, dict)
+        if not are_there or not optimizers or not loops:
             raise UserError(
                 f"{self._name} holds weights alone, without the state of an optimiser: it cannot "
                 "be resumed from; begin a new training with start_from, or test it"
             )
+
+    def require_clock(self) -> None:
+        """Looks at what the run's clock has counted.
+
+        Raises:
+            UserError: a count is negative.
+        """
+        for key, count in self.state_dict.items():
+            if key.startswith("clock.") and not count.is_complex() and (count < 0).any():
+                raise UserError(f"{self._name} has {key} below 0: use another checkpoint")
 
     def require_fitting(self, module: nn.Module, prefix: str = "") -> None:
         """Compares names, shapes and dtypes with a module that is to take the weights.
@@ -116,12 +128,7 @@ class Checkpoint:
         Raises:
             UserError: one is missing, or another.
         """
-        theirs = {
-            key.removeprefix(prefix): tensor
-            for key, tensor in self.state_dict.items()
-            if key.startswith(prefix)
-        }
-        ours = module.state_dict()
+        theirs, ours = self._part(prefix), module.state_dict()
         for key in sorted(ours.keys() ^ theirs.keys()):
             lacks = "lacks" if key in ours else "has besides"
             raise UserError(
@@ -135,6 +142,38 @@ class Checkpoint:
                     f"this run has {list(tensor.shape)}: it was trained on observations, actions "
                     "or tasks of another size; change only fields of env that leave these alone"
                 )
+
+    def fitting_state(
+        self, module: nn.Module, parts: Collection[str] | None = None
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """What of a module's state can be had from here, each of its parts whole or not at all.
+
+        Args:
+            module: what is to take the weights.
+            parts: names of its parts; None for all.
+
+        Returns:
+            Parameters and buffers by name, and the names of the parts that do not fit.
+        """
+        ours: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in module.state_dict().items():
+            part, dot, rest = key.partition(".")
+            ours.setdefault(part + dot, {})[rest] = tensor
+        state, left_out = {}, []
+        for prefix, entries in ours.items():
+            name, theirs = prefix.rstrip("."), self._part(prefix)
+            if (parts is None or name in parts) and _are_alike(entries, theirs):
+                state.update({prefix + key: tensor for key, tensor in theirs.items()})
+            else:
+                left_out.append(name)
+        return state, left_out
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        return {
+            key.removeprefix(prefix): tensor
+            for key, tensor in self.state_dict.items()
+            if key.startswith(prefix)
+        }
 
     def load_into(self, module: nn.Module, prefix: str = "") -> None:
         """Gives a module its weights.
@@ -165,8 +204,11 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
 
     Raises:
         NonFiniteLossError: a number is not finite; what is there stays.
+        UserError: a tensor is of a form that is not read again.
     """
     for key, tensor in _learnt(content):
+        if fault := fault_of(tensor):
+            raise UserError(f"{key} is {fault}, and could not be read again: give it another form")
         if not tensor.isfinite().all():
             raise NonFiniteLossError(
                 f"{key} is not finite: no checkpoint is written in place of {path}"
@@ -187,48 +229,12 @@ def _learnt(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     return ((name, leaf) for name, leaf in leaves_in(looked_at) if isinstance(leaf, Tensor))
 
 
-def leaves_in(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """All that nested containers hold, with dotted names."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from leaves_in(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from leaves_in(value, f"{name}.{index}" if name else str(index))
-    else:
-        yield name, node
-
-
-def _require_no_references(content: Mapping[str, Any], name: str) -> None:
-    """Looks for interpolations: where settings are read, they would call OmegaConf's resolvers."""
-    settings = {key: content.get(key) for key in ("hyper_parameters", SECTION)}
-    for key, leaf in leaves_in(settings):
-        if isinstance(leaf, str) and "${" in leaf:
-            raise UserError(
-                f"{name} has {key}={leaf!r}, and a checkpoint holds plain values: use another one"
-            )
-
-
-def _load(place: Path, name: str) -> dict[str, Any]:
-    """Reads the file without executing anything that stands in it."""
-    try:
-        with zipfile.ZipFile(place) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        content = torch.load(place, map_location="cpu", weights_only=True)
-        for _ in leaves_in(content):  # there is no end of them where a container holds itself
-            pass
-    except Exception as error:  # what a broken file raises depends on the break
-        raise UserError(
-            f"{name} ({place.stat().st_size} bytes) is not a whole checkpoint of this program: it "
-            "may be damaged or cut short; use another one"
-        ) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    is_state = isinstance(state, dict) and all(isinstance(one, Tensor) for one in state.values())
-    if not is_state:
-        raise UserError(f"{name} holds no weights: it is no checkpoint of this program")
-    return content
+def _are_alike(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    """Whether names, shapes and dtypes are the same."""
+    return ours.keys() == theirs.keys() and all(
+        theirs[key].shape == tensor.shape and theirs[key].dtype == tensor.dtype
+        for key, tensor in ours.items()
+    )
 
 
 def _format_of(content: Mapping[str, Any], name: str) -> int:

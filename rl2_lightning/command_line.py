@@ -28,6 +28,10 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST_LINE = 2000  # characters of an error
 SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
 
+# What PyTorch says where memory is out, on a CPU or on a GPU, and what would fit.
+ALLOCATE = "to allocate"
+SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, agent and memory"
+
 # What Hydra says of a group for which no file is named.
 NO_CHOICE = "Config group override must be a string"
 
@@ -75,6 +79,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else _line(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_line(explain(error)))
+    except RuntimeError as error:
+        if ALLOCATE not in str(error):
+            raise
+        sys.exit(_line(f"not enough memory: {str(error).splitlines()[0]}; {SMALLER}"))
     except ValueError as error:
         if in_job or NO_CHOICE not in str(error):
             raise

@@ -3,6 +3,7 @@
 They are the same whether a trial is collected, evaluated or played by a deployed agent.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,25 +34,52 @@ class Inputs(NamedTuple):
     previous_observation: Observation
 
 
-def first_inputs(observation: Observation, no_action: Tensor) -> Inputs:
+def first_inputs(observation: Observation, action: Tensor) -> Inputs:
     """What is shown where a trial begins.
 
     Args:
         observation: of the first episode, `[B, *observation]`.
-        no_action: what stands for an action where none was taken, `[B]` or `[B, A]`.
+        action: what stands for an action where none was taken, as `no_action` gives it.
     """
-    zero = torch.zeros(len(no_action), 1, device=no_action.device)
+    zero = torch.zeros(len(action), 1, device=action.device)
     nothing = tree_map(torch.zeros_like, observation)
-    return Inputs(observation, no_action, zero, torch.ones_like(zero), nothing)
+    return Inputs(observation, action, zero, torch.ones_like(zero), nothing)
 
 
-def select_rows(rows: Tensor, new: Observation, old: Observation) -> Observation:
-    """Takes the new observation in some rows, `[B, 1]`, bool, and the old one in the others."""
+def next_inputs(
+    before: Inputs, action: Tensor, observation: Observation, reward: Tensor, done: Tensor
+) -> Inputs:
+    """What is shown after a step.
 
-    def select(one: Tensor, other: Tensor) -> Tensor:
-        return torch.where(rows.view(-1, *[1] * (one.ndim - 1)), one, other)
+    Args:
+        before: what was shown before it.
+        action: that was taken, `[B]` or `[B, A]`.
+        observation: `[B, *observation]`; after the end of an episode, the first of the next one.
+        reward: `[B, 1]`, float32.
+        done: whether the step has ended an episode, `[B, 1]`.
+    """
+    return Inputs(observation, action, reward, done.float(), before.observation)
 
-    if isinstance(new, Tensor) and isinstance(old, Tensor):
-        return select(new, old)
-    selected: Observation = tree_map(select, new, old)
-    return selected
+
+def no_action(
+    num: int, num_actions: int | None, shape: Sequence[int], device: torch.device | None
+) -> Tensor:
+    """What stands for the previous action where none was taken.
+
+    Args:
+        num: B.
+        num_actions: how many discrete actions there are; None where they are continuous.
+        shape: of a continuous action.
+        device: of the result.
+
+    Returns:
+        The number of actions, `[B]`, int64; or zeros, `[B, A]`, float32.
+    """
+    if num_actions is None:
+        return torch.zeros(num, *shape, device=device)
+    return torch.full((num,), num_actions, device=device)
+
+
+def select_rows(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Takes new entries `[B, ...]` in some rows, `[B, 1]`, bool, and old ones in the others."""
+    return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)

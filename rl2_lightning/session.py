@@ -15,7 +15,8 @@ from rl2_lightning.config import starts_from_weights
 from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
-from rl2_lightning.stored import require_matching_checkpoint
+from rl2_lightning.learners.resumption import Resumption
+from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
     "torchrl",
@@ -57,10 +58,61 @@ def require_checkpoints(cfg: DictConfig) -> Checkpoint | None:
     return None if cfg.ckpt_path is None else require_matching_checkpoint(cfg)
 
 
+def take_weights(learner: Learner, checkpoint: Checkpoint, cfg: DictConfig) -> None:
+    """Gives a learner what it can have of a checkpoint.
+
+    To test and to begin anew the agent alone is needed; what else was learnt is taken where it is
+    of the same learner, and fits.
+
+    Args:
+        learner: of the run.
+        checkpoint: that the run begins with.
+        cfg: the composed config.
+
+    Raises:
+        UserError: the weights do not fit.
+    """
+    if cfg.mode == "train" and cfg.ckpt_path is not None:
+        checkpoint.require_fitting(learner)  # Lightning takes them, when it takes the rest
+        return
+    checkpoint.require_fitting(learner.agent, prefix="agent.")
+    parts = None if is_of_learner(cfg, checkpoint) else ("agent", "clock")
+    fitting, left_out = checkpoint.fitting_state(learner, parts)
+    state = {**learner.state_dict(), **fitting}
+    if not starts_from_weights(cfg):
+        learner.load_state_dict(state)
+        return
+    if left_out:
+        warnings.warn(
+            f"start_from={cfg.start_from} has no {', '.join(left_out)} of this learner: begun anew",
+            stacklevel=2,
+        )
+    learner.take_weights(state)
+
+
+def restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
+    """Gives callbacks of a test what they have kept of the training."""
+    kept = checkpoint.content["callbacks"]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if callback.state_key in kept:
+            callback.load_state_dict(kept[callback.state_key])
+
+
 def fit(
-    trainer: pl.Trainer, learner: Learner, data: TrialDataModule, cfg: DictConfig
+    trainer: pl.Trainer,
+    learner: Learner,
+    data: TrialDataModule,
+    cfg: DictConfig,
+    checkpoint: Checkpoint | None = None,
 ) -> Path | None:
     """Trains to the end of the budget.
+
+    Args:
+        trainer: Lightning's.
+        learner: who learns.
+        data: the trials.
+        cfg: the composed config.
+        checkpoint: that the training is resumed from, if it is.
 
     Returns:
         The checkpoint of the last iteration; None where there was no iteration left to train, or
@@ -68,10 +120,15 @@ def fit(
 
     Raises:
         NonFiniteLossError: names the last good checkpoint.
+        UserError: the checkpoint cannot be resumed from.
         SystemExit: the run was stopped by a signal; it is saved.
     """
     # Ranks that were started one by one have output folders of their own.
     last = Path(trainer.strategy.broadcast(cfg.output_dir)) / "last.ckpt"
+    resumption = None
+    if cfg.ckpt_path is not None and checkpoint is not None:
+        resumption = Resumption(checkpoint, f"ckpt_path={cfg.ckpt_path}")
+        trainer.callbacks.append(resumption)  # type: ignore[attr-defined]
     try:
         trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except MisconfigurationException as error:
@@ -80,6 +137,10 @@ def fit(
         kept = last if last.exists() else cfg.ckpt_path
         where = f"resume with ckpt_path={kept}" if kept else "there is no checkpoint yet"
         raise NonFiniteLossError(f"{error}; {where}") from error
+    except Exception as error:  # what Lightning raises of a state depends on the state
+        if isinstance(error, UserError) or resumption is None or resumption.is_done:
+            raise
+        raise resumption.error(f"{type(error).__name__}: {error}") from error
     if trainer.current_epoch < (trainer.max_epochs or 0):
         sys.exit(f"stopped after iteration {trainer.current_epoch}; resume with ckpt_path={last}")
     return last if last.exists() else None

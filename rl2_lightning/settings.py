@@ -23,7 +23,7 @@ WRONG_TYPES = (
     ("is not a ListConfig|with ListConfig", "give a list, such as [1,2]"),
     ("Cannot convert '.*' to string", "give a single word"),
     ("NoneType is not a subclass of", "leave the null out"),
-    ("is not a subclass of", "set the fields within it instead"),
+    ("is not a subclass of|Cannot assign .* to Dict", "set the fields within it instead"),
 )
 
 

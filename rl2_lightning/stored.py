@@ -32,6 +32,9 @@ TARGET = "_target_"
 def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[str, dict[str, Any]]:
     """The settings of a training, by group, each value of the type that its field takes.
 
+    Of another learner than the run's there are none, unless the training is to be resumed: who
+    only acts, or begins anew, has no need of it.
+
     Args:
         cfg: the composed config of the run.
         checkpoint: of the training.
@@ -43,6 +46,8 @@ def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[s
     stored, said = checkpoint.config, f"{field}={cfg[field]}"
     groups: dict[str, dict[str, Any]] = {}
     for group, base in CLASSES.items():
+        if group == "learner" and not (is_resumed(cfg, field) or is_of_learner(cfg, checkpoint)):
+            continue
         values = _mapping(stored, group, said)
         theirs, ours = values.pop(TARGET, None), cfg[group][TARGET]
         if theirs != ours:
@@ -81,11 +86,12 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
 
     Raises:
         UserError: it cannot be read, or was made for another family of tasks or another agent; or
-            a training is to be resumed from weights alone.
+            a training is to be resumed from weights alone, or with another critic, trial or seed.
     """
     checkpoint = Checkpoint.read(cfg[field], field)
     theirs, ours = stored_groups(cfg, checkpoint, field), run_groups(cfg)
-    for group in ("env", "memory", "agent", "learner"):
+    resumed = is_resumed(cfg, field)
+    for group in ("env", "memory", "agent", *(("learner", "trial") if resumed else ())):
         if group == "env" and takes_other_sizes(cfg, field):
             continue
         for key, (their, our) in differences(theirs[group], ours[group]).items():
@@ -96,9 +102,29 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
                 f"{field}={cfg[field]} was trained with {group}.{key}={their}, "
                 f"this run has {our}: set {group}.{key}={their} or give another checkpoint"
             )
-    if field == "ckpt_path" and cfg.mode == "train":
+    if resumed:
         checkpoint.require_optimizer()
+        seed = checkpoint.config.get("seed")
+        if type(seed) is not int or seed != cfg.seed:
+            raise UserError(
+                f"{field}={cfg[field]} was trained with seed={seed}, this run has {cfg.seed}: set "
+                f"seed={seed} or begin a new training with start_from"
+            )
+    if field == "ckpt_path":
+        checkpoint.require_clock()
     return checkpoint
+
+
+def is_resumed(cfg: DictConfig, field: str) -> bool:
+    """Whether a run goes on with the training of a checkpoint."""
+    return field == "ckpt_path" and bool(cfg.mode == "train")
+
+
+def is_of_learner(cfg: DictConfig, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint names the learner of this run."""
+    learner = checkpoint.config.get("learner")
+    target = learner.get(TARGET) if isinstance(learner, Mapping) else None
+    return bool(target == cfg.learner[TARGET])
 
 
 def takes_other_sizes(cfg: DictConfig, field: str) -> bool:

@@ -23,8 +23,10 @@ from rl2_lightning.agents.spaces import (
     to_plain,
 )
 from rl2_lightning.errors import UserError
-from rl2_lightning.inputs import Inputs, Observation, first_inputs
+from rl2_lightning.inputs import Inputs, Observation, first_inputs, next_inputs, no_action
 from rl2_lightning.settings import stored_settings
+
+LARGEST_BUFFERS = 2**30  # bytes of what an agent holds beside its weights
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class AgentSpec:
             "observations": to_plain(self.observations),
             "actions": to_plain(self.actions),
             "agent": asdict(self.settings),
-            "memory": {"kind": self.memory_class.kind(), **self.memory_settings},
+            "memory": {
+                "kind": self.memory_class.kind(),
+                "settings": dict(self.memory_settings),
+            },
         }
 
     @classmethod
@@ -75,8 +80,10 @@ class AgentSpec:
             isinstance(data.get(p), Mapping) for p in parts
         ):
             raise UserError("the checkpoint tells no agent: it is of another program")
-        memory = {str(name): value for name, value in data["memory"].items()}
-        memory_class = find_memory(memory.pop("kind", None))
+        memory_class = find_memory(data["memory"].get("kind"))
+        memory = data["memory"].get("settings")
+        if not isinstance(memory, Mapping) or set(data["memory"]) != {"kind", "settings"}:
+            raise UserError("the checkpoint tells no memory: it is of another program")
         return cls(
             observations_from_plain(data["observations"]),
             actions_from_plain(data["actions"]),
@@ -140,7 +147,9 @@ class Agent(nn.Module):
         from rl2_lightning.checkpoint import Checkpoint
 
         checkpoint = Checkpoint.read(path)
-        agent = cls(AgentSpec.from_plain(checkpoint.agent_spec))
+        spec = AgentSpec.from_plain(checkpoint.agent_spec)
+        checkpoint.require_fitting(_outline(spec), prefix="agent.")
+        agent = cls(spec)
         checkpoint.load_into(agent, prefix="agent.")
         return agent.eval()
 
@@ -151,12 +160,11 @@ class Agent(nn.Module):
     def first_inputs(self, observation: Observation) -> Inputs:
         """What is shown where trials begin, with an observation `[B, *observation]`."""
         some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
-        if isinstance(self.spec.actions, Discrete):
-            no_action = some.new_full((len(some),), self.spec.actions.n, dtype=torch.int64)
-        else:
-            shape = (len(some), *self.spec.actions.shape)
-            no_action = some.new_zeros(shape, dtype=torch.float32)
-        return first_inputs(observation, no_action)
+        actions = self.spec.actions
+        num_actions = actions.n if isinstance(actions, Discrete) else None
+        shape = () if isinstance(actions, Discrete) else actions.shape
+        nothing = no_action(len(some), num_actions, shape, some.device)
+        return first_inputs(observation, nothing)
 
     def next_inputs(
         self,
@@ -176,13 +184,8 @@ class Agent(nn.Module):
             done: whether the step has ended an episode, `[B]` or `[B, 1]`.
         """
         column = (len(action), 1)
-        return Inputs(
-            observation,
-            action,
-            reward.reshape(column).float(),
-            done.reshape(column).float(),
-            inputs.observation,
-        )
+        reward, done = reward.reshape(column).float(), done.reshape(column)
+        return next_inputs(inputs, action, observation, reward, done)
 
     @torch.no_grad()
     def act(
@@ -226,3 +229,28 @@ class Agent(nn.Module):
         encoding = self.encoder(inputs, playing).float()
         features, state = self.memory.unroll(encoding, state, is_init)
         return features.float(), state
+
+
+def _outline(spec: AgentSpec) -> Agent:
+    """An agent without numbers: what a file tells may be larger than any memory.
+
+    Raises:
+        UserError: there is no such agent.
+    """
+    try:
+        with torch.device("meta"):
+            agent = Agent(spec)
+    except UserError:
+        raise
+    except Exception as error:  # what too large a size raises depends on the layer
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"the agent that the checkpoint tells cannot be built: {reason}; use another one"
+        ) from error
+    size = sum(buffer.numel() * buffer.element_size() for buffer in agent.buffers())
+    if size > LARGEST_BUFFERS:
+        raise UserError(
+            f"the agent that the checkpoint tells takes {size} bytes beside its weights: use "
+            "another one"
+        )
+    return agent

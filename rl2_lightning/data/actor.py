@@ -56,16 +56,17 @@ class AgentActor:
         return state
 
 
-def require_finite(log_probabilities: Tensor) -> None:
+def require_finite(log_probabilities: Tensor, mask: Tensor) -> None:
     """Tells when actions could no longer be drawn.
 
     Args:
-        log_probabilities: of the actions that were taken, any shape.
+        log_probabilities: of the actions that were taken, `[B, T]`.
+        mask: where trials were being played, `[B, T, 1]`, bool.
 
     Raises:
-        NonFiniteLossError: one is not finite.
+        NonFiniteLossError: one that counts is not finite.
     """
-    if not log_probabilities.isfinite().all():
+    if not log_probabilities.masked_fill(~mask.squeeze(-1), 0.0).isfinite().all():
         raise NonFiniteLossError(
             "the policy's probabilities are not finite: see that observations and rewards are, "
             "or lower learner.learning_rate"

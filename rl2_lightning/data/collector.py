@@ -18,7 +18,7 @@ from rl2_lightning.families.trial_env import TrialEnv
 class TrialCollector(BaseCollector):
     """Plays one batch of whole trials after the other with the agent as it then is.
 
-    Iterating over it never ends. It has no copy of the agent, whose weights need no update here.
+    Iterating over it never ends.
 
     Args:
         env: B trials; closed with the collector.
@@ -39,12 +39,24 @@ class TrialCollector(BaseCollector):
     ) -> None:
         super().__init__()
         self.env = env
+        self.policy = agent
         self.requested_frames_per_batch = env.batch_size.numel() * env.max_steps
         self.total_frames = -1
         self._state_steps = state_steps
         self._num_extra_steps = num_extra_steps
         self._generator = torch.Generator(env.device)
         self._actor = AgentActor(agent, self._generator, keeps_features=keeps_features)
+
+    @property
+    def frames_per_batch(self) -> int:
+        """Most env steps of a batch."""
+        return self.requested_frames_per_batch
+
+    def update_policy_weights_(self, *_: Any, **__: Any) -> None:
+        """Nothing is to be updated: the agent that plays is the one that learns."""
+
+    def reset(self, *_: Any, **__: Any) -> None:
+        """Nothing is to be reset: each batch begins with new trials."""
 
     def rollout(self) -> TensorDictBase:
         """One batch of trials, `[B]`, as `play` gives them.
@@ -58,7 +70,8 @@ class TrialCollector(BaseCollector):
             state_steps=self._state_steps,
             num_extra_steps=self._num_extra_steps,
         )
-        require_finite(trials[keys.STEPS, keys.ACTION_LOG_PROB])
+        steps = trials[keys.STEPS]
+        require_finite(steps[keys.ACTION_LOG_PROB], steps[keys.MASK])
         return trials
 
     def iterator(self) -> Iterator[TensorDictBase]:

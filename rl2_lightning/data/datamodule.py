@@ -18,6 +18,7 @@ from rl2_lightning.data.seeding import Purpose, derive_seed
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import cut_windows, state_steps
 from rl2_lightning.data.world import World
+from rl2_lightning.families.trial_env import TrialEnv
 
 Collect = Callable[[], TensorDictBase]
 
@@ -93,10 +94,24 @@ class TrialDataModule(pl.LightningDataModule):
         self._stage: Stage | None = None
         self._collector: TrialCollector
         self._iteration = 0
+        self._source: TrialSource | None = None
+        self._source_state: dict[str, Any] = {}
 
     def train_dataloader(self) -> TrialSource:
         """The minibatches of the current iteration; iterating over it collects."""
-        return self._learner.make_source(self._collect, self._shuffle_seed)
+        self._source = self._learner.make_source(self._collect, self._shuffle_seed)
+        if self._source_state:
+            self._source.load_state_dict(self._source_state)
+        return self._source
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the source, for a checkpoint; empty where it needs none."""
+        state = {} if self._source is None else self._source.state_dict()
+        return {"source": state} if state else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the state of a source until there is one."""
+        self._source_state = state_dict.get("source", {})
 
     def val_dataloader(self) -> list[Iterable[TensorDictBase]]:
         """Trials of the validation tasks, played in each way of acting."""
@@ -108,6 +123,10 @@ class TrialDataModule(pl.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Closes the environments."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the environments; also for runs that fail, after which nobody tears down."""
         if self._stage is not None:
             self._collector.shutdown()
             self._stage = None
@@ -115,42 +134,45 @@ class TrialDataModule(pl.LightningDataModule):
 
     def _collect(self) -> TensorDictBase:
         """Plays the trials of the current iteration, and cuts them into windows."""
-        learner, settings = self._learner, self._collection
+        learner = self._learner
         self._iteration = learner.clock.iterations
         collector = self._collector_of(self.plan.stage_at(self._iteration))
         collector.seed(self._seed_of(Purpose.ENVIRONMENT), self._seed_of(Purpose.ACTIONS))
-        num_steps = collector.env.max_steps
-        window = min(settings.window or num_steps, num_steps)
-        burn_in = min(settings.burn_in, window)
+        lengths = self._lengths(collector.env)
         with self._trainer.precision_plugin.forward_context():
             trials = collector.rollout()
-            trials = learner.prepare(trials, state_steps(num_steps, window, burn_in))
+            trials = learner.prepare(trials, state_steps(*lengths))
         kept = [keys.TASK] if learner.reads_tasks else []
-        return cut_windows(trials, num_steps, window, burn_in, kept)
+        return cut_windows(trials, *lengths, kept)
 
     def _collector_of(self, stage: Stage) -> TrialCollector:
         """What plays the trials of a stage; that of the stage before is let go."""
         if self._stage != stage:
             if self._stage is not None:
                 self._collector.shutdown()
-            trainer, settings = self._trainer, self._collection
+            trainer = self._trainer
             env = self.world.make_trials(
                 stage.num_trials // trainer.world_size,
                 trainer.strategy.root_device,
                 length=stage.trial_length,
-                expected_rewards=settings.expected_rewards,
+                expected_rewards=self._collection.expected_rewards,
             )
-            window = min(settings.window or env.max_steps, env.max_steps)
             self._collector = TrialCollector(
                 env,
                 self._learner.agent,
-                state_steps=state_steps(env.max_steps, window, min(settings.burn_in, window)),
+                state_steps=state_steps(*self._lengths(env)),
                 # Where the trial is a cut, the step after it gives the value to bootstrap from.
                 num_extra_steps=int(self.world.continues),
                 keeps_features=self._learner.keeps_features,
             )
             self._stage = stage
         return self._collector
+
+    def _lengths(self, env: TrialEnv) -> tuple[int, int, int]:
+        """Env steps of a trial, of a window and of a burn-in; of short trials all are cut."""
+        num_steps = env.max_steps
+        window = min(self._collection.window or num_steps, num_steps)
+        return num_steps, window, min(self._collection.burn_in, window)
 
     def _loaders(self, stage: str) -> list[Iterable[TensorDictBase]]:
         trainer = self._trainer

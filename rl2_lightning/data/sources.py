@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.data.seeding import permutation
+from rl2_lightning.errors import UserError
 
 
 class TrialSource(ABC):
@@ -31,6 +33,13 @@ class TrialSource(ABC):
 
     def feedback(self, indices: Tensor, priorities: Tensor) -> None:
         """Takes the priorities `[N]` with which windows are to come again, by their indices."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on in a resumed run, as tensors and plain containers."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where another one was."""
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         self.begin()
@@ -60,7 +69,7 @@ class OnPolicySource(TrialSource):
         self._shuffle_seed = shuffle_seed
         self._num_epochs = num_epochs
         self._num_minibatches = num_minibatches
-        self._windows: TensorDictBase
+        self._windows: TensorDictBase | None = None
         self._indices: list[Tensor] = []
         self._pass = 0
 
@@ -68,12 +77,26 @@ class OnPolicySource(TrialSource):
         return self._num_epochs * self._num_minibatches
 
     def begin(self) -> None:
-        """See `TrialSource.begin`."""
-        self._windows = self._collect()
+        """See `TrialSource.begin`.
+
+        Raises:
+            UserError: the windows do not divide into the minibatches.
+        """
+        self._windows = None  # before the next are collected: there is memory for one iteration
         self._indices, self._pass = [], 0
+        windows = self._collect()
+        if len(windows) % self._num_minibatches:
+            raise UserError(
+                f"the {len(windows)} windows of an iteration do not divide into "
+                f"{self._num_minibatches} minibatches: set collection.num_trials, and "
+                "collection.curriculum.*.num_trials, to a multiple of "
+                f"{self._num_minibatches} trials for each device"
+            )
+        self._windows = windows
 
     def next(self) -> TensorDictBase:
         """See `TrialSource.next`."""
+        assert self._windows is not None, "an iteration has to begin first"
         if not self._indices:
             device = self._windows.get(keys.WINDOW).get(keys.MASK).device
             order = permutation(len(self._windows), self._shuffle_seed(self._pass), device)

@@ -16,9 +16,6 @@ class World:
     Args:
         make_task_env: builds the family of tasks from `num_tasks` and `device`.
         trial: what a trial is.
-
-    Attributes:
-        specimen: a single trial, of which nobody plays a step.
     """
 
     def __init__(self, make_task_env: Callable[..., TaskEnv], trial: TrialConfig) -> None:
@@ -26,7 +23,11 @@ class World:
         self._trial = trial
         self._trials: dict[Any, TrialEnv] = {}
         self._tasks: dict[Any, TaskEnv] = {}
-        self.specimen = self.make_trials(1, torch.device("cpu"))
+
+    @property
+    def specimen(self) -> TrialEnv:
+        """One trial on the CPU, to read specs and lengths from."""
+        return self.trials(1, torch.device("cpu"))
 
     @property
     def trial_length(self) -> int:

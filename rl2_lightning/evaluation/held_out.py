@@ -46,7 +46,6 @@ class HeldOut:
 
     Attributes:
         tasks: their parameters, `[N]`.
-        task_env: a specimen of the family; it is not stepped.
         num_episodes: E, the most episodes that a trial can hold.
     """
 
@@ -57,13 +56,17 @@ class HeldOut:
         self._seed = derive_seed(purpose, tasks_seed)
         self._tasks_seed = tasks_seed
         self._batch_size = batch_size
-        self.task_env: TaskEnv = world.make_tasks(1, "cpu")
         self.task_env.set_seed(self._seed)
         self.tasks: TensorDictBase = self.task_env.sample_tasks(num_tasks)
         self.num_episodes = world.specimen.max_episodes
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    @property
+    def task_env(self) -> TaskEnv:
+        """The family, with one task; it is not stepped."""
+        return self._world.tasks(1, "cpu")
 
     def play(
         self,
@@ -104,7 +107,7 @@ class HeldOut:
         generator = torch.Generator(place).manual_seed(actions)
         actor = AgentActor(agent, generator, greedy=greedy)
         steps = play(actor, env, self.tasks[indices], kept=kept)[keys.STEPS]
-        require_finite(steps.pop(keys.ACTION_LOG_PROB))
+        require_finite(steps.pop(keys.ACTION_LOG_PROB), steps[keys.MASK])
         return steps
 
     def chunks(self, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:

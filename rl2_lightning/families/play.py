@@ -1,5 +1,6 @@
 """The loop that plays trials: for collecting, for evaluation, and for reference players."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -102,8 +103,9 @@ def play(
     state = actor.start(env)
     record = Record(env, step, num_steps, kept)
     states: list[State] = []
+    times_kept = Counter(state_steps)
     for index in range(num_steps) if progress is None else track_slow(range(num_steps), progress):
-        states += [actor.tensors(state)] * state_steps.count(index)
+        states += [actor.tensors(state)] * times_kept[index]
         record.add_step(index, step)
         action, state, extra = actor.act(step.inputs, state)
         result = env.advance(action)

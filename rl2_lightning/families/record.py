@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map, tree_map_
 from rl2_lightning import keys
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.families.trial_step import StepResult, TrialStep
-from rl2_lightning.inputs import Observation
+from rl2_lightning.inputs import Observation, select_rows
 
 Name = str | tuple[str, ...]  # of an entry of a TensorDict
 
@@ -160,7 +160,6 @@ class Record:
         place = (step.episode.squeeze(1).clamp(max=env.max_episodes - 1), self._trials)
 
         def put(entry: Tensor, last: Tensor) -> None:
-            rows = ended.view(-1, *[1] * (entry.ndim - 1))
-            last[place] = torch.where(rows, entry, last[place])
+            last[place] = select_rows(ended, entry, last[place])
 
         tree_map_(put, result.last_observation, self._last)

@@ -15,7 +15,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
 from rl2_lightning.families.player import ClosedFormPlayer, Player
 from rl2_lightning.families.scene import Scene
-from rl2_lightning.inputs import Observation
+from rl2_lightning.inputs import Observation, select_rows
 from rl2_lightning.settings import Settings, SettingsType, make_settings
 
 
@@ -203,7 +203,7 @@ class TaskEnv(EnvBase):
             self.tasks = tasks.clone()
         else:
             self.tasks = tasks.apply(
-                lambda new, old: torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old),
+                lambda new, old: select_rows(rows, new, old),
                 self.tasks,
             )
 

@@ -13,7 +13,14 @@ from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.task_env import TaskEnv, reset_rows
 from rl2_lightning.families.trial_step import StepResult, TrialStep
-from rl2_lightning.inputs import Inputs, Observation, first_inputs, select_rows
+from rl2_lightning.inputs import (
+    Inputs,
+    Observation,
+    first_inputs,
+    next_inputs,
+    no_action,
+    select_rows,
+)
 
 
 class TrialEnv(EnvBase):
@@ -78,7 +85,9 @@ class TrialEnv(EnvBase):
         self._zero = torch.zeros(*self.batch_size, 1, device=self.device)
         self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         self._current: TrialStep | None = None
-        self._no_action = no_action(self.action_spec_unbatched, len(self._zero), self.device)
+        spec = self.action_spec_unbatched
+        num_actions = spec.space.n if isinstance(spec, Categorical) else None
+        self._no_action = no_action(len(self._zero), num_actions, spec.shape, self.device)
 
     @property
     def tasks(self) -> TensorDictBase:
@@ -153,13 +162,8 @@ class TrialEnv(EnvBase):
         started = self.task_env.start_episodes(begins)
         episode = episode + begins
         self._current = TrialStep(
-            Inputs(
-                started,  # where no episode begins, what the step has shown
-                action,
-                reward,
-                episode_done.float(),
-                inputs.observation,
-            ),
+            # Where no episode begins, `started` is what the step has shown.
+            next_inputs(inputs, action, started, reward, episode_done),
             episode,
             ~finished,
         )
@@ -215,13 +219,11 @@ class TrialEnv(EnvBase):
         if tasks is None and tensordict is not None:
             tasks = tensordict.get(keys.TASK, None)
         rows = reset_rows(self, tensordict)
-        before = self._current
+        was_begun = self._current is not None
         step = self.begin(tasks, rows)
-        finished = ~step.playing
-        ended = torch.zeros_like(finished)
-        if before is not None:
-            ended = ~rows & (step.inputs.previous_done > 0) & (self._steps > 0)
-        return self._pack(step, is_init=rows if before is not None else ~ended, ended=ended)
+        is_init = rows if was_begun else torch.ones_like(rows)
+        ended = (step.inputs.previous_done > 0) & ~is_init & (self._steps > 0)
+        return self._pack(step, is_init=is_init, ended=ended)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         result = self.advance(tensordict.get(keys.ACTION))
@@ -257,22 +259,6 @@ class TrialEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         self.task_env.set_seed(seed)
-
-
-def no_action(action_spec: Any, num_trials: int, device: torch.device | None) -> Tensor:
-    """What stands for the previous action where none was taken.
-
-    Args:
-        action_spec: unbatched spec of the action.
-        num_trials: B.
-        device: of the result.
-
-    Returns:
-        The number of actions, `[B]`, int64; or zeros, `[B, A]`, float32.
-    """
-    if isinstance(action_spec, Categorical):
-        return torch.full((num_trials,), action_spec.space.n, device=device)
-    return torch.zeros(num_trials, *action_spec.shape, device=device)
 
 
 def input_entries(inputs: Inputs) -> dict[str, Observation]:

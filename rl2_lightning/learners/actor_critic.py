@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic, CriticSettings
-from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
+from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.value_scale import ValueScale
 from rl2_lightning.learners.windows import line_up, window_features
@@ -73,7 +74,8 @@ class ActorCriticSettings(LearnerSettings):
 class ActorCriticLearner(Learner):
     """Credits actions over whole trials, across the ends of episodes.
 
-    The critic works in units of a running scale of the value targets. A subclass has the loss.
+    The critic works in units of a running scale of the value targets. A subclass has the loss of
+    steps (`loss_of`).
 
     Args:
         agent: who learns.
@@ -110,6 +112,44 @@ class ActorCriticLearner(Learner):
             num_epochs=self.settings.num_epochs,
             num_minibatches=self.settings.num_minibatches,
         )
+
+    @abstractmethod
+    def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The mean loss over lined-up steps, `[]`, and diagnostics to note, `[]` each.
+
+        Args:
+            steps: `[M]`, at least one; see `lined_up_steps`.
+        """
+
+    def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
+        """Whether nothing is learnt from a minibatch; all ranks have to say the same.
+
+        All of them are asked at the same time, also where a minibatch holds no step.
+
+        Args:
+            diagnostics: of the minibatch; empty where it holds no step.
+            num_steps: that it holds.
+        """
+        return False
+
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+        """The loss of a minibatch of windows `[N]`, weighed by the steps that it holds."""
+        steps = self.lined_up_steps(minibatch)
+        num_steps = len(steps)
+        loss, diagnostics = self.loss_of(steps) if num_steps else (zero_loss(self), {})
+        if self.is_left_out(diagnostics, num_steps):
+            return self.no_update()
+        if num_steps == 0:
+            return loss
+        if world_size() == 1:
+            # Several ranks are told at once, by the gradient that they share.
+            self.require_finite("the loss", loss)
+        self.note(diagnostics)
+        return loss * self.share(num_steps)
+
+    def no_update(self) -> Tensor:
+        """A loss that no parameter depends on: gradients stay unset, and Adam leaves all alone."""
+        return torch.zeros((), device=self.device, requires_grad=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over agent and critic."""

@@ -151,7 +151,7 @@ class Critic(nn.Module):
         steps, tasks = trials.get(keys.STEPS), trials.get(keys.TASK)
         ends = [*state_steps[1:], steps.batch_size[1]]
         state, states, values = self.initial_state(len(trials)), [], []
-        # A state that is asked for twice is given twice: where burn-ins reach to the start.
+        # Two windows may begin at the same step: where a burn-in reaches back to the trial's start.
         for start, end in pairwise([state_steps[0], *ends]):
             states.append(as_tensordict(state, [len(trials)]))
             if start == end:

@@ -16,7 +16,7 @@ from rl2_lightning.data.clock import Clock
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.errors import NonFiniteLossError
-from rl2_lightning.learners.ranks import over_all_ranks
+from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
 
 
@@ -136,16 +136,36 @@ class Learner(pl.LightningModule):
         self.clock.restart()
 
     def note(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Keeps diagnostics of a minibatch, each `[]`; their means are logged for the iteration."""
+        """Keeps diagnostics of a minibatch, each `[]`.
+
+        Their means over the iteration and all ranks are logged.
+        """
         for name, value in diagnostics.items():
             self._diagnostics[name].append(value.detach())
 
     def on_train_epoch_end(self) -> None:
         """Logs the iteration's diagnostics."""
-        means = {f"train/{name}": torch.stack(v).mean() for name, v in self._diagnostics.items()}
+        means = {f"train/{name}": mean for name, mean in self._means().items()}
         self._diagnostics.clear()
         self.log_dict(means, sync_dist=True)
         self.log("train/env_steps", float(self.clock.env_steps))
+
+    def _means(self) -> dict[str, Tensor]:
+        """Means of the diagnostics over the minibatches of all ranks.
+
+        A rank may have noted what another has not, whose minibatches held no step: all ranks reduce
+        the same names, for one alone would wait for ever.
+        """
+        names = of_any_rank(self._diagnostics)
+        if not names:
+            return {}
+        noted = [self._diagnostics.get(name, []) for name in names]
+        nothing = torch.zeros((), device=self.device)
+        sums = torch.stack([sum((value.float() for value in one), nothing) for one in noted])
+        counts = torch.tensor([float(len(one)) for one in noted], device=self.device)
+        together = over_all_ranks(torch.cat([sums, counts]))
+        totals, numbers = together.view(-1, 2, len(names)).sum(dim=0)
+        return dict(zip(names, totals / numbers, strict=True))
 
     def require_finite(self, name: str, value: Tensor) -> None:
         """Stops the run before a non-finite value reaches the weights.

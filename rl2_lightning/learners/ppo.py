@@ -21,8 +21,8 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
-from rl2_lightning.learners.learner import RunShape, zero_loss
-from rl2_lightning.learners.ranks import over_all_ranks, world_size
+from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.ranks import over_all_ranks
 from rl2_lightning.settings import between
 
 CURRENT_VALUE = "current_value"  # [M, 1], with a gradient
@@ -126,31 +126,21 @@ class PPO(ActorCriticLearner):
 
     def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`."""
-        if self._stopped:
-            return self._no_update()
-        steps = self.lined_up_steps(minibatch)
-        losses = self.losses_of(steps) if len(steps) > 0 else None
-        approximate_kl = self._approximate_kl(losses)
-        if self._should_stop(approximate_kl, len(steps)):
-            self._stopped = True
-            return self._no_update()
-        if losses is None:
-            return zero_loss(self)
+        return self.no_update() if self._stopped else super().training_step(minibatch, batch_index)
+
+    def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """See `ActorCriticLearner.loss_of`."""
+        losses = self.losses_of(steps)
         loss = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
-        if world_size() == 1:
-            # Several ranks are told at once, by the gradient that they share.
-            self.require_finite("the loss", loss)
-        self.note(
-            {
-                "policy_loss": losses["loss_objective"],
-                "value_loss": losses["loss_critic"] / self.settings.value_coefficient,
-                "entropy_loss": losses["loss_entropy"],
-                "entropy": losses["entropy"],
-                "approximate_kl": approximate_kl,
-                "clip_fraction": losses["clip_fraction"],
-            }
-        )
-        return loss * self.share(len(steps))
+        return loss, {
+            "policy_loss": losses["loss_objective"],
+            "value_loss": losses["loss_critic"] / self.settings.value_coefficient,
+            "entropy_loss": losses["loss_entropy"],
+            "entropy": losses["entropy"],
+            # Low-variance estimator of KL(old || new): mean of ratio - 1 - log(ratio).
+            "approximate_kl": losses["mean_ratio"] - 1 + losses["kl_approx"],
+            "clip_fraction": losses["clip_fraction"],
+        }
 
     def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
         """TorchRL's losses and diagnostics of lined-up steps, `[M]`."""
@@ -164,20 +154,15 @@ class PPO(ActorCriticLearner):
         losses: TensorDictBase = self.ppo_loss(read)
         return losses
 
-    def _approximate_kl(self, losses: TensorDictBase | None) -> Tensor:
-        """Low-variance estimator of KL(old || new): mean of ratio - 1 - log(ratio)."""
-        if losses is None:
-            return torch.zeros((), device=self.device)
-        return losses["mean_ratio"] - 1 + losses["kl_approx"]
-
-    def _should_stop(self, approximate_kl: Tensor, num_steps: int) -> bool:
+    def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
+        """Stops the iteration where the policy has moved too far."""
         if self.settings.target_kl is None:
             return False
         # All ranks decide on the same number, for a rank alone in its update would wait forever.
-        total = over_all_ranks(num_steps * approximate_kl.detach().reshape(1)).sum()
-        count = over_all_ranks(torch.full((1,), num_steps, device=self.device)).sum()
-        return bool(total > self.settings.target_kl * count)
-
-    def _no_update(self) -> Tensor:
-        """A loss that no parameter depends on: gradients stay unset, and Adam leaves all alone."""
-        return torch.zeros((), device=self.device, requires_grad=True)
+        counts = torch.full((1,), num_steps, device=self.device)
+        sums = torch.zeros(1, device=self.device)
+        if num_steps:
+            sums = num_steps * diagnostics["approximate_kl"].detach().reshape(1)
+        total, count = over_all_ranks(sums).sum(), over_all_ranks(counts).sum()
+        self._stopped = bool(total > self.settings.target_kl * count)
+        return self._stopped

@@ -1,5 +1,7 @@
 """Numbers that all ranks of a run agree on."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, distributed
 from torchmetrics.utilities.distributed import gather_all_tensors
@@ -17,6 +19,15 @@ def over_all_ranks(values: Tensor) -> Tensor:
         values: `[M]`.
     """
     return torch.cat(gather_all_tensors(values)) if _is_distributed() else values
+
+
+def of_any_rank(names: Iterable[str]) -> list[str]:
+    """The names that at least one rank has, in the same order on all of them."""
+    if not _is_distributed():
+        return sorted(names)
+    found: list[list[str]] = [[] for _ in range(world_size())]
+    distributed.all_gather_object(found, list(names))
+    return sorted({name for one in found for name in one})
 
 
 def leave_other_ranks() -> None:

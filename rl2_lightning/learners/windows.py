@@ -31,12 +31,7 @@ def window_features(
         with torch.no_grad():
             _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
         # The first window of a trial has none, and begins with an empty memory.
-        has_burn_in = minibatch.get(keys.HAS_BURN_IN)
-        empty = network.initial_state(len(minibatch))
-        state = tuple(
-            torch.where(has_burn_in.view(-1, *[1] * (new.ndim - 1)), new, old)
-            for new, old in zip(warmed, empty, strict=True)
-        )
+        state = network.memory.restart(warmed, ~minibatch.get(keys.HAS_BURN_IN))
     window = minibatch.get(keys.WINDOW)
     features, _ = network.unroll(inputs_of(window), state, playing=window.get(keys.MASK))
     return features

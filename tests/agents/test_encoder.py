@@ -120,3 +120,10 @@ def test_nothing_but_idle_images() -> None:
 def test_images_that_are_too_small() -> None:
     with pytest.raises(UserError, match=r"observations of \[3, 12, 40\] are too small"):
         encoder_of(Box((3, 12, 40), "uint8"))
+
+
+def test_images_of_numbers_are_taken_as_they_are() -> None:
+    encoder = encoder_of(PICTURES, ("observation",))
+    bytes_shown = pictures(4)
+    numbers_shown = bytes_shown._replace(observation=bytes_shown.observation.float() / 255)
+    torch.testing.assert_close(encoder(numbers_shown), encoder(bytes_shown))

@@ -1,9 +1,11 @@
 """What an agent is built from, as plain data that a checkpoint holds."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from rl2_lightning.agents.agent import Agent, AgentSpec
-from rl2_lightning.agents.memories.gru import GRU
+from rl2_lightning.agents.memories.gru import GRU, RecurrentSettings
 from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.spaces import Box, Discrete
 from rl2_lightning.errors import UserError
@@ -37,6 +39,11 @@ def test_spec_is_told_in_plain_data_and_read_again(make_trials, memory: str) -> 
     Agent(spec).load_state_dict(agent.state_dict())
 
 
+@dataclass
+class TitledSettings(RecurrentSettings):
+    kind: int = 1
+
+
 class Outside(GRU):
     """A memory of a user's own."""
 
@@ -47,27 +54,55 @@ def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
     assert AgentSpec.from_plain(plain).memory_class is Outside
 
 
+class Titled(GRU):
+    """One with a setting that is called like its class."""
+
+    Settings = TitledSettings
+
+    def __init__(self, input_size: int, kind: int, **settings: int) -> None:
+        super().__init__(input_size, **settings)
+
+
+def test_a_setting_may_be_called_kind() -> None:
+    plain = make_agent(bandit_trials(3)).spec.to_plain()
+    plain["memory"] = {"kind": Titled.kind(), "settings": {"kind": 5, "hidden_size": 3}}
+    spec = AgentSpec.from_plain(plain)
+    assert spec.memory_class is Titled
+    assert spec.memory_settings["kind"] == 5
+    assert AgentSpec.from_plain(spec.to_plain()) == spec
+
+
+def with_settings(**settings: object) -> dict[str, object]:
+    return {"kind": GRU.kind(), "settings": settings}
+
+
 BOX = {"shape": [2], "dtype": "float32"}
 
 
 @pytest.mark.parametrize(
     ("part", "value", "told"),
     [
-        ("memory", {"kind": "os.system"}, r"the checkpoint's memory is 'os.system', which is not"),
+        (
+            "memory",
+            {"kind": "os.system", "settings": {}},
+            r"the checkpoint's memory is 'os.system', which is not",
+        ),
         ("memory", {"kind": Memory.kind()}, r"memory is '.*\.Memory', which is not known here"),
         ("memory", {}, r"the checkpoint's memory is None"),
         ("memory", {"kind": {"_target_": "os.system"}}, r"memory is \{'_target_'"),
-        ("memory", {"kind": GRU.kind(), "size": 3}, r"unknown config key 'memory.size'"),
+        ("memory", with_settings(size=3), r"unknown config key 'memory.size'"),
         (
             "memory",
-            {"kind": GRU.kind(), "hidden_size": "x"},
+            with_settings(hidden_size="x"),
             r"memory.hidden_size=.* has a wrong type",
         ),
         (
             "memory",
-            {"kind": GRU.kind(), "hidden_size": {"_target_": "os.system"}},
+            with_settings(hidden_size={"_target_": "os.system"}),
             r"memory.hidden_size=.* has a wrong type",
         ),
+        ("memory", {"kind": GRU.kind()}, r"the checkpoint tells no memory"),
+        ("memory", {**with_settings(), "hidden_size": 3}, r"the checkpoint tells no memory"),
         ("agent", {"inputs": {"_target_": "os.system"}}, r"agent.inputs=.* has a wrong type"),
         ("agent", {"encoder_hidden_sizes": [0]}, r"agent.encoder_hidden_sizes=.* out of range"),
         ("agent", {"_target_": "os.system"}, r"unknown config key 'agent._target_'"),

@@ -44,6 +44,7 @@ EARLY = {
     "no switch": ("trial.continues=maybe", "trial.continues=maybe", "true or false"),
     "null": ("collection.num_trials=null", "collection.num_trials=null", "needs a value"),
     "no list": ("agent.inputs=observation", "agent.inputs=observation", "give a list"),
+    "no stages": ("collection.curriculum=3", "collection.curriculum=3", "fields within it"),
     "lists within a list": (
         "agent.encoder_hidden_sizes=[[8]]",
         "agent.encoder_hidden_sizes=[[8]]",

@@ -30,7 +30,6 @@ def test_other_sizes_are_for_tests(tmp_path: Path, finished_run: Path) -> None:
         ("memory=lstm", "was trained with memory._target_="),
         ("agent.inputs=[previous_reward]", "was trained with agent.inputs="),
         ("agent.policy_hidden_sizes=[4]", "agent.policy_hidden_sizes=[], this run has [4]: set"),
-        ("learner.critic.sees_task=true", "learner.critic.sees_task=False, this run has True: set"),
         ("env.num_arms=3", "env.num_arms=5, this run has 3: set env.num_arms=5"),
     ],
 )
@@ -41,6 +40,14 @@ def test_checkpoint_of_another_shape(
     line = mistake_told(tmp_path, *SMALL, f"mode={mode}", f"ckpt_path={checkpoint}", typed)
     assert line.startswith(f"error: ckpt_path={checkpoint} ")
     assert told in line
+
+
+def test_checkpoint_of_another_critic(tmp_path: Path, finished_run: Path) -> None:
+    checkpoint = finished_run / "last.ckpt"
+    sees = "learner.critic.sees_task=true"
+    line = mistake_told(tmp_path, *SMALL, f"ckpt_path={checkpoint}", sees)
+    assert line.startswith(f"error: ckpt_path={checkpoint} ")
+    assert "learner.critic.sees_task=False, this run has True: set" in line
 
 
 def test_a_checkpoint_without_a_younger_field_is_of_its_default(

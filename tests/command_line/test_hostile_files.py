@@ -14,6 +14,7 @@ from rl2_lightning.errors import UserError
 from tests.command_line.program import SMALL, call_program, mistake_told
 
 READ = ("env", "trial", "collection", "agent", "memory", "learner")  # groups that a run looks at
+OTHER_LEARNER = {("learner",), ("learner", "_target_")}  # what a value there makes it
 FORMAT_1 = {
     "env": {"_target_": "rl2_lightning.envs.bernoulli_bandit.BernoulliBandit", "num_arms": 5},
     "trial": {"episodes_per_trial": 10, "steps_per_trial": None, "continues": False},
@@ -79,9 +80,23 @@ def test_no_stored_field_is_built(tmp_path: Path, trained: dict[str, Any]) -> No
         for value in (call, others[number % len(others)]):
             place = stored_with(trained, path, value, tmp_path)
             field = ("ckpt_path", "start_from")[number % 2]
+            if field == "start_from" and path in OTHER_LEARNER:
+                continue  # who begins anew looks at nothing of it
             told = mistake_told(tmp_path, *SMALL, f"{field}={place}")
             assert told.startswith(f"error: {field}={place} "), path
             assert not trace.exists(), path
+
+
+def test_of_another_learner_nothing_is_built(tmp_path: Path, trained: dict[str, Any]) -> None:
+    trace = tmp_path / "trace"
+    for number, value in enumerate([*commands(trace), {"_target_": ["os.system"]}, None]):
+        for path in OTHER_LEARNER:
+            place = stored_with(trained, path, value, tmp_path)
+            told = mistake_told(tmp_path, *SMALL, f"ckpt_path={place}")
+            assert told.startswith(f"error: ckpt_path={place} "), path
+        run = f"hydra.run.dir={tmp_path / str(number)}"
+        call_program(tmp_path, *SMALL, f"start_from={place}", run)
+        assert not trace.exists()
 
 
 def test_what_no_run_looks_at_is_not_built(tmp_path: Path, trained: dict[str, Any]) -> None:
@@ -134,7 +149,7 @@ def test_an_evaluation_of_other_sizes_builds_nothing(
     trace = tmp_path / "trace"
     stored = {group: trained["hyper_parameters"][group] for group in READ}
     monkeypatch.chdir(tmp_path)
-    for path in fields_of(stored):
+    for path in set(fields_of(stored)) - OTHER_LEARNER:
         place = stored_with(trained, path, commands(trace)[0], tmp_path)
         arguments = ["experiment=mab_n10_k5", f"ckpt_path={place}", "evaluation.other_sizes=true"]
         monkeypatch.setattr("sys.argv", ["results.evaluate", *arguments])
@@ -144,3 +159,121 @@ def test_an_evaluation_of_other_sizes_builds_nothing(
         assert ended.value.code.startswith("error: ")
         assert "\n" not in ended.value.code
         assert not trace.exists(), path
+
+
+KEYS = (
+    "state_dict",
+    "epoch",
+    "global_step",
+    "pytorch-lightning_version",
+    "loops",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+    "hparams_name",
+    "hyper_parameters",
+    "rl2_lightning",
+)
+VALUES = {
+    "number": lambda victim: 3,
+    "list": lambda victim: [3],
+    "tensor": lambda victim: torch.ones(2, 3),
+    "path": lambda victim: f"local://{victim}",
+    "nested path": lambda victim: {"best_model_path": f"local://{victim}"},
+    "huge": lambda victim: again_and_again(),
+}
+USES = {
+    "resume": ("trainer.max_epochs=2", "callbacks.checkpoint.every_n_epochs=1"),
+    "test": ("mode=test",),
+}
+
+
+def again_and_again() -> list[Any]:
+    """Small in a file, and without end where it is read."""
+    node: list[Any] = [3]
+    for _ in range(25):
+        node = [node, node]
+    return node
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    folder = tmp_path / "victim"
+    folder.mkdir()
+    (folder / "precious").touch()
+    return folder
+
+
+def use(folder: Path, content: Any, *arguments: str) -> str | None:
+    """Uses a checkpoint; gives the line that the run ends with, if it does not go through."""
+    place = folder / "stranger.ckpt"
+    torch.save(content, place)
+    run = (f"ckpt_path={place}", f"hydra.run.dir={folder / 'run'}")
+    longer = ("collection.total_env_steps=48", *arguments)
+    try:
+        call_program(folder, *SMALL, *longer, *run)
+    except SystemExit as ended:
+        line = ended.code
+        assert isinstance(line, str)
+        assert line.startswith(f"error: ckpt_path={place} ")
+        assert "\n" not in line
+        return line
+    return None
+
+
+def test_the_keys_are_those_of_a_checkpoint(trained: dict[str, Any]) -> None:
+    assert set(trained) == set(KEYS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_value_of_a_key_breaks_or_deletes_anything(
+    tmp_path: Path, victim: Path, trained: dict[str, Any], key: str
+) -> None:
+    for kind, value in VALUES.items():
+        for name, arguments in USES.items():
+            told = use(tmp_path, {**trained, key: value(victim)}, *arguments)
+            if key in ("state_dict", "hyper_parameters"):
+                assert told, (kind, name)
+            if name == "resume" and key in ("loops", "optimizer_states"):
+                assert told, (kind, name)
+            assert (victim / "precious").exists(), (kind, name)
+
+
+def test_a_strangers_callbacks_delete_nothing(
+    tmp_path: Path, victim: Path, trained: dict[str, Any]
+) -> None:
+    (key,) = (name for name in trained["callbacks"] if name.startswith("ModelCheckpoint"))
+    hostile = {**trained["callbacks"][key], "best_model_path": f"local://{victim}"}
+    every = key.replace("'every_n_epochs': 10", "'every_n_epochs': 1")
+    assert every != key
+    content = {**trained, "callbacks": {key: hostile, every: hostile}}
+    assert use(tmp_path, content, *USES["resume"]) is None
+    assert (victim / "precious").exists()
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 2
+    # Lightning moves them there from where its first versions had them.
+    old = {"checkpoint_callback_best_model_path": f"local://{victim}"}
+    content = {**trained, **old, "pytorch-lightning_version": "0.0.1"}
+    use(tmp_path, content, *USES["resume"])
+    assert (victim / "precious").exists()
+
+
+def moments(content: dict[str, Any]) -> dict[str, Any]:
+    return content["optimizer_states"][0]["state"][0]
+
+
+BROKEN = {
+    "moment": lambda c: moments(c).update(exp_avg=torch.ones(2, 3)),
+    "parameters": lambda c: c["optimizer_states"][0]["param_groups"][0]["params"].pop(),
+    "loop": lambda c: c["loops"]["fit_loop"]["epoch_progress"].clear(),
+    "schedulers": lambda c: c.pop("lr_schedulers"),
+    "negative clock": lambda c: c["state_dict"].update({"clock.iterations_done": torch.tensor(-5)}),
+    "other clock": lambda c: c["state_dict"].update({"clock.iterations_done": torch.tensor(5)}),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_what_cannot_be_resumed_from(tmp_path: Path, trained: dict[str, Any], change: str) -> None:
+    content = deepcopy(trained)
+    BROKEN[change](content)
+    assert use(tmp_path, content, *USES["resume"])
+    assert not (tmp_path / "run" / "last.ckpt").exists()

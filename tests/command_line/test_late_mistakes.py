@@ -30,6 +30,11 @@ LATE = {
         "learner.critic.hidden_sizes=[8, 0]",
         "at least 1",
     ),
+    "memory of too great a width": (
+        "memory.hidden_size=99999999999",
+        "not enough memory: ",
+        "lower collection.num_trials",
+    ),
     "memory of no width": ("memory.hidden_size=0", "memory.hidden_size=0", "at least 1"),
     "uneven batch": (
         "collection.num_trials=1001 learner.num_minibatches=8",

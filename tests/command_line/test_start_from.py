@@ -1,11 +1,14 @@
 """A training that begins with the weights of another one."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.command_line.program import SMALL, call_program
+from rl2_lightning.learners.ppo import PPO
+from tests.command_line.program import SMALL, call_program, mistake_told
 
 LONGER = ("trial.episodes_per_trial=6", "collection.total_env_steps=48")
 
@@ -24,6 +27,23 @@ def value_scale_of(state: dict[str, torch.Tensor]) -> tuple[float, float]:
     mean = state["value_scale.running_mean"] / state["value_scale.debiasing_term"]
     mean_square = state["value_scale.running_mean_sq"] / state["value_scale.debiasing_term"]
     return mean.item(), mean_square.item()
+
+
+@dataclass
+class OtherSettings(PPO.Settings):
+    """What can be set."""
+
+    novel: float = 1.0
+
+
+class Other(PPO):
+    """Another learner."""
+
+    Settings = OtherSettings
+
+
+OTHER = f"learner._target_={__name__}.Other"
+SEES = "learner.critic.sees_task=true"
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +78,62 @@ def test_a_training_that_is_resumed_does_not_begin_again(tmp_path: Path, start: 
     fields = ("start_from=no_longer_there.ckpt", f"ckpt_path={start}")
     resumed = train(tmp_path, *fields, "trainer.max_epochs=2", "collection.total_env_steps=32")
     assert int(resumed["clock.iterations_done"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:start_from=.* begun anew")
+def test_another_learner_begins_with_the_agent_alone(tmp_path: Path, start: Path) -> None:
+    before = torch.load(start, weights_only=True)["state_dict"]
+    taken = train(tmp_path, OTHER, "learner.learning_rate=0", f"start_from={start}")
+    assert int(taken["clock.iterations_done"]) == 1
+    same = {
+        part: all(
+            torch.equal(tensor, taken[name])
+            for name, tensor in before.items()
+            if name.startswith(part)
+        )
+        for part in ("agent.", "critic.")
+    }
+    assert same == {"agent.": True, "critic.": False}
+
+
+def test_a_critic_that_does_not_fit_begins_anew(tmp_path: Path, start: Path) -> None:
+    before = torch.load(start, weights_only=True)["state_dict"]
+    with pytest.warns(UserWarning, match=r"has no critic of this learner: begun anew"):
+        taken = train(tmp_path, SEES, "learner.learning_rate=0", f"start_from={start}")
+    agent = {name: one for name, one in before.items() if name.startswith("agent.")}
+    assert all(torch.equal(tensor, taken[name]) for name, tensor in agent.items())
+
+
+@pytest.mark.parametrize("other", [OTHER, SEES])
+def test_a_test_needs_no_learner(tmp_path: Path, start: Path, other: str) -> None:
+    for folder, more in (("own", ()), ("other", (other,))):
+        run = f"hydra.run.dir={tmp_path / folder}"
+        call_program(tmp_path, *SMALL, "mode=test", f"ckpt_path={start}", run, *more)
+    own, others = (
+        json.loads((tmp_path / folder / "summary.json").read_text()) for folder in ("own", "other")
+    )
+    for name in ("agent", "iterations", "env_steps", "training_seconds"):
+        assert own[name] == others[name], name
+    assert own["iterations"] == 1
+    assert own["training_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("seed=2", "was trained with seed=1, this run has 2: set seed=1"),
+        (
+            "trial.episodes_per_trial=3",
+            "was trained with trial.episodes_per_trial=2, this run has 3: set",
+        ),
+        (OTHER, "was trained with learner._target_="),
+    ],
+)
+def test_a_training_is_not_resumed_as_another(
+    tmp_path: Path, start: Path, typed: str, told: str
+) -> None:
+    assert told in mistake_told(tmp_path, *SMALL, f"ckpt_path={start}", typed)
+    folder = tmp_path / "run"
+    use = ("mode=test", f"ckpt_path={start}", typed, f"hydra.run.dir={folder}")
+    call_program(tmp_path, *SMALL, *use)
+    assert (folder / "summary.json").exists()

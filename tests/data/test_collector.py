@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 from torchrl.collectors import BaseCollector
 
 from rl2_lightning import keys
@@ -13,6 +14,7 @@ from rl2_lightning.data.collector import TrialCollector
 from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.builders import bandit_trials, corridor_trials, make_agent, point_trials
+from tests.corridor import Corridor
 from tests.views import view_trials
 
 WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
@@ -140,3 +142,42 @@ def test_a_policy_that_is_not_finite_is_told() -> None:
         NonFiniteLossError, match=r"^the policy's probabilities are not finite: see"
     ):
         collector.rollout()
+
+
+class MeaninglessWhenIdle(Corridor):
+    """Answers nothing that makes sense for rows that are not being played."""
+
+    def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        place, reward, arrived = super().advance(action, playing)
+        self.idles = ~playing
+        return (
+            place.masked_fill(~playing, torch.nan),
+            reward.masked_fill(~playing, torch.nan),
+            arrived,
+        )
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        place = super().begin_episodes(rows)
+        return place.masked_fill(getattr(self, "idles", torch.zeros_like(rows)), torch.nan)
+
+
+def test_what_is_answered_for_idle_rows_has_no_meaning() -> None:
+    env = TrialEnv(MeaninglessWhenIdle(20), episodes_per_trial=3)
+    steps = collector_of(env).rollout()[keys.STEPS]
+    idle = ~steps[keys.MASK]
+    assert steps[keys.OBSERVATION][idle].isnan().any()
+    assert steps[keys.REWARD].isfinite().all()
+
+
+def test_it_answers_the_calls_of_torchrls_loops() -> None:
+    env = bandit_trials(4)
+    agent = make_agent(env)
+    collector = TrialCollector(env, agent)
+    assert collector.policy is agent
+    assert collector.frames_per_batch == 4 * env.max_steps
+    collector.set_seed(3)
+    before = collector.rollout()
+    collector.update_policy_weights_()
+    collector.reset()
+    collector.set_seed(3)
+    assert same(before, collector.rollout())

@@ -1,13 +1,16 @@
 """Windows to minibatches."""
 
+import weakref
 from collections.abc import Iterable
 from itertools import chain
 
+import pytest
 import torch
 from tensordict import TensorDict, TensorDictBase
 
 from rl2_lightning import keys
 from rl2_lightning.data.sources import OnPolicySource
+from rl2_lightning.errors import UserError
 
 
 class Collection:
@@ -76,6 +79,30 @@ def test_order_follows_from_the_seed() -> None:
     one, two = (numbers_of(make_source(Collection())) for _ in range(2))
     assert one == two
     assert numbers_of(make_source(Collection(), first_seed=7)) != one
+
+
+def test_the_windows_of_an_iteration_go_before_the_next_are_collected() -> None:
+    kept: list[weakref.ref] = []
+
+    def collect() -> TensorDict:
+        assert all(one() is None for one in kept)
+        windows = Collection()()
+        kept.append(weakref.ref(windows["number"]))
+        return windows
+
+    source = OnPolicySource(collect, lambda epoch: epoch, num_epochs=1, num_minibatches=4)
+    source.begin()
+    assert kept[0]() is not None
+    source.begin()
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize("num_windows", [9, 3, 13])
+def test_windows_that_do_not_divide_are_told(num_windows: int) -> None:
+    source = make_source(Collection(num_windows))
+    told = f"^the {num_windows} windows of an iteration do not divide into 4 minibatches: set coll"
+    with pytest.raises(UserError, match=told):
+        source.begin()
 
 
 def test_it_can_be_asked_step_by_step() -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from rl2_lightning import keys
+from tests.builders import (
+    LEARNERS,
+    corridor_trials,
+    gradients,
+    make_agent,
+    make_learner,
+    minibatch_of,
+)
 from tests.house.command import run
+from tests.house.own_parts.a2c import A2C
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(__file__).parent / "own_parts"
@@ -19,11 +29,23 @@ SMALL = (
     "callbacks.checkpoint.every_n_epochs=1",
     "trainer.accelerator=cpu",
 )
-LOADS = """
+# Another process lets the agent play the tasks of the run's test, without a trainer.
+PLAYS = """
+import json
+from pathlib import Path
+
 import {module}
 from rl2_lightning import Agent
-print(sum(parameter.numel() for parameter in Agent.load("{checkpoint}").parameters()))
+from rl2_lightning.build import build_data
+from rl2_lightning.evaluation.evaluate import evaluate
+from tests.builders import compose_config
+
+data = build_data(compose_config(Path("unused"), *{overrides}))
+found = evaluate(Agent.load("{checkpoint}"), data.held_out["test"])
+print(json.dumps({{mode: curve.to_dict() for mode, curve in found.curves.items()}}))
 """
+# Each trial has two windows, the second of which is mostly idle, and is a minibatch of its own.
+IDLE_WINDOWS = ("env=treasure", "collection.window=31", "learner.num_minibatches=16")
 
 
 @pytest.fixture
@@ -53,37 +75,75 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
     return torch.load(output / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def train_test_and_resume(tmp_path: Path, folder: Path, choice: str) -> tuple[Path, Path]:
-    """All that a run can be asked for; gives the folders of the first part and of the second."""
-    first = train(folder, tmp_path / "first", choice, by_flag=False)
+def train_test_and_resume(tmp_path: Path, folder: Path, *choice: str) -> tuple[Path, Path]:
+    """All that a run can be asked for; gives the folders of the first part and of the whole."""
+    first = train(folder, tmp_path / "first", *choice, by_flag=False)
     checkpoint = f"ckpt_path={first / 'last.ckpt'}"
-    resumed = train(folder, tmp_path / "resumed", choice, checkpoint, "trainer.max_epochs=2")
-    tested = train(folder, tmp_path / "tested", choice, checkpoint, "mode=test")
+    resumed = train(folder, tmp_path / "resumed", *choice, checkpoint, "trainer.max_epochs=2")
+    whole = train(folder, tmp_path / "whole", *choice, "trainer.max_epochs=2")
+    tested = train(folder, tmp_path / "tested", *choice, checkpoint, "mode=test")
     assert shown(tested) == shown(first)
     assert not (tested / "last.ckpt").exists()
-    assert int(weights(resumed)["clock.iterations_done"]) == 2
-    return first, resumed
+    found = weights(resumed)
+    assert int(found["clock.iterations_done"]) == 2
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, found[name]), name
+    assert shown(resumed) == shown(whole)
+    return first, whole
+
+
+def assert_all_weights_moved(before: Path, after: Path) -> None:
+    old, new = weights(before), weights(after)
+    learnt = [name for name in old if name.startswith(("agent.", "critic."))]
+    assert any(name.startswith("critic.") for name in learnt)
+    for name in learnt:
+        assert new[name].isfinite().all()
+        assert not torch.equal(old[name], new[name]), name
 
 
 def test_a_family_needs_one_file(tmp_path: Path, folder: Path) -> None:
-    first, resumed = train_test_and_resume(tmp_path, folder, "env=treasure")
+    first, _ = train_test_and_resume(tmp_path, folder, "env=treasure")
     assert (first / "trial_paths.png").exists()
     references = json.loads((first / "summary.json").read_text())["references"]
     assert references["knows_the_side"]["trial_return"] == 4.0
-    whole = train(folder, tmp_path / "whole", "env=treasure", "trainer.max_epochs=2")
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
 
 
 def test_a_memory_needs_one_file(tmp_path: Path, folder: Path) -> None:
-    first, _ = train_test_and_resume(tmp_path, folder, "memory=leaky")
-    program = LOADS.format(module="leaky", checkpoint=first / "last.ckpt")
-    printed = run([sys.executable, "-c", program], tmp_path, PYTHONPATH=f"{folder}:{ROOT}")
-    assert int(printed) > 0
+    # So many tasks and such steps that other weights show themselves.
+    choice = ("memory=leaky", "learner.learning_rate=0.05", "evaluation.test_tasks=64")
+    first, whole = train_test_and_resume(tmp_path, folder, *choice)
+    assert_all_weights_moved(first, whole)
+    overrides = (*SMALL, "evaluation.test_tasks=64")
+    program = PLAYS.format(module="leaky", overrides=overrides, checkpoint=first / "last.ckpt")
+    printed = run(
+        [sys.executable, "-c", program],
+        tmp_path,
+        PYTHONPATH=f"{folder}:{ROOT}",
+        OMP_NUM_THREADS="1",
+    )
+    found = json.loads(printed.splitlines()[-1])
+    assert found.keys() == shown(first).keys() == {"greedy", "sampled"}
+    # The run besides holds it against the reference.
+    assert all(curve.items() <= shown(first)[mode].items() for mode, curve in found.items())
+    assert shown(first) != shown(whole)
 
 
 def test_a_learner_needs_one_file(tmp_path: Path, folder: Path) -> None:
-    train_test_and_resume(tmp_path, folder, "learner=a2c")
+    first, whole = train_test_and_resume(tmp_path, folder, "learner=a2c", *IDLE_WINDOWS)
+    assert_all_weights_moved(first, whole)
+
+
+def test_minibatches_of_idle_steps_are_not_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LEARNERS, "a2c", A2C)
+    env = corridor_trials(6)
+    learner = make_learner(make_agent(env), env, "a2c", num_epochs=1)
+    minibatch = minibatch_of(learner, env, window=5)
+    assert all(gradient.any() for gradient in gradients(learner, minibatch).values())
+    playing = minibatch[keys.WINDOW, keys.MASK].flatten(1).any(dim=1)
+    assert 0 < playing.sum() < len(playing)
+    idle = minibatch[~playing]
+    assert learner.training_step(idle, 0) == 0
+    assert all((gradient == 0).all() for gradient in gradients(learner, idle).values())
 
 
 @pytest.mark.parametrize(("file", "most"), [("treasure", 100), ("leaky", 60), ("a2c", 60)])

@@ -57,6 +57,17 @@ def test_train(command, tmp_path):
     run([sys.executable, ROOT / "train.py", *fields, *quick], tmp_path)
 
 
+def test_python_uses_a_trained_agent(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert programs
+    folder = "hydra.run.dir=outputs/a_run"
+    run([sys.executable, ROOT / "train.py", "debug=fast", folder], tmp_path)
+    for program in programs:
+        assert len(program.splitlines()) <= 10
+        run([sys.executable, "-c", program], tmp_path, PYTHONPATH=str(ROOT))
+
+
 @pytest.mark.parametrize("command", beginning_with("python -m"))
 def test_module(command):
     assert find_spec(shlex.split(command)[2])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,16 @@ from tensordict import TensorDictBase
 from rl2_lightning import keys
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.data.windows import cut_windows
-from tests.builders import bandit_trials, collect, make_agent, make_learner, starts_of
+from tests.builders import (
+    bandit_trials,
+    collect,
+    compose_config,
+    make_agent,
+    make_learner,
+    starts_of,
+)
+from tests.invariants.test_runs import TINY, assert_same_run, contents, train
+from tests.replay import BATCH_SIZE, INDEX, ReplaySource
 
 NUM_TRIALS, WINDOW = 8, 4
 NUM_WINDOWS = NUM_TRIALS * 2  # of trials of six steps
@@ -29,9 +39,8 @@ def source_of(collected: Iterator[TensorDictBase], **sizes: int) -> OnPolicySour
     return OnPolicySource(lambda: next(collected), lambda epoch: 100 + epoch, **sizes)
 
 
-@pytest.mark.parametrize("with_feedback", [False, True])
 @pytest.mark.parametrize("sizes", [{}, {"num_epochs": 1}, {"num_minibatches": 16}], ids=str)
-def test_replay_keeps_what_it_was_given(sizes: dict[str, int], with_feedback: bool) -> None:
+def test_replay_keeps_what_it_was_given(sizes: dict[str, int]) -> None:
     given = [windows(seed=1), windows(seed=2)]
     kept = [one.clone() for one in given]
     source = source_of(iter(given), **sizes)
@@ -44,7 +53,36 @@ def test_replay_keeps_what_it_was_given(sizes: dict[str, int], with_feedback: bo
                 times[number] += 1
                 same = window == iteration[number]
                 assert all(entry.all() for entry in same.values(True, True)), number
-            if with_feedback:
-                # It has no use for priorities, and takes no harm from them.
-                source.feedback(minibatch["number"], torch.rand(len(minibatch)))
         assert times == dict.fromkeys(range(NUM_WINDOWS), num_epochs)
+
+
+def test_priorities_reach_the_windows_that_they_belong_to() -> None:
+    given = [windows(seed=seed) for seed in (1, 2)]
+    collected = iter([one.clone() for one in given])
+    source = ReplaySource(lambda: next(collected), lambda drawn: drawn)
+    stored = torch.cat(given)
+    for minibatch in [*source, *source]:
+        for window in minibatch.unbind(0):
+            same = window.exclude(INDEX) == stored[int(window[INDEX])]
+            assert all(entry.all() for entry in same.values(True, True))
+    wanted = torch.arange(3, 3 + BATCH_SIZE)
+    source.feedback(torch.arange(len(stored)), torch.zeros(len(stored)))
+    source.feedback(wanted, torch.ones(BATCH_SIZE))
+    assert torch.equal(source.next()[INDEX].sort().values, wanted)
+
+
+def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
+    def run(name: str, *overrides: str) -> Path:
+        settings = (*TINY, "learner._target_=tests.replay.ReplayPPO", *overrides)
+        return train(compose_config(tmp_path / name, *settings))
+
+    whole = run("whole")
+    half = run("half", "trainer.max_epochs=3")
+    resumed = run("resumed", f"ckpt_path={half}")
+    assert_same_run(whole, resumed)
+    stored = [contents(path)["TrialDataModule"]["source"] for path in (whole, resumed, half)]
+    assert torch.equal(stored[0]["priorities"], stored[1]["priorities"])
+    assert not torch.equal(stored[0]["priorities"], stored[2]["priorities"])
+    for name, entry in stored[0]["windows"][keys.WINDOW].items():
+        if isinstance(entry, torch.Tensor):
+            assert torch.equal(entry, stored[1]["windows"][keys.WINDOW][name]), name

@@ -197,6 +197,7 @@ def test_a_minibatch_of_idle_steps_teaches_nothing(learner: str) -> None:
     minibatch = minibatch_of(teacher, env)
     mask = minibatch[keys.WINDOW, keys.MASK]
     minibatch[keys.WINDOW, keys.MASK] = torch.zeros_like(mask)
+    assert teacher.training_step(minibatch, 0) == 0
     assert all((gradient == 0).all() for gradient in gradients(teacher, minibatch).values())
 
 

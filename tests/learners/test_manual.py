@@ -12,12 +12,14 @@ from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.sources import OnPolicySource
-from rl2_lightning.errors import NonFiniteLossError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.credit import clear_idle_steps
 from rl2_lightning.learners.learner import LearnerSettings
 from rl2_lightning.learners.manual import ManualLearner
+from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.windows import window_features
-from tests.builders import compose_config
+from tests.builders import ROOT, compose_config
+from tests.command_line.program import run_program
 
 NUM_ITERATIONS, NUM_UPDATES = 3, 2  # minibatches of an iteration
 
@@ -60,6 +62,25 @@ class TwoOptimisers(ManualLearner):
         loss = -(1e3 * error.detach().squeeze(-1) * log_probs).mean()
         self.step(0, torch.inf * loss if self.settings.poison else loss)
         self.step(1, 1e3 * error.square().mean())
+
+
+class TwoOptimisersOnRanks(TwoOptimisers):
+    """Looks whether all ranks have learnt the same."""
+
+    def on_train_start(self) -> None:
+        self.initial = self.own_weights()
+
+    def on_train_end(self) -> None:
+        found = over_all_ranks(self.own_weights()).view(world_size(), -1)
+        assert len(found) == 2
+        assert torch.equal(found[0], found[1])
+        # An update of either optimiser is of what both ranks have seen.
+        assert (found[0] != self.initial).float().mean() > 0.5
+        assert (self.baseline.weight.view(-1) != self.initial[-self.baseline.in_features :]).all()
+
+    def own_weights(self) -> Tensor:
+        parameters = [*self.agent.parameters(), self.baseline.bias, self.baseline.weight]
+        return torch.cat([parameter.detach().flatten().clone() for parameter in parameters])
 
 
 class Norms(Callback):
@@ -134,6 +155,29 @@ def test_each_optimiser_changes_its_own(tmp_path: Path) -> None:
     state = learner.state_dict()
     moved = {name for name, tensor in before.items() if not torch.equal(tensor, state[name])}
     assert {name.partition(".")[0] for name in moved} == {"agent", "baseline", "clock"}
+
+
+def test_trials_that_do_not_divide_into_its_minibatches_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^the 9 windows of an iteration do not divide into 2 "):
+        fit(tmp_path, "collection.num_trials=9")
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_two_ranks_learn_together(tmp_path: Path, strategy: str) -> None:
+    group = tmp_path / "configs" / "learner"
+    group.mkdir(parents=True)
+    target = f"{TwoOptimisers.__module__}.TwoOptimisersOnRanks"
+    (group / "two.yaml").write_text(f"_target_: {target}\nlearning_rate: 0.05\npoison: false\n")
+    done = run_program(
+        tmp_path,
+        *("--config-dir", "configs", "learner=two", "debug=fast", "trainer.accelerator=cpu"),
+        *("trainer.devices=2", f"trainer.strategy={strategy}", "hydra.run.dir=run"),
+        PYTHONPATH=str(ROOT),
+    )
+    assert done.returncode == 0, done.stderr
+    found = Checkpoint.read(tmp_path / "run" / "last.ckpt").content
+    assert found["global_step"] == 2 * NUM_UPDATES
+    assert int(found["state_dict"]["clock.env_steps_done"]) == 16 * 4
 
 
 def test_it_resumes_bitwise(tmp_path: Path) -> None:

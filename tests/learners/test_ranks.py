@@ -1,12 +1,16 @@
-"""Ranks come and go."""
+"""Ranks come and go, and tell the same of an iteration."""
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
+from torch import distributed, multiprocessing
 
+from rl2_lightning import keys
 from rl2_lightning.learners.ranks import leave_other_ranks, over_all_ranks, world_size
+from tests.builders import as_minibatch, collect, corridor_trials, make_agent, make_learner
 
 THREADS = Path("/proc/self/task")
 
@@ -30,3 +34,50 @@ def test_a_rank_that_leaves_takes_its_threads_along(tmp_path: Path) -> None:
 def test_a_run_of_one_process_has_nobody_to_leave() -> None:
     leave_other_ranks()
     assert world_size() == 1
+
+
+def learn_unevenly(rank: int, folder: str) -> None:
+    """An iteration that stops at its second minibatch; the first of rank 0 holds no step."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/ranks",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
+    env = corridor_trials(6)
+    learner = make_learner(make_agent(env), env, target_kl=0.01)
+    prepared = learner.prepare(collect(env, learner, seed=1 + rank), [0])
+    minibatch = as_minibatch(learner, env, prepared)
+    if rank == 0:
+        mask = minibatch[keys.WINDOW, keys.MASK]
+        minibatch[keys.WINDOW, keys.MASK] = torch.zeros_like(mask)
+    assert learner.training_step(minibatch, 0).grad_fn is not None
+    old = minibatch[keys.WINDOW, keys.ACTION_LOG_PROB]
+    minibatch[keys.WINDOW, keys.ACTION_LOG_PROB] = old - 0.5
+    assert learner.training_step(minibatch, 1).grad_fn is None
+    noted = {name: torch.stack(values) for name, values in learner._diagnostics.items()}
+    logged: dict[str, torch.Tensor] = {}
+    learner.log_dict = lambda values, **options: logged.update(values)
+    learner.log = lambda *arguments: None
+    learner.on_train_epoch_end()
+    torch.save((noted, logged), f"{folder}/{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+    # The threads of gloo may wait for each other for ever when their objects are taken down.
+    os._exit(0)
+
+
+def test_ranks_tell_the_same_names_of_an_iteration_that_stops_early(tmp_path: Path) -> None:
+    multiprocessing.spawn(learn_unevenly, (str(tmp_path),), nprocs=2)
+    (noted, logged), (others, others_logged) = (
+        torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    assert noted.keys() == {"return", "explained_variance"}
+    assert noted.keys() < others.keys()
+    assert logged.keys() == others_logged.keys() == {f"train/{name}" for name in others}
+    for name, values in others.items():
+        expected = torch.cat([noted[name], values]) if name in noted else values
+        for told in (logged, others_logged):
+            torch.testing.assert_close(told[f"train/{name}"], expected.mean(), msg=name)

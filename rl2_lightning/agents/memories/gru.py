@@ -24,7 +24,7 @@ class RecurrentSettings(Settings):
     """
 
     hidden_size: int = between(1, default=64)
-    num_layers: int = between(1, default=1)
+    num_layers: int = between(1, 100, default=1)
     max_timescale: int | None = between(3, default=None)
 
 
@@ -54,7 +54,7 @@ class GRU(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        step = torch.gru_cell if self._learns(encoding) else step_in_place
+        step = step_in_place if self._has_step_kernel(encoding) else torch.gru_cell
         reached = []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
             encoding = step(encoding, before, *weights)
@@ -72,9 +72,13 @@ class GRU(Memory):
             reached.append(steps[-1])
         return steps.transpose(0, 1), tuple(reached)
 
-    def _learns(self, encoding: Tensor) -> bool:
-        is_autocast = torch.is_autocast_enabled(encoding.device.type)
-        return torch.is_grad_enabled() or is_autocast
+    def _has_step_kernel(self, encoding: Tensor) -> bool:
+        """Whether our own step is for here: to act on a CPU."""
+        return (
+            encoding.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+        )
 
     def _has_kernel(self, encoding: Tensor) -> bool:
         """Whether our own pass over a window is for here: to learn on a CPU."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rl2_lightning.errors import UserError
+from rl2_lightning.inputs import select_rows
 from rl2_lightning.settings import Settings
 
 State = tuple[Tensor, ...]
@@ -42,7 +43,8 @@ class Memory(nn.Module):
     """What an agent carries from step to step of a trial.
 
     A memory takes one step, or a whole window at once, and the two agree. A kind of memory is a
-    subclass that names its `Settings`, and is built from `input_size` and their fields by name.
+    subclass that names its `Settings`, and is built from `input_size` and their fields by name,
+    also on the device `meta`: what a checkpoint tells is tried there before memory is taken.
 
     Attributes:
         Settings: dataclass of what can be set of the memory.
@@ -113,10 +115,7 @@ class Memory(nn.Module):
     def restart(self, state: State, rows: Tensor) -> State:
         """Empties the memory of some rows, `[B, 1]`, bool."""
         empty = self.initial_state(len(rows))
-        return tuple(
-            torch.where(rows.view(-1, *[1] * (kept.ndim - 1)), new, kept)
-            for new, kept in zip(empty, state, strict=True)
-        )
+        return tuple(select_rows(rows, new, kept) for new, kept in zip(empty, state, strict=True))
 
     @classmethod
     def kind(cls) -> str:

@@ -1,5 +1,6 @@
 """A learner of a user's own: plain advantage actor-critic (arXiv 1602.01783)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensordict import TensorDictBase
@@ -23,8 +24,7 @@ class A2C(ActorCriticLearner):
 
     Settings = A2CSettings
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
-        steps = self.lined_up_steps(minibatch)
+    def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         policy = self.agent.policy(steps[keys.FEATURES])
         advantage = steps[keys.ADVANTAGE].squeeze(-1)
         policy_loss = -(advantage * policy.log_prob(steps[keys.ACTION])).mean()
@@ -35,6 +35,4 @@ class A2C(ActorCriticLearner):
             + self.settings.value_coefficient * value_loss
             - self.entropy_coefficient * entropy
         )
-        self.require_finite("the loss", loss)
-        self.note({"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy})
-        return loss * self.share(len(steps))
+        return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

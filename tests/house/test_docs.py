@@ -1,0 +1,109 @@
+"""What the documentation names is there: files, tests, links and commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rl2_lightning.config import register_schemas
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+# Fields whose values only the user's machine or folders have.
+OF_THE_USER = re.compile(r"--config-dir|searchpath|^-|\$|=\.\.\.")
+CHANGES = "CHANGELOG.md"  # names what is no longer there, too
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def commands_of(name: str) -> list[list[str]]:
+    """The fields of each `python train.py ...` in a page."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text_of(name), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[2:] for line in words if line[:2] == ["python", "train.py"]]
+
+
+def anchors_of(name: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", text_of(name), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(name)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        place = (ROOT / name).parent / path if path else ROOT / name
+        assert place.exists(), target
+        if anchor:
+            assert anchor in anchors_of(place.resolve().relative_to(ROOT).as_posix()), target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_compose(name: str) -> None:
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for words in commands_of(name):
+            if not any(OF_THE_USER.search(word) for word in words):
+                compose("train", ["output_dir=.", *words], return_hydra_config=True)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {CHANGES}))
+def test_fields_are_fields(name: str) -> None:
+    groups = "env|trial|collection|evaluation|agent|memory|learner|trainer|callbacks|logger"
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for text in re.findall(rf"`((?:{groups})\.[\w.]+=[^`\s]+)`", text_of(name)):
+            if text.endswith("…"):
+                continue
+            field = text.partition("=")[0]
+            known = ["output_dir=.", *(["env=visual_maze"] if "mazes" in field else [])]
+            compose("train", [*known, text])
+
+
+def test_tests_that_the_design_names_are_there() -> None:
+    path, found = "", 0
+    for file, test in re.findall(
+        r"`(tests/[\w/]+\.py)?(?:::(test_\w+))?`", text_of("docs/design.md")
+    ):
+        path = file or path
+        if file:
+            assert (ROOT / file).is_file(), file
+        if test:
+            assert f"def {test}(" in text_of(path), f"{path}::{test}"
+            found += 1
+    assert found > 25
+
+
+def test_files_that_the_design_names_are_there() -> None:
+    rooms = re.findall(r"^\| `([\w./]+)` \| (.*) \|$", text_of("docs/design.md"), re.MULTILINE)
+    checked = 0
+    for room, said in rooms:
+        for file in re.findall(r"`([\w/]+(?:\.py|/))`", said):
+            assert (ROOT / room / file).exists(), f"{room}{file}"
+            checked += 1
+    assert checked > 60
+
+
+def test_every_module_of_a_room_is_named_in_the_design() -> None:
+    told = text_of("docs/design.md")
+    for room in ("agents", "data", "learners", "evaluation"):
+        for file in (ROOT / "rl2_lightning" / room).glob("*.py"):
+            assert file.name == "__init__.py" or f"`{file.name}`" in told, file
+    for file in [*ROOT.glob("callbacks/*.py"), *ROOT.glob("rl2_lightning/*.py")]:
+        assert file.name == "__init__.py" or f"`{file.name}`" in told, file
+
+
+def test_every_room_of_the_layers_is_named() -> None:
+    layers = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("layers = [")[2]
+    told = text_of("docs/design.md")
+    for name in re.findall(r"\w+", layers.split("]")[0]):
+        assert re.search(rf"\b{name}\b", told), name
