@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rl2_lightning.errors import UserError
 
 DEEPEST = 30  # containers within each other
+LARGEST_SIZE = 10**6  # entries, those of what is held twice counted twice
 LARGEST_NUMBER = 2**63  # whole numbers of settings are smaller
 DTYPES = frozenset(
     {
@@ -45,6 +46,8 @@ def load(place: Path, name: str) -> dict[str, Any]:
         _require_whole(place)
         content = torch.load(place, map_location="cpu", weights_only=True)
         tensors = [(key, leaf) for key, leaf in leaves_in(content) if isinstance(leaf, Tensor)]
+        if _size(content, {}) > LARGEST_SIZE:
+            raise ValueError("it is small in the file, and without end where it is read")
     except Exception as error:  # what a broken file raises depends on the break
         raise UserError(
             f"{name} ({place.stat().st_size} bytes) is not a whole checkpoint of this program: it "
@@ -104,11 +107,8 @@ def leaves_in(node: Any) -> Iterator[tuple[str, Any]]:
 def _leaves(
     node: Any, name: str, seen: set[int], within: tuple[int, ...]
 ) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        parts = node.items()
-    elif isinstance(node, list | tuple | Set):
-        parts = cast(Any, enumerate(node))
-    else:
+    parts = _parts(node)
+    if parts is None:
         yield name, node
         return
     if id(node) in within or len(within) == DEEPEST:
@@ -120,11 +120,27 @@ def _leaves(
         yield from _leaves(value, f"{name}.{key}" if name else str(key), seen, (*within, id(node)))
 
 
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many things nested containers, none of which holds itself, hold where all is read."""
+    parts = _parts(node)
+    if parts is None:
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 1 + sum(_size(value, known) for _, value in parts)
+    return known[id(node)]
+
+
+def _parts(node: Any) -> Iterable[tuple[Any, Any]] | None:
+    """What a container holds, by key or position; None for anything else."""
+    if isinstance(node, Mapping):
+        return node.items()
+    return enumerate(node) if isinstance(node, list | tuple | Set) else None
+
+
 def require_plain(settings: Mapping[str, Any], name: str) -> None:
     """Looks at settings, before anything else does.
 
-    Interpolations would call OmegaConf's resolvers, and lists that are held again and again are
-    small in a file and without end where they are read.
+    Interpolations would call OmegaConf's resolvers.
 
     Args:
         settings: by the part of the file.
@@ -148,11 +164,7 @@ def require_plain(settings: Mapping[str, Any], name: str) -> None:
 
 def _all_within(node: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """All values of settings; a container that is met again, and a key that is no word, too."""
-    parts: Any = None
-    if isinstance(node, dict):
-        parts = node.items()
-    elif isinstance(node, list | tuple):
-        parts = enumerate(node)
+    parts = _parts(node) if isinstance(node, dict | list | tuple) else None
     if parts is None or (node and id(node) in seen):
         yield name, node
         return

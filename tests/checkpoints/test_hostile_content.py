@@ -78,7 +78,7 @@ def deep(levels: int) -> list[Any]:
 
 
 SETTINGS: dict[str, tuple[Callable[[], Any], str]] = {
-    "shared": (lambda: shared(25), "has a list in "),
+    "shared": (lambda: shared(10), "has a list in "),
     "number": (lambda: 10**30, "has a large number in "),
     "tensor": (lambda: torch.ones(3), "has a Tensor in "),
     "set": (lambda: {1, 2}, "has a set in "),
@@ -97,10 +97,11 @@ def test_settings_that_are_not_plain(tmp_path: Path, agent: Agent, kind: str, pl
     assert words in told_of(saved(content, tmp_path))
 
 
-@pytest.mark.parametrize("place", ["beside", "loops", "optimizer_states", "callbacks"])
-def test_lists_that_are_held_again_and_again_end(tmp_path: Path, agent: Agent, place: str) -> None:
-    content = {**content_of(agent), place: shared(28)}
-    Agent.load(saved(content, tmp_path))
+@pytest.mark.parametrize("place", ["beside", "pytorch-lightning_version", "callbacks"])
+def test_lists_that_are_held_again_and_again(tmp_path: Path, agent: Agent, place: str) -> None:
+    content = {**content_of(agent), place: shared(25)}
+    assert "is not a whole checkpoint" in told_of(saved(content, tmp_path))
+    Agent.load(saved({**content, place: shared(10)}, tmp_path))
     assert [name for name, _ in leaves_in(shared(20))] == [".".join("0" * 21)]
 
 

@@ -96,8 +96,8 @@ def test_what_is_no_list_of_states(states: Any) -> None:
 COUNTS = {"ready": 0, "processed": 0}
 LOOP = {
     "state_dict": {},
-    "epoch_loop.batch_progress": {"current": COUNTS, "is_last_batch": False},
-    "epoch_progress": {"total": COUNTS, "current": COUNTS},
+    "epoch_loop.batch_progress": {"current": dict(COUNTS), "is_last_batch": False},
+    "epoch_progress": {"total": dict(COUNTS), "current": dict(COUNTS)},
 }
 
 
