@@ -91,7 +91,7 @@ class CategoricalPolicy(Policy):
             # The first of independent arrivals, as `torch.multinomial` draws, but that looks at
             # all probabilities, for which a device would be waited for.
             waiting = torch.empty_like(log_probabilities).exponential_(generator=generator)
-            action = (log_probabilities.exp() / waiting).argmax(dim=-1, keepdim=True)
+            action = (log_probabilities.exp() / waiting).max(dim=-1, keepdim=True).indices
         return action.squeeze(-1), log_probabilities.gather(-1, action).squeeze(-1)
 
 

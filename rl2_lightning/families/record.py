@@ -40,6 +40,7 @@ class Record:
             keys.EPISODE_DONE: first.inputs.previous_done > 0,
         }
         self._buffers: dict[Name, Observation] = {}
+        self._rows: dict[Name, Sequence[Tensor]] = {}  # of the buffers that are tensors
         self._last: Observation | None = None
         self._trials = torch.arange(env.batch_size.numel(), device=env.device)
 
@@ -70,7 +71,8 @@ class Record:
         for name, entry in acted.items():
             self._add(index, name, entry)
         self._add(index, keys.DRAWN_REWARD, result.following.inputs.previous_reward)
-        self._add(index, keys.REWARD, result.reward)
+        if self._stores_reward:
+            self._add(index, keys.REWARD, result.reward)
         self._add(index, keys.EPISODE_DONE, result.episode_done)
         self._add(index, keys.DONE, result.done)
         if result.position is not None:
@@ -87,8 +89,12 @@ class Record:
         batch_size = self._env.batch_size
         steps = TensorDict(batch_size=[*batch_size, self._num_steps], device=self._env.device)
         for name, buffer in self._buffers.items():
-            if name != keys.DRAWN_REWARD:
-                steps.set(name, self._by_trial(buffer, name in self._before))
+            shown = name
+            if name == keys.DRAWN_REWARD:
+                if self._stores_reward:
+                    continue
+                shown = keys.REWARD
+            steps.set(shown, self._by_trial(buffer, name in self._before))
         entries = {keys.STEPS: steps, keys.TASK: self._env.tasks}
         if self._kept is None:
             self._add_derived(steps)
@@ -100,6 +106,11 @@ class Record:
             entries[keys.MEMORY_STATE] = TensorDict(tensors, [*batch_size, len(states)])
         return TensorDict(entries, batch_size=batch_size, device=self._env.device)
 
+    @property
+    def _stores_reward(self) -> bool:
+        """Whether the reward is not simply the drawn one, which is stored for the next step."""
+        return self._kept is not None or self._env.expected_rewards
+
     def _add(self, index: int, name: Name, entry: Observation) -> None:
         if self._kept is not None and name not in self._kept:
             return
@@ -109,12 +120,14 @@ class Record:
             self._buffers[name] = tree_map(lambda e: e.new_empty(length, *e.shape), entry)
             if before is not None:
                 tree_map_(lambda e, b: b[0].copy_(e), before, self._buffers[name])
+            buffer = self._buffers[name]
+            if isinstance(buffer, Tensor):
+                self._rows[name] = buffer.unbind(0)
         row = index + (before is not None)
-        buffer = self._buffers[name]
-        if isinstance(buffer, Tensor) and isinstance(entry, Tensor):
-            buffer[row].copy_(entry)
+        if isinstance(entry, Tensor):
+            self._rows[name][row].copy_(entry)
         else:
-            tree_map_(lambda e, b: b[row].copy_(e), entry, buffer)
+            tree_map_(lambda e, b: b[row].copy_(e), entry, self._buffers[name])
 
     def _add_derived(self, steps: TensorDict) -> None:
         """Adds what steps show of those before them, and what follows from the ends of trials."""
