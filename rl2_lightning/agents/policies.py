@@ -90,9 +90,18 @@ class CategoricalPolicy(Policy):
         else:
             # The first of independent arrivals, as `torch.multinomial` draws, but that looks at
             # all probabilities, for which a device would be waited for.
-            waiting = torch.empty_like(log_probabilities).exponential_(generator=generator)
+            waiting = _waiting_times(log_probabilities, generator)
             action = (log_probabilities.exp() / waiting).max(dim=-1, keepdim=True).indices
         return action.squeeze(-1), log_probabilities.gather(-1, action).squeeze(-1)
+
+
+def _waiting_times(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draws from the exponential distribution of mean 1, `[B, A]`, float32, as `exponential_`."""
+    if like.device.type != "cpu":
+        return torch.empty_like(like).exponential_(generator=generator)
+    # The same numbers in half of the time: PyTorch takes their logarithms one by one.
+    uniform = torch.rand(like.shape, dtype=torch.float64, generator=generator)
+    return uniform.neg_().log1p_().neg_().float()
 
 
 class SquashedNormalPolicy(Policy):

@@ -187,8 +187,10 @@ class ActorCriticLearner(Learner):
             steps, values, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
         )
         mask = steps.get(keys.MASK)
+        is_full = bool(mask.all())  # then nothing has to be picked
         all_advantages, all_targets, all_values = (
-            over_all_ranks(entry[mask]) for entry in (advantages, targets, values)
+            over_all_ranks(entry.flatten() if is_full else entry[mask])
+            for entry in (advantages, targets, values)
         )
         self.require_finite("a collected reward or value", all_targets.sum())
         residual = all_targets - all_values
