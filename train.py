@@ -26,6 +26,7 @@ def run(cfg: DictConfig) -> float:
     # Heavy, and so only after the check.
     from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
     from rl2_lightning.learners.ranks import leave_other_ranks
+    from rl2_lightning.parts import leave_out_foreign
     from rl2_lightning.session import (
         fit,
         quieten,
@@ -36,6 +37,7 @@ def run(cfg: DictConfig) -> float:
     )
 
     quieten()
+    leave_out_foreign(cfg, HydraConfig.get().overrides.task)
     require_machine(cfg)
     checkpoint = require_checkpoints(cfg)
     with closing(build_data(cfg)) as data:

@@ -11,6 +11,7 @@ from results.cells import FOLDER, Cell, find_cell
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import check
 from rl2_lightning.errors import UserError
+from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes
 
 CONFIGS = FOLDER.parent / "configs"
@@ -38,6 +39,7 @@ def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig, Checkpoi
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", ["output_dir=.", "mode=test", *TASKS, *overrides])
     check(cfg, num_cores=os.cpu_count() or 1, multirun=False)
+    leave_out_foreign(cfg, overrides)
     require_cell(cell, differences_from(cell, cfg), "the command has", "leave it out")
     # Before the agent: a checkpoint of another cell often has another agent too.
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -33,9 +32,7 @@ from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
 from rl2_lightning.learners.manual import ManualLearner
-from rl2_lightning.settings import Settings, make_settings
-
-Kind = TypeVar("Kind")
+from rl2_lightning.parts import find_class, read_settings
 
 
 def require_machine(cfg: DictConfig) -> None:
@@ -49,57 +46,6 @@ def require_machine(cfg: DictConfig) -> None:
         require_devices(wanted, torch.cuda.device_count(), "GPU")
     elif accelerator == "auto" and not torch.backends.mps.is_available():
         require_devices(wanted, os.cpu_count() or 1, "CPU core")
-
-
-def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
-    """The class that a group of the config names by `_target_`.
-
-    Args:
-        cfg: the composed config, which is the user's own.
-        group: of the config.
-        base: what the class has to be; it names its `Settings`, as those that extend it do.
-
-    Raises:
-        UserError: it cannot be imported, or is something else.
-    """
-    target = cfg[group].get("_target_") if OmegaConf.is_dict(cfg[group]) else None
-    if not isinstance(target, str):
-        raise UserError(f"{group} names no class: set {group}._target_=package.module.Class")
-    said = f"{group}._target_={target}"
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # what an import raises depends on the module
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{said} cannot be imported: {reason}; name a class as package.module.Class"
-        ) from error
-    if not isinstance(found, type) or not issubclass(found, base):
-        raise UserError(
-            f"{said} is no {base.__name__}: name a subclass of {base.__module__}.{base.__name__}"
-        )
-    missing = [
-        one for one in dir(found) if getattr(getattr(found, one), "__isabstractmethod__", False)
-    ]
-    if missing:
-        raise UserError(f"{said} lacks {', '.join(missing)}: name a class that has them")
-    schema: type[Settings] = cast(Any, base).Settings
-    if not issubclass(cast(Any, found).Settings, schema):
-        raise UserError(
-            f"{said} has Settings that are no {schema.__name__}: let them extend "
-            f"{schema.__module__}.{schema.__name__}"
-        )
-    return found
-
-
-def read_settings(cfg: DictConfig, group: str, schema: type[Settings]) -> Settings:
-    """The settings of a group, each value of the type and in the range that its field takes.
-
-    Raises:
-        UserError: one is not.
-    """
-    fields = {name: value for name, value in cfg[group].items() if name != "_target_"}
-    return make_settings(schema, fields, group)
 
 
 def build_world(cfg: DictConfig) -> World:
@@ -161,8 +107,7 @@ def build_agent(cfg: DictConfig, world: World) -> Agent:
 def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     """The learner around the agent; its checkpoints hold the config."""
     learner_class = find_class(cfg, "learner", Learner)
-    settings = read_settings(cfg, "learner", learner_class.Settings)
-    assert isinstance(settings, LearnerSettings)
+    settings = cast(LearnerSettings, read_settings(cfg, "learner", learner_class.Settings))
     settings.check_run(_run_shape(cfg))
     task = data.world.specimen.task_env.sample_tasks(1)[0].flatten_keys()
     learner = learner_class(

@@ -10,17 +10,13 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
-from rl2_lightning.build import find_class, read_settings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import CollectionConfig, TrialConfig
 from rl2_lightning.errors import UserError
-from rl2_lightning.families.task_env import TaskEnv
-from rl2_lightning.learners.learner import Learner
+from rl2_lightning.parts import PARTS, find_class, read_settings
 from rl2_lightning.settings import Settings, stored_settings
 
-CLASSES: Mapping[str, type[Any]] = {"env": TaskEnv, "memory": Memory, "learner": Learner}
 SCHEMAS: Mapping[str, type[Settings]] = {
     "agent": AgentSettings,
     "trial": TrialConfig,
@@ -45,7 +41,7 @@ def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[s
     """
     stored, said = checkpoint.config, f"{field}={cfg[field]}"
     groups: dict[str, dict[str, Any]] = {}
-    for group, base in CLASSES.items():
+    for group, base in PARTS.items():
         if group == "learner" and not (is_resumed(cfg, field) or is_of_learner(cfg, checkpoint)):
             continue
         values = _mapping(stored, group, said)
@@ -70,7 +66,7 @@ def run_groups(cfg: DictConfig) -> dict[str, dict[str, Any]]:
             TARGET: cfg[group][TARGET],
             **asdict(read_settings(cfg, group, find_class(cfg, group, base).Settings)),
         }
-        for group, base in CLASSES.items()
+        for group, base in PARTS.items()
     }
     for group in SCHEMAS:
         groups[group] = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from rl2_lightning import keys
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.errors import UserError
+from rl2_lightning.parts import find_class, leave_out_foreign, read_settings
 from tests.builders import (
     LEARNERS,
+    compose_config,
     corridor_trials,
     gradients,
     make_agent,
@@ -144,6 +148,37 @@ def test_minibatches_of_idle_steps_are_not_its_business(monkeypatch: pytest.Monk
     idle = minibatch[~playing]
     assert learner.training_step(idle, 0) == 0
     assert all((gradient == 0).all() for gradient in gradients(learner, idle).values())
+
+
+def test_an_experiment_goes_with_another_memory_and_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(PARTS)
+    # The experiment is written for a critic apart; a learner of another kind has none.
+    choice = (
+        "experiment=mdp_n10",
+        "memory._target_=leaky.Leaky",
+        "learner._target_=tests.house.own_parts.a2c.A2C",
+    )
+    cfg = compose_config(tmp_path, *choice, "learner.clip_epsilon=0.3")
+    rate, separate = cfg.learner.learning_rate, cfg.learner.critic.separate
+    with pytest.warns(UserWarning, match="left out") as told:
+        leave_out_foreign(cfg, ["learner.clip_epsilon=0.3", *choice])
+    assert [str(one.message).partition(":")[0] for one in told] == [
+        "Leaky has no memory.hidden_size, memory.num_layers, memory.max_timescale",
+        "A2C has no learner.value_clip, learner.target_kl",
+    ]
+    assert cfg.learner.learning_rate == rate
+    assert cfg.learner.critic.separate is separate
+    with pytest.raises(UserError, match=r"unknown config key 'learner.clip_epsilon'"):
+        read_settings(cfg, "learner", A2C.Settings)
+
+
+def test_a_misspelt_field_of_an_experiment_is_told(tmp_path: Path) -> None:
+    cfg = compose_config(tmp_path, "+memory.hiden_size=3")
+    leave_out_foreign(cfg, ["memory=gru"])
+    with pytest.raises(UserError, match=r"unknown config key 'memory.hiden_size'"):
+        read_settings(cfg, "memory", find_class(cfg, "memory", Memory).Settings)
 
 
 @pytest.mark.parametrize(("file", "most"), [("treasure", 100), ("leaky", 60), ("a2c", 60)])

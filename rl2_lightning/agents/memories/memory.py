@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import select_rows
+from rl2_lightning.kinds import known_kinds
 from rl2_lightning.settings import Settings
 
 State = tuple[Tensor, ...]
@@ -131,13 +129,7 @@ def find_memory(kind: Any) -> type[Memory]:
     Raises:
         UserError: there is no such class.
     """
-    # The kinds that come with the package are always known.
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f"{__package__}.{module.name}")
-    classes = [Memory]
-    for one in classes:
-        classes += one.__subclasses__()
-    found = [one for one in classes[1:] if one.kind() == kind]
+    found = [one for one in known_kinds(Memory) if one.kind() == kind]
     if not found:
         raise UserError(
             f"the checkpoint's memory is {kind!r}, which is not known here: import the module that "

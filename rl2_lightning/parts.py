@@ -1,0 +1,126 @@
+"""The parts of a run that a config names by their class: family, memory and learner."""
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.kinds import known_kinds
+from rl2_lightning.learners.learner import Learner
+from rl2_lightning.settings import Settings, make_settings
+
+Kind = TypeVar("Kind")
+PARTS: Mapping[str, type[Any]] = {"env": TaskEnv, "memory": Memory, "learner": Learner}
+
+
+def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
+    """The class that a group of the config names by `_target_`.
+
+    Args:
+        cfg: the composed config, which is the user's own.
+        group: of the config.
+        base: what the class has to be; it names its `Settings`, as those that extend it do.
+
+    Raises:
+        UserError: it cannot be imported, or is something else.
+    """
+    target = cfg[group].get("_target_") if OmegaConf.is_dict(cfg[group]) else None
+    if not isinstance(target, str):
+        raise UserError(f"{group} names no class: set {group}._target_=package.module.Class")
+    said = f"{group}._target_={target}"
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # what an import raises depends on the module
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{said} cannot be imported: {reason}; name a class as package.module.Class"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise UserError(
+            f"{said} is no {base.__name__}: name a subclass of {base.__module__}.{base.__name__}"
+        )
+    missing = [
+        one for one in dir(found) if getattr(getattr(found, one), "__isabstractmethod__", False)
+    ]
+    if missing:
+        raise UserError(f"{said} lacks {', '.join(missing)}: name a class that has them")
+    schema: type[Settings] = cast(Any, base).Settings
+    if not issubclass(cast(Any, found).Settings, schema):
+        raise UserError(
+            f"{said} has Settings that are no {schema.__name__}: let them extend "
+            f"{schema.__module__}.{schema.__name__}"
+        )
+    return found
+
+
+def read_settings(cfg: DictConfig, group: str, schema: type[Settings]) -> Settings:
+    """The settings of a group, each value of the type and in the range that its field takes.
+
+    Raises:
+        UserError: one is not.
+    """
+    given = {name: value for name, value in cfg[group].items() if name != "_target_"}
+    return make_settings(schema, given, group)
+
+
+def leave_out_foreign(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Takes out of a config what an experiment sets of another memory or learner than is chosen.
+
+    An experiment is written for one of each. Where another one is chosen, its fields of the same
+    name are kept, and those that it does not have are left out, with a warning.
+
+    Args:
+        cfg: the composed config; changed in place.
+        overrides: of the command line. The fields that they set stay, for an error to tell of them.
+
+    Raises:
+        UserError: a group names no class of its kind.
+    """
+    set_by_user = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    for group in ("memory", "learner"):
+        own = find_class(cfg, group, PARTS[group])
+        others = [cast(Any, kind).Settings for kind in known_kinds(PARTS[group])]
+        foreign = [
+            f"{group}.{name}" for name in _foreign(cfg[group], cast(Any, own).Settings, others)
+        ]
+        left_out = [
+            name
+            for name in foreign
+            if not any(one == name or one.startswith(f"{name}.") for one in set_by_user)
+        ]
+        for full_name in left_out:
+            holder, _, name = full_name.rpartition(".")
+            with open_dict(cfg):
+                del OmegaConf.select(cfg, holder)[name]
+        if left_out:
+            warnings.warn(
+                f"{own.__name__} has no {', '.join(left_out)}: left out, for the experiment was "
+                f"written for another {group}",
+                stacklevel=2,
+            )
+
+
+def _foreign(node: DictConfig, own: type, others: Collection[type]) -> list[str]:
+    """The fields that a class's settings lack, and those of another one have; dotted names."""
+    found = []
+    of_own = {one.name: one for one in fields(own)}
+    for name in map(str, node):
+        having = [one for other in others for one in fields(other) if one.name == name]
+        if name not in of_own:
+            found += [name] * bool(having)
+        elif isinstance(node[name], DictConfig) and is_dataclass(of_own[name].default_factory):
+            nested = [
+                cast(type, one.default_factory)
+                for one in having
+                if is_dataclass(one.default_factory)
+            ]
+            inner = _foreign(node[name], cast(type, of_own[name].default_factory), nested)
+            found += [f"{name}.{one}" for one in inner]
+    return found
