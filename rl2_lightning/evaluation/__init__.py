@@ -1,1 +1,1 @@
-"""How well an agent adapts to tasks it never trained on, beside the oracles of the same tasks."""
+"""How well an agent adapts to tasks it never trained on, beside reference players."""

@@ -16,14 +16,14 @@ MAX_POINTS = 30  # on a line; longer trials are drawn in blocks of episodes
 BLACK = "#000000"
 # The palettes of Okabe and Ito, and of Paul Tol ("muted"), made for colour-blind readers.
 AGENT_COLOURS = ("#0072B2", "#D55E00")
-ORACLE_COLOURS = ("#44AA99", "#CC6677", "#999933", "#AA4499", "#117733", "#882255", "#332288")
-ORACLE_MARKERS = "os^vDPX"
-ORACLE_DASHES = ("-", ":", "-.")  # for the first seven oracles, the next seven, and so on
+REFERENCE_COLOURS = ("#44AA99", "#CC6677", "#999933", "#AA4499", "#117733", "#882255", "#332288")
+REFERENCE_MARKERS = "os^vDPX"
+REFERENCE_DASHES = ("-", ":", "-.")  # for the first seven players, the next seven, and so on
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a player's line is drawn; an agent's is banded, an oracle's is not."""
+    """How a player's line is drawn; an agent's is banded, a reference player's is not."""
 
     colour: str
     width: float
@@ -36,10 +36,10 @@ class Style:
 def adaptation_curve_figure(
     curves: Mapping[str, Curve],
     title: str,
-    oracles: Mapping[str, Curve] | None = None,
+    references: Mapping[str, Curve] | None = None,
     reference: str | None = None,
 ) -> Figure:
-    """Draws the agent's curves with their 95 % intervals over quieter lines for the oracles.
+    """Draws an agent's curves with 95 % intervals over quieter lines for the reference players.
 
     Up to 30 episodes are drawn one by one. A longer trial, of which single episodes are noise, is
     drawn on a logarithmic axis in blocks of episodes: each point is the mean of its block, and the
@@ -48,14 +48,14 @@ def adaptation_curve_figure(
     Args:
         curves: the agent's curves, at least one, by the names that the legend gives.
         title: title of the figure.
-        oracles: the oracles' curves on the same tasks.
-        reference: name of the oracle to draw as the reference.
+        references: the reference players' curves on the same tasks.
+        reference: name of the player to draw as the reference.
 
     Returns:
         A figure outside of pyplot's state, for any backend to render.
     """
     figure = Figure(figsize=(9.0, 4.8), dpi=110, layout="constrained")
-    draw_adaptation_curves(figure.add_subplot(), curves, oracles or {}, reference)
+    draw_adaptation_curves(figure.add_subplot(), curves, references or {}, reference)
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     figure.legend(
         loc="outside right center",
@@ -70,18 +70,18 @@ def adaptation_curve_figure(
 
 
 def draw_adaptation_curves(
-    axes: Axes, curves: Mapping[str, Curve], oracles: Mapping[str, Curve], reference: str | None
+    axes: Axes, curves: Mapping[str, Curve], references: Mapping[str, Curve], reference: str | None
 ) -> None:
     """Draws curves as `adaptation_curve_figure` does into axes of a figure; without a legend.
 
     Args:
         axes: where to draw.
         curves: the agent's curves, at least one, by the names that the legend gives.
-        oracles: the oracles' curves on the same tasks.
-        reference: name of the oracle to draw as the reference.
+        references: the reference players' curves on the same tasks.
+        reference: name of the player to draw as the reference.
     """
-    players = {**oracles, **curves}
-    styles = _styles(curves, oracles, reference)
+    players = {**references, **curves}
+    styles = _styles(curves, references, reference)
     num_episodes = max(len(curve.mean) for curve in players.values())
     blocks = _blocks(num_episodes)
     for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
@@ -93,14 +93,14 @@ def draw_adaptation_curves(
 
 
 def _styles(
-    agents: Iterable[str], oracles: Iterable[str], reference: str | None
+    agents: Iterable[str], references: Iterable[str], reference: str | None
 ) -> dict[str, Style]:
     styles = {}
-    others = [name for name in oracles if name != reference]
+    others = [name for name in references if name != reference]
     for i, name in enumerate(others):
-        colour = ORACLE_COLOURS[i % len(ORACLE_COLOURS)]
-        marker = ORACLE_MARKERS[i % len(ORACLE_MARKERS)]
-        dashes = ORACLE_DASHES[i // len(ORACLE_COLOURS) % len(ORACLE_DASHES)]
+        colour = REFERENCE_COLOURS[i % len(REFERENCE_COLOURS)]
+        marker = REFERENCE_MARKERS[i % len(REFERENCE_MARKERS)]
+        dashes = REFERENCE_DASHES[i // len(REFERENCE_COLOURS) % len(REFERENCE_DASHES)]
         styles[name] = Style(colour, 0.9, dashes, marker, order=2, banded=False)
     if reference is not None:
         styles[reference] = Style(BLACK, 1.6, "--", "", order=6, banded=False)
