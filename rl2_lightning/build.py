@@ -101,7 +101,9 @@ def build_agent(cfg: DictConfig, world: World) -> Agent:
         memory_class,
         vars(read_settings(cfg, "memory", memory_class.Settings)),
     )
-    return Agent(spec)
+    agent = Agent(spec)
+    agent.memory.require_steps(specimen.max_steps)
+    return agent
 
 
 def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:

@@ -110,6 +110,16 @@ class Memory(nn.Module):
             parts.append(features)
         return torch.cat(parts, dim=1), state
 
+    def require_steps(self, num_steps: int) -> None:
+        """Tells whether trials fit into a memory that holds only so many steps.
+
+        Args:
+            num_steps: T, most env steps of a trial.
+
+        Raises:
+            UserError: trials are longer than what the memory can hold.
+        """
+
     def restart(self, state: State, rows: Tensor) -> State:
         """Empties the memory of some rows, `[B, 1]`, bool."""
         empty = self.initial_state(len(rows))
