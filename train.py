@@ -8,18 +8,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rl2_lightning.command_line import one_line_errors, put_flags_first
-from rl2_lightning.config import check, register_schemas
+from rl2_lightning.command_line import one_line_errors, tidy_arguments
+from rl2_lightning.config import register_schemas
+from rl2_lightning.config_checks import check
+from rl2_lightning.run_folder import claimed
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
-@one_line_errors(in_job=True)
 def run(cfg: DictConfig) -> float:
     """Checks, builds, fits, tests.
 
     Returns:
         The mean return of a trial on the test's tasks, played greedily: what a sweep maximises.
     """
+    overrides = HydraConfig.get().overrides.task
+    if cfg.ckpt_path is not None:
+        from rl2_lightning.resumed_config import resumed
+
+        cfg = resumed(cfg, overrides)
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
@@ -27,40 +32,37 @@ def run(cfg: DictConfig) -> float:
     from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
     from rl2_lightning.learners.ranks import leave_other_ranks
     from rl2_lightning.parts import leave_out_foreign
-    from rl2_lightning.session import (
-        fit,
-        quieten,
-        require_checkpoints,
-        restore_callbacks,
-        take_weights,
-        test_return,
-    )
+    from rl2_lightning.session import closing_test, fit, quieten, read_checkpoint, take_weights
 
     quieten()
-    leave_out_foreign(cfg, HydraConfig.get().overrides.task)
+    leave_out_foreign(cfg, overrides)
     require_machine(cfg)
-    checkpoint = require_checkpoints(cfg)
-    with closing(build_data(cfg)) as data:
+    with claimed(cfg, overrides), closing(build_data(cfg)) as data:
+        checkpoint = read_checkpoint(cfg)
         learner = build_learner(cfg, data)
         if checkpoint is not None:
             take_weights(learner, checkpoint, cfg)
         trainer = build_trainer(cfg, data, learner)
-        last = None
         if cfg.mode == "train":
-            last = fit(trainer, learner, data, cfg, checkpoint)
-        elif checkpoint is not None:
-            restore_callbacks(trainer, checkpoint)
-        trainer.test(learner, data, ckpt_path=last, verbose=False, weights_only=True)
+            fit(trainer, learner, data, cfg, checkpoint)
+        reached = closing_test(trainer, learner, data, cfg, checkpoint)
     leave_other_ranks()
-    return test_return(trainer)
+    return reached
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+def job(cfg: DictConfig) -> float:
+    """One run, of several in a sweep."""
+    with one_line_errors(in_job=True):
+        return run(cfg)
 
 
 def main() -> None:
     """The command line."""
     register_schemas()
     with one_line_errors():
-        put_flags_first()
-        run()
+        tidy_arguments()
+        job()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.callbacks.outcome import Outcome, Stage, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, Stage, env_steps_of, outcome_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.images import render
@@ -72,7 +72,7 @@ class AdaptationCurveLogger(Callback):
         _append_rows(self._table, _rows(outcome, with_references))
         image = render(_figure(outcome))
         imsave(self._picture, image)
-        step = trainer.global_step
+        step = env_steps_of(pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics(_scalars(outcome), step)

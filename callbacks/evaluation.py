@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
 from rl2_lightning.evaluation.held_out import MODES, HeldOut, add_returns
 from rl2_lightning.families.analysis import Finding
+from rl2_lightning.learners.learner import Learner
 
 
 class HeldOutEvaluation(Callback):
@@ -85,7 +86,7 @@ class HeldOutEvaluation(Callback):
         found = [metric.compute() for metric in self._analyses]
         self.findings = dict(zip(MODES, found, strict=False))
         returns = {f"{stage}/return_{m}": curve.trial_return for m, curve in self.curves.items()}
-        pl_module.log_dict(returns)
+        pl_module.log_dict(returns | {"step": float(cast(Learner, pl_module).clock.env_steps)})
 
 
 def held_out_of(trainer: Trainer, stage: str) -> HeldOut:

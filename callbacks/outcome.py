@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rl2_lightning.callbacks.evaluation import HeldOutEvaluation, held_out_of
+from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.held_out import HeldOut
@@ -70,12 +71,24 @@ def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
     Raises:
         UserError: it was switched off.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, HeldOutEvaluation):
             return callback
     raise UserError(
         "callbacks.evaluation=null while other callbacks show what it gathers: switch those off too"
     )
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The callbacks of a trainer, which its type does not tell."""
+    callbacks: list[Callback] = cast(Any, trainer).callbacks
+    return callbacks
+
+
+def data_of(trainer: Trainer) -> TrialDataModule:
+    """The trials of a run."""
+    data: TrialDataModule = cast(Any, trainer).datamodule
+    return data
 
 
 def env_steps_of(pl_module: LightningModule) -> int:

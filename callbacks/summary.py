@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.callbacks.outcome import Outcome, outcome_of
@@ -50,8 +51,15 @@ class Summary(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file."""
         if trainer.is_global_zero:
-            summary = self._summarise(outcome_of(trainer, pl_module, "test"))
-            write_atomically(self._path, json.dumps(summary, indent=2) + "\n")
+            outcome = outcome_of(trainer, pl_module, "test")
+            summary = json.dumps(self._summarise(outcome), indent=2, allow_nan=False)
+            write_atomically(self._path, summary + "\n")
+            reached = {
+                f"test/return_{mode}": curve.trial_return for mode, curve in outcome.agents.items()
+            }
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.log_hyperparams(dict(pl_module.hparams), reached)
 
     def _summarise(self, outcome: Outcome) -> dict[str, Any]:
         held_out = outcome.held_out

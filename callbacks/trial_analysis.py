@@ -13,7 +13,7 @@ from matplotlib.image import imsave
 
 from rl2_lightning.callbacks.evaluation import held_out_of
 from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.callbacks.outcome import evaluation_of
+from rl2_lightning.callbacks.outcome import env_steps_of, evaluation_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.findings import main_figures
 from rl2_lightning.evaluation.held_out import HeldOut
@@ -52,9 +52,9 @@ class TrialAnalysis(Callback):
         }
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics(scalars, trainer.global_step)
+                logger.log_metrics(scalars, env_steps_of(pl_module))
         if image is not None:
-            log_image(trainer.loggers, f"test/{analysis.name}", image, trainer.global_step)
+            log_image(trainer.loggers, f"test/{analysis.name}", image, env_steps_of(pl_module))
 
 
 def write_findings(

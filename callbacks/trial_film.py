@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rl2_lightning import keys
 from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.outcome import env_steps_of
 from rl2_lightning.callbacks.pictures import log_gif
 from rl2_lightning.evaluation.film import as_gif, film
 from rl2_lightning.learners.learner import Learner
@@ -43,4 +44,4 @@ class TrialFilm(Callback):
         gif = as_gif(film(played[0], scene))
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.write_bytes(gif)
-        log_gif(trainer.loggers, "test/trial_film", gif, trainer.global_step)
+        log_gif(trainer.loggers, "test/trial_film", gif, env_steps_of(pl_module))

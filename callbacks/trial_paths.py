@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.image import imsave
 
 from rl2_lightning.callbacks.evaluation import held_out_of
+from rl2_lightning.callbacks.outcome import env_steps_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import legs_of, paths_figure
@@ -54,4 +55,4 @@ class TrialPaths(Callback):
         image = render(figure)
         self._picture.parent.mkdir(parents=True, exist_ok=True)
         imsave(self._picture, image)
-        log_image(trainer.loggers, "test/trial_paths", image, trainer.global_step)
+        log_image(trainer.loggers, "test/trial_paths", image, env_steps_of(pl_module))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from results.cells import FOLDER, Cell, find_cell
 from rl2_lightning.checkpoint import Checkpoint
-from rl2_lightning.config import check
+from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes

@@ -20,14 +20,15 @@ from rl2_lightning.config import (
     EvaluationConfig,
     TrialConfig,
     num_ranks,
-    require_devices,
 )
+from rl2_lightning.config_checks import require_devices
 from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.data.seeding import Purpose, derive_seed
 from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.data.world import World
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.families.rehearsal import rehearse
 from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
@@ -62,7 +63,9 @@ def build_world(cfg: DictConfig) -> World:
         env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings))
         return env
 
-    return World(make_task_env, cast(TrialConfig, OmegaConf.to_object(cfg.trial)))
+    world = World(make_task_env, cast(TrialConfig, OmegaConf.to_object(cfg.trial)))
+    rehearse(world.tasks(2, "cpu"))
+    return world
 
 
 def build_data(cfg: DictConfig) -> TrialDataModule:
@@ -123,11 +126,12 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
 
 
 def _run_shape(cfg: DictConfig) -> RunShape:
+    collection = cast(CollectionConfig, OmegaConf.to_object(cfg.collection))
     stages = {
         f"collection.curriculum.{name}.num_trials": stage.num_trials
-        for name, stage in (cfg.collection.curriculum or {}).items()
+        for name, stage in collection.stages.items()
     }
-    num_trials = {"collection.num_trials": cfg.collection.num_trials, **stages}
+    num_trials = {"collection.num_trials": collection.num_trials, **stages}
     return RunShape(num_trials, num_ranks(cfg), cfg.trainer.precision)
 
 

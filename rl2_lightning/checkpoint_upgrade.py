@@ -18,6 +18,7 @@ from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.lstm import LSTM
 from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
+from rl2_lightning.agents.spaces import Discrete
 from rl2_lightning.checkpoint import Checkpoint, describe
 from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.errors import UserError
@@ -139,7 +140,7 @@ def upgrade(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         **kept,
         **describe(spec.to_plain()),
-        "state_dict": _upgrade_state(content["state_dict"], steps, name),
+        "state_dict": _in_bounds(_upgrade_state(content["state_dict"], steps, name), spec),
         "hyper_parameters": {**config, **groups},
     }
 
@@ -191,6 +192,21 @@ def _upgrade_state(state: Mapping[str, Tensor], trial_steps: int, name: str) -> 
             raise UserError(f"{name} has the weights {key!r} twice: use another checkpoint")
         upgraded[today] = tensor
     return upgraded
+
+
+def _in_bounds(state: dict[str, Tensor], spec: AgentSpec) -> dict[str, Tensor]:
+    """Lets weights take the previous action as a share of its bounds, and not in its own unit."""
+    encoder = spec.make_encoder()
+    columns = encoder.columns.get("previous_action")
+    if columns is None or isinstance(spec.actions, Discrete):
+        return state
+    first = ("encoder.layers.0.weight", "memory.gru.weight_ih_l0", "memory.lstm.weight_ih_l0")
+    for owner in ("agent", "critic"):
+        key = next((f"{owner}.{name}" for name in first if f"{owner}.{name}" in state), None)
+        if key is not None:
+            state[key] = state[key].clone()
+            state[key][:, columns] *= encoder.half_width
+    return state
 
 
 def _upgrade_weight(key: str, name: str) -> str:

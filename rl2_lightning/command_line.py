@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+from argparse import Action
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -32,25 +33,48 @@ SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
 ALLOCATE = "to allocate"
 SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, agent and memory"
 
+# What gloo and NCCL say where another rank is gone.
+LOST = "onnection closed by peer"
+ANOTHER_PROCESS = "another process of this run has ended, see what it said above"
+RESUME = "resume with ckpt_path=<the run's folder>"
+
 # What Hydra says of a group for which no file is named.
 NO_CHOICE = "Config group override must be a string"
 
+# What OmegaConf says of a field that is set within one that is null.
+WITHIN_NULL = "None"
 
-def put_flags_first() -> None:
-    """Lets `-m` stand anywhere; Hydra takes fields only in one row.
+
+def tidy_arguments() -> None:
+    """Lets flags stand anywhere, where Hydra takes fields only in one row, and `logger` be null.
 
     Raises:
         UserError: Hydra knows no such flag.
     """
+    flags, others = [], []
+    arguments = iter(sys.argv[1:])
+    for argument in arguments:
+        if not argument.startswith("-"):
+            others.append(argument)
+            continue
+        action, has_value = _flag(argument)
+        flags.append(argument)
+        # One that takes a value, and does not hold it already, is followed by it.
+        if action.nargs is None and not has_value:
+            flags += [value for value in (next(arguments, None),) if value is not None]
+    sys.argv[1:] = flags + ["logger=none" if text == "logger=null" else text for text in others]
+
+
+def _flag(argument: str) -> tuple[Action, bool]:
+    """A flag of Hydra's, and whether the argument also holds its value."""
     known = get_args_parser()._option_string_actions
-    for argument in sys.argv[1:]:
-        # After a single dash and a letter may follow the flag's value.
-        flag = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
-        if flag.startswith("-") and flag not in known:
-            raise UserError(
-                f"unknown flag {flag}: {_suggestion(flag, known)}; fields have no dashes"
-            )
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    if argument in known:
+        return known[argument], False
+    # After two dashes the value follows an equals sign, after one it follows the letter.
+    name = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
+    if name in known:
+        return known[name], True
+    raise UserError(f"unknown flag {name}: {_suggestion(name, known)}; fields have no dashes")
 
 
 @contextmanager
@@ -70,23 +94,42 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
     try:
         with _hydra_raises(not in_job):
             yield
-    except UserError as error:
+    except Exception as error:
         # In a sweep the other runs go on; Hydra names the overrides of this one.
-        diverged = isinstance(error, NonFiniteLossError)
-        if in_job and diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
+        diverged = in_job and isinstance(error, NonFiniteLossError)
+        if diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        line = _line_of(error, in_job)
+        if line is None:
             raise
         # The process that was started first speaks for all ranks.
-        sys.exit(1 if os.environ.get("LOCAL_RANK", "0") != "0" else _line(str(error)))
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_line(explain(error)))
-    except RuntimeError as error:
-        if ALLOCATE not in str(error):
-            raise
-        sys.exit(_line(f"not enough memory: {str(error).splitlines()[0]}; {SMALLER}"))
-    except ValueError as error:
-        if in_job or NO_CHOICE not in str(error):
-            raise
-        sys.exit(_line(_no_choice()))
+        is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
+        sys.exit(1 if is_other_rank else _line(line))
+
+
+def _line_of(error: Exception, in_job: bool) -> str | None:
+    """What a user is told of an error; None where it is no mistake of theirs."""
+    text = str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error)
+    place = getattr(error, "filename", None) or "a file of the run"
+    reason = getattr(error, "strerror", None) or text
+    lines: list[tuple[bool, str]] = [
+        (isinstance(error, UserError), text),
+        (isinstance(error, OSError), f"{place} cannot be used ({reason}): free it, or use another"),
+        (isinstance(error, RuntimeError) and LOST in text, f"{ANOTHER_PROCESS}; {RESUME}"),
+        (
+            isinstance(error, RuntimeError) and ALLOCATE in text,
+            f"not enough memory: {text.splitlines()[0] if text else text}; {SMALLER}",
+        ),
+    ]
+    if not in_job:
+        is_within_null = isinstance(error, AssertionError | AttributeError) and WITHIN_NULL in text
+        lines += [
+            (isinstance(error, ValueError) and NO_CHOICE in text, _no_choice()),
+            (is_within_null, f"{' '.join(sys.argv[1:])} sets a field within one that is null"),
+        ]
+    return next((line for is_it, line in lines if is_it), None)
 
 
 def _line(text: str) -> str:

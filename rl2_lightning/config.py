@@ -1,11 +1,11 @@
-"""The schemas behind the YAML files, and the rules between their fields.
+"""The schemas behind the YAML files.
 
 Imports nothing heavy: a mistake is told before torch is loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rl2_lightning.agents.settings import AgentSettings
-from rl2_lightning.errors import UserError
-from rl2_lightning.settings import Settings, between, check_ranges
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+from rl2_lightning.run_folder import new_folder
+from rl2_lightning.settings import Settings, between
 
 
 @dataclass
@@ -44,13 +42,19 @@ class CollectionConfig(Settings):
     num_trials: int = between(1)
     total_env_steps: int = between(1)
     curriculum: dict[str, StageConfig] | None = field(default_factory=dict)
+    uses_curriculum: bool = True
     window: int | None = between(1)
     burn_in: int = between(0)
     expected_rewards: bool = MISSING
 
+    @property
+    def stages(self) -> dict[str, StageConfig]:
+        """The curriculum, where it is used."""
+        return self.curriculum or {} if self.uses_curriculum else {}
+
 
 @dataclass
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """The held-out tasks."""
 
     validation_tasks: int = between(1)
@@ -61,11 +65,14 @@ class EvaluationConfig:
 
 
 @dataclass
-class TrainerConfig:
-    """What goes to `lightning.Trainer`."""
+class TrainerConfig(Settings):
+    """What goes to `lightning.Trainer`.
+
+    Its other arguments are the program's own business, or would break an iteration in two.
+    """
 
     accelerator: str = MISSING
-    devices: int = between(1)
+    devices: int | str = MISSING  # how many, or "auto"
     num_nodes: int = between(1)
     strategy: str = MISSING
     precision: str = MISSING
@@ -73,6 +80,9 @@ class TrainerConfig:
     gradient_clip_val: float | None = between(0)
     check_val_every_n_epoch: int = between(1)
     profiler: str | None = MISSING
+    deterministic: bool | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
 
 
 @dataclass
@@ -101,48 +111,25 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    # Once made, a folder is the same wherever the config refers to it, also in jobs of a sweep.
+    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
-def run_name(experiment: str, env: str) -> str:
-    """The name of a run's folder: that of its experiment, or else of its family."""
-    return env if experiment == "default" else experiment
-
-
-def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
-    """Tells the first mistake of a composed config.
+def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
+    """The name under which a run's folder stands.
 
     Args:
-        cfg: the composed config.
-        num_cores: CPU cores of this machine.
-        multirun: whether Hydra runs several jobs one after the other.
+        experiment: that is chosen.
+        env: family of tasks that is chosen.
+        ckpt_path: a checkpoint that the run begins with.
 
-    Raises:
-        UserError: with cause, value and remedy in one line.
+    Returns:
+        That of the experiment, or of the run that is gone on with, or else of the family.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError(f"no value for {', '.join(missing)}: give one, e.g. `{missing[0]}=...`")
-    _check_names(cfg)
-    check_ranges(cfg)
-    _check_mode(cfg)
-    _check_trial(cfg.trial)
-    _check_windows(cfg.collection)
-    _check_processes(cfg, num_cores, multirun)
-    _check_held_out(cfg)
-    _check_precision(cfg.trainer.precision)
-
-
-def require_devices(wanted: int, available: int, kind: str) -> None:
-    """Tells when a machine has fewer devices than a run asks for.
-
-    Raises:
-        UserError: `available` is less than `wanted`.
-    """
-    if wanted > available:
-        raise UserError(
-            f"trainer.devices={wanted} but this machine has {available} {kind}(s): "
-            f"set trainer.devices={available} or less"
-        )
+    if experiment == "default" and ckpt_path is not None:
+        folder = Path(ckpt_path) if Path(ckpt_path).is_dir() else Path(ckpt_path).parent
+        return folder.absolute().parent.name or env
+    return env if experiment == "default" else experiment
 
 
 def starts_from_weights(cfg: DictConfig) -> bool:
@@ -153,85 +140,3 @@ def starts_from_weights(cfg: DictConfig) -> bool:
 def num_ranks(cfg: DictConfig) -> int:
     """Processes that train together."""
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)
-
-
-def _check_names(cfg: DictConfig, prefix: str = "") -> None:
-    """With a plus Hydra adds a field to any schema."""
-    schema = OmegaConf.get_type(cfg)
-    for key, value in cfg.items():
-        name = f"{prefix}{key!s}"
-        if isinstance(value, DictConfig):
-            _check_names(value, f"{name}.")
-        # Families, memories and learners have schemas of their own; Lightning's trainer has more
-        # fields than this one tells.
-        if not is_dataclass(schema) or schema is TrainerConfig:
-            continue
-        if key not in {one.name for one in fields(schema)}:
-            raise UserError(f"unknown config key '{name}': leave it out")
-
-
-def _check_mode(cfg: DictConfig) -> None:
-    if cfg.mode not in ("train", "test"):
-        raise UserError(f"mode={cfg.mode} is unknown: use mode=train or mode=test")
-    if cfg.mode == "test" and cfg.ckpt_path is None:
-        raise UserError("mode=test without a checkpoint: add ckpt_path=path/to/last.ckpt")
-    for field_name in ("start_from",) if starts_from_weights(cfg) else ("ckpt_path",):
-        if cfg[field_name] is not None and not Path(cfg[field_name]).is_file():
-            raise UserError(
-                f"{field_name}={cfg[field_name]} is no file: give the path of a checkpoint"
-            )
-
-
-def _check_trial(trial: DictConfig) -> None:
-    if (trial.episodes_per_trial is None) == (trial.steps_per_trial is None):
-        raise UserError(
-            f"trial.episodes_per_trial={trial.episodes_per_trial or 'null'} and "
-            f"trial.steps_per_trial={trial.steps_per_trial or 'null'}: "
-            "give one, and null for the other"
-        )
-
-
-def _check_windows(collection: DictConfig) -> None:
-    window, burn_in = collection.window, collection.burn_in
-    if burn_in and window is None:
-        raise UserError(
-            f"collection.burn_in={burn_in} without windows: set collection.window, or burn_in=0"
-        )
-    if burn_in and burn_in > window:
-        raise UserError(
-            f"collection.burn_in={burn_in} is longer than collection.window={window}: "
-            f"set collection.burn_in to at most {window}"
-        )
-
-
-def _check_processes(cfg: DictConfig, num_cores: int, multirun: bool) -> None:
-    if cfg.trainer.accelerator == "cpu":
-        require_devices(cfg.trainer.devices, num_cores, "CPU core")
-    if multirun and num_ranks(cfg) > 1:
-        raise UserError(
-            f"--multirun with trainer.devices={cfg.trainer.devices} and "
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: the processes of a run are started by "
-            "running the command again; give each run a command of its own"
-        )
-    if cfg.trainer.strategy.endswith(("_spawn", "_fork", "_notebook")):
-        raise UserError(
-            f"trainer.strategy={cfg.trainer.strategy} leaves what was learnt in other processes: "
-            "set trainer.strategy=ddp"
-        )
-
-
-def _check_held_out(cfg: DictConfig) -> None:
-    ranks = num_ranks(cfg)
-    fewest = min(cfg.evaluation.validation_tasks, cfg.evaluation.test_tasks)
-    if fewest < ranks:
-        raise UserError(
-            f"{fewest} held-out tasks for {ranks} devices: set evaluation.validation_tasks and "
-            f"evaluation.test_tasks to at least {ranks}"
-        )
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}"
-        )

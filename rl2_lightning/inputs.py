@@ -20,7 +20,7 @@ class Inputs(NamedTuple):
     Attributes:
         observation: `[B, *observation]`.
         previous_action: as the action was taken: `[B]`, int64, or `[B, A]`, float32. At a trial's
-            start it is `no_action`: the number of actions, or zeros.
+            start it is `no_action`: the number of actions, or the middle of the bounds.
         previous_reward: `[B, 1]`, float32; 0 at a trial's start.
         previous_done: `[B, 1]`, float32; 1 where an episode begins, also the first of a trial.
         previous_observation: where the previous action was taken, as `observation`; zeros at a
@@ -62,21 +62,21 @@ def next_inputs(
 
 
 def no_action(
-    num: int, num_actions: int | None, shape: Sequence[int], device: torch.device | None
+    num: int, num_actions: int | None, centre: Sequence[float], device: torch.device | None
 ) -> Tensor:
     """What stands for the previous action where none was taken.
 
     Args:
         num: B.
         num_actions: how many discrete actions there are; None where they are continuous.
-        shape: of a continuous action.
+        centre: the middle of the bounds of continuous actions, A numbers.
         device: of the result.
 
     Returns:
-        The number of actions, `[B]`, int64; or zeros, `[B, A]`, float32.
+        The number of actions, `[B]`, int64; or the middle of the bounds, `[B, A]`, float32.
     """
     if num_actions is None:
-        return torch.zeros(num, *shape, device=device)
+        return torch.tensor(centre, device=device).expand(num, -1)
     return torch.full((num,), num_actions, device=device)
 
 

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from rl2_lightning.callbacks.outcome import callbacks_of
+from rl2_lightning.callbacks.preemption import Preemption
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import starts_from_weights
 from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
+from rl2_lightning.run_folder import LAST_CHECKPOINT
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -44,7 +48,7 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", pattern)
 
 
-def require_checkpoints(cfg: DictConfig) -> Checkpoint | None:
+def read_checkpoint(cfg: DictConfig) -> Checkpoint | None:
     """The checkpoint that a run begins with, to resume, to test, or to take weights from.
 
     Returns:
@@ -90,22 +94,14 @@ def take_weights(learner: Learner, checkpoint: Checkpoint, cfg: DictConfig) -> N
     learner.take_weights(state)
 
 
-def restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
-    """Gives callbacks of a test what they have kept of the training."""
-    kept = checkpoint.content["callbacks"]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if callback.state_key in kept:
-            callback.load_state_dict(kept[callback.state_key])
-
-
 def fit(
     trainer: pl.Trainer,
     learner: Learner,
     data: TrialDataModule,
     cfg: DictConfig,
     checkpoint: Checkpoint | None = None,
-) -> Path | None:
-    """Trains to the end of the budget.
+) -> None:
+    """Trains to the end of the budget, or to where a callback ends it.
 
     Args:
         trainer: Lightning's.
@@ -114,39 +110,86 @@ def fit(
         cfg: the composed config.
         checkpoint: that the training is resumed from, if it is.
 
-    Returns:
-        The checkpoint of the last iteration; None where there was no iteration left to train, or
-        no callback saves one: then the learner itself is all there is.
-
     Raises:
         NonFiniteLossError: names the last good checkpoint.
-        UserError: the checkpoint cannot be resumed from.
+        UserError: the checkpoint cannot be resumed from, or a file cannot be written.
         SystemExit: the run was stopped by a signal; it is saved.
     """
-    # Ranks that were started one by one have output folders of their own.
-    last = Path(trainer.strategy.broadcast(cfg.output_dir)) / "last.ckpt"
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
         resumption = Resumption(checkpoint, f"ckpt_path={cfg.ckpt_path}")
-        trainer.callbacks.append(resumption)  # type: ignore[attr-defined]
+        callbacks_of(trainer).append(resumption)
     try:
         trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
     except NonFiniteLossError as error:
-        kept = last if last.exists() else cfg.ckpt_path
-        where = f"resume with ckpt_path={kept}" if kept else "there is no checkpoint yet"
-        raise NonFiniteLossError(f"{error}; {where}") from error
+        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
+    except OSError as error:
+        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
     except Exception as error:  # what Lightning raises of a state depends on the state
         if isinstance(error, UserError) or resumption is None or resumption.is_done:
             raise
         raise resumption.error(f"{type(error).__name__}: {error}") from error
-    if trainer.current_epoch < (trainer.max_epochs or 0):
-        sys.exit(f"stopped after iteration {trainer.current_epoch}; resume with ckpt_path={last}")
-    return last if last.exists() else None
+    if any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer)):
+        sys.exit(f"stopped after iteration {trainer.current_epoch}; {_remedy(cfg)}")
 
 
-def test_return(trainer: pl.Trainer) -> float:
-    """The mean return of a trial on the test's tasks, played greedily; nan if nobody measured."""
+def closing_test(
+    trainer: pl.Trainer,
+    learner: Learner,
+    data: TrialDataModule,
+    cfg: DictConfig,
+    checkpoint: Checkpoint | None = None,
+) -> float:
+    """Tests the weights that the learner holds.
+
+    Args:
+        trainer: Lightning's.
+        learner: who was trained, or has taken the weights of the checkpoint.
+        data: the trials.
+        cfg: the composed config.
+        checkpoint: that the run began with, if it did.
+
+    Returns:
+        The mean return of a trial, played greedily; nan if nobody measured.
+
+    Raises:
+        NonFiniteLossError: names the last good checkpoint.
+        UserError: a file cannot be written.
+        SystemExit: the test was stopped by a signal.
+    """
+    if cfg.mode == "test" and checkpoint is not None:
+        _restore_callbacks(trainer, checkpoint)
+    try:
+        trainer.test(learner, data, verbose=False)
+    except SIGTERMException:
+        sys.exit(f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}")
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
+    except OSError as error:
+        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
+    if trainer.received_sigterm:
+        sys.exit(f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}")
     measured = trainer.callback_metrics.get("test/return_greedy")
     return math.nan if measured is None else float(measured)
+
+
+def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
+    """Gives callbacks of a test what they have kept of the training."""
+    kept = checkpoint.content["callbacks"]
+    for callback in callbacks_of(trainer):
+        if callback.state_key in kept:
+            callback.load_state_dict(kept[callback.state_key])
+
+
+def _remedy(cfg: DictConfig, way: str = "resume with ") -> str:
+    """What to do with the last good checkpoint."""
+    last = Path(cfg.output_dir) / LAST_CHECKPOINT
+    kept = last if cfg.mode == "train" and last.exists() else cfg.ckpt_path
+    return f"{way}ckpt_path={kept}" if kept else "there is no checkpoint yet"
+
+
+def _of_file(error: OSError) -> str:
+    place = error.filename or "a file of the run"
+    return f"{place} cannot be written ({error.strerror or error})"

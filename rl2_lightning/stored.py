@@ -99,6 +99,7 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
                 f"this run has {our}: set {group}.{key}={their} or give another checkpoint"
             )
     if resumed:
+        _require_same_count(cfg, field, theirs["collection"], ours["collection"])
         checkpoint.require_optimizer()
         seed = checkpoint.config.get("seed")
         if type(seed) is not int or seed != cfg.seed:
@@ -109,6 +110,19 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
     if field == "ckpt_path":
         checkpoint.require_clock()
     return checkpoint
+
+
+def _require_same_count(
+    cfg: DictConfig, field: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]
+) -> None:
+    """Schedules follow from the iterations done: these have to be of the same size."""
+    for key, (their, our) in differences(theirs, ours).items():
+        if key.partition(".")[0] in ("num_trials", "curriculum"):
+            raise UserError(
+                f"{field}={cfg[field]} was trained with collection.{key}={their}, this run has "
+                f"{our}: a training cannot change it half way; set collection.{key}={their}, or "
+                "begin a new training with start_from"
+            )
 
 
 def is_resumed(cfg: DictConfig, field: str) -> bool:
@@ -130,17 +144,21 @@ def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The fields in which two settings differ, by dotted name; "null" is what one lacks."""
-
-    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(node, Mapping):
-            return {prefix: "null" if node is None else node}
-        parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in node]
-        return {name: value for part in parts for name, value in part.items()}
-
-    left, right = flat(theirs), flat(ours)
+    left, right = (
+        {name: "null" if value is None else value for name, value in flat(one).items()}
+        for one in (theirs, ours)
+    )
     names = sorted(left.keys() | right.keys())
     pairs = {name: (left.get(name, "null"), right.get(name, "null")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The values within nested mappings, by dotted name."""
+    if not isinstance(node, Mapping):
+        return {prefix: node}
+    parts = [flat(node[name], f"{prefix}.{name}" if prefix else name) for name in node]
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _mapping(stored: Mapping[str, Any], group: str, said: str) -> dict[str, Any]:

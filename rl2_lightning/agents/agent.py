@@ -162,8 +162,8 @@ class Agent(nn.Module):
         some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
         actions = self.spec.actions
         num_actions = actions.n if isinstance(actions, Discrete) else None
-        shape = () if isinstance(actions, Discrete) else actions.shape
-        nothing = no_action(len(some), num_actions, shape, some.device)
+        centre = () if isinstance(actions, Discrete) else actions.centre
+        nothing = no_action(len(some), num_actions, centre, some.device)
         return first_inputs(observation, nothing)
 
     def next_inputs(

@@ -126,9 +126,8 @@ class SquashedNormalPolicy(Policy):
         self.layers = fully_connected(
             num_features, hidden_sizes, 2 * actions.size, output_gain=OUTPUT_GAIN
         )
-        low, high = torch.tensor(actions.low), torch.tensor(actions.high)
-        self.register_buffer("centre", (low + high) / 2, persistent=False)
-        self.register_buffer("half_width", (high - low) / 2, persistent=False)
+        self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
+        self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
 
     def parameters_of(self, features: Tensor) -> tuple[Tensor, ...]:
         """See `Policy.parameters_of`."""

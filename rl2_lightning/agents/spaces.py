@@ -35,6 +35,21 @@ class Box:
         """How many numbers there are."""
         return math.prod(self.shape)
 
+    @property
+    def centre(self) -> tuple[float, ...]:
+        """The middle of each number's bounds; of what has finite ones."""
+        return tuple((high + low) / 2 for low, high in self._bounds())
+
+    @property
+    def half_width(self) -> tuple[float, ...]:
+        """How far each number's bounds are from their middle; of what has finite ones."""
+        return tuple((high - low) / 2 for low, high in self._bounds())
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        if self.low is None or self.high is None:
+            raise UserError(f"actions of shape {list(self.shape)} have no finite bounds: give some")
+        return list(zip(self.low, self.high, strict=True))
+
 
 @dataclass(frozen=True)
 class Discrete:

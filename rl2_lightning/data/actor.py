@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import keys
@@ -56,18 +57,25 @@ class AgentActor:
         return state
 
 
-def require_finite(log_probabilities: Tensor, mask: Tensor) -> None:
-    """Tells when actions could no longer be drawn.
+def require_finite(steps: TensorDictBase, agent: Agent, env: TrialEnv) -> None:
+    """Looks at what came of a play.
 
     Args:
-        log_probabilities: of the actions that were taken, `[B, T]`.
-        mask: where trials were being played, `[B, T, 1]`, bool.
+        steps: `[B, T]`, with reward, mask and the log-probabilities of the actions.
+        agent: who played.
+        env: the trials.
 
     Raises:
-        NonFiniteLossError: one that counts is not finite.
+        NonFiniteLossError: a reward or a probability that counts is not finite.
     """
-    if not log_probabilities.masked_fill(~mask.squeeze(-1), 0.0).isfinite().all():
+    idle = ~steps[keys.MASK]
+    family = type(env.task_env).__name__
+    if not steps[keys.REWARD].masked_fill(idle, 0.0).isfinite().all():
+        raise NonFiniteLossError(f"{family} gave a reward that is not finite: mend the environment")
+    if steps[keys.ACTION_LOG_PROB].masked_fill(idle.squeeze(-1), 0.0).isfinite().all():
+        return
+    if all(parameter.isfinite().all() for parameter in agent.parameters()):
         raise NonFiniteLossError(
-            "the policy's probabilities are not finite: see that observations and rewards are, "
-            "or lower learner.learning_rate"
+            f"{family} gave an observation that is not finite, or too large: mend the environment"
         )
+    raise NonFiniteLossError("the agent's weights are not finite: lower learner.learning_rate")

@@ -62,7 +62,7 @@ class TrialCollector(BaseCollector):
         """One batch of trials, `[B]`, as `play` gives them.
 
         Raises:
-            NonFiniteLossError: the policy's probabilities are not finite.
+            NonFiniteLossError: a reward or a probability is not finite.
         """
         trials = play(
             self._actor,
@@ -70,8 +70,7 @@ class TrialCollector(BaseCollector):
             state_steps=self._state_steps,
             num_extra_steps=self._num_extra_steps,
         )
-        steps = trials[keys.STEPS]
-        require_finite(steps[keys.ACTION_LOG_PROB], steps[keys.MASK])
+        require_finite(trials[keys.STEPS], self.policy, self.env)
         return trials
 
     def iterator(self) -> Iterator[TensorDictBase]:

@@ -42,12 +42,12 @@ class CollectionPlan:
     ) -> None:
         self.stages: list[Stage] = []
         left = collection.total_env_steps
-        for name, part in (collection.curriculum or {}).items():
+        for name, part in collection.stages.items():
             length = part.trial_length or trial_length
             if length > trial_length:
                 raise UserError(
                     f"collection.curriculum.{name}.trial_length={length} is longer than the "
-                    f"trial: set it to at most {trial_length}, or collection.curriculum=null"
+                    f"trial: set it to at most {trial_length}, or collection.uses_curriculum=false"
                 )
             num_steps = part.num_trials * length * steps_per_unit
             setting = f"collection.curriculum.{name}.env_steps"

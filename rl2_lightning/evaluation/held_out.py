@@ -15,6 +15,7 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.actor import AgentActor, require_finite
 from rl2_lightning.data.seeding import Purpose, derive_seed
 from rl2_lightning.data.world import World
+from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
 from rl2_lightning.families.analysis import Analysis, Finding
 from rl2_lightning.families.play import (
@@ -92,7 +93,7 @@ class HeldOut:
             observation and where each step led to, `[B, T]`.
 
         Raises:
-            NonFiniteLossError: the policy's probabilities are not finite.
+            NonFiniteLossError: a reward or a probability is not finite.
         """
         place = device or torch.device("cpu")
         env = self._world.trials(len(indices), place, shows_position=shows_position)
@@ -107,8 +108,8 @@ class HeldOut:
         generator = torch.Generator(place).manual_seed(actions)
         actor = AgentActor(agent, generator, greedy=greedy)
         steps = play(actor, env, self.tasks[indices], kept=kept)[keys.STEPS]
-        require_finite(steps.pop(keys.ACTION_LOG_PROB), steps[keys.MASK])
-        return steps
+        require_finite(steps, agent, env)
+        return steps.exclude(keys.ACTION_LOG_PROB)
 
     def chunks(self, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
         """The tasks of a rank, as many at a time as are played at once, in order."""
@@ -203,6 +204,11 @@ class HeldOut:
             returns = play_reference(
                 self.players[name], env, chunk, self.num_episodes, generator
             ).cpu()
+            if not returns.isfinite().all():
+                raise NonFiniteLossError(
+                    f"{type(env).__name__} gave {name} a reward that is not finite: mend the "
+                    "environment"
+                )
             metric.update(returns, torch.ones_like(returns, dtype=torch.bool))
         curve: Curve = metric.compute()
         return curve

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_
 
 from rl2_lightning import keys
+from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.families.trial_step import StepResult, TrialStep
 from rl2_lightning.inputs import Observation, select_rows
@@ -85,7 +86,11 @@ class Record:
 
         Args:
             states: those of the actor's memory that were kept.
+
+        Raises:
+            UserError: an episode has ended early in a family that says that none does.
         """
+        self._require_whole_episodes()
         batch_size = self._env.batch_size
         steps = TensorDict(batch_size=[*batch_size, self._num_steps], device=self._env.device)
         for name, buffer in self._buffers.items():
@@ -145,6 +150,21 @@ class Record:
         is_init = torch.zeros_like(done)
         is_init[:, 0] = True
         steps.set(keys.IS_INIT, is_init)
+
+    def _require_whole_episodes(self) -> None:
+        """Where episodes never end early, trials are in step; else last observations are wrong."""
+        task_env = self._env.task_env
+        ends = self._buffers.get(keys.EPISODE_DONE)
+        if task_env.ends_early or not isinstance(ends, Tensor):
+            return
+        last = min(self._num_steps, self._env.max_steps)
+        steps = torch.arange(1, last + 1, device=ends.device)
+        due = (steps % task_env.max_episode_steps == 0).view(-1, 1, 1)
+        if (ends[1 : last + 1] & ~due).any():
+            raise UserError(
+                f"{type(task_env).__name__} has ended an episode before its "
+                f"{task_env.max_episode_steps} steps: set ends_early = True in the class"
+            )
 
     def _by_trial(self, buffer: Observation, is_shifted: bool = False) -> Observation:
         """From `[T, B, ...]` to `[B, T, ...]`, without a copy."""

@@ -87,7 +87,8 @@ class TrialEnv(EnvBase):
         self._current: TrialStep | None = None
         spec = self.action_spec_unbatched
         num_actions = spec.space.n if isinstance(spec, Categorical) else None
-        self._no_action = no_action(len(self._zero), num_actions, spec.shape, self.device)
+        middle = () if num_actions else ((spec.space.low + spec.space.high) / 2).tolist()
+        self._no_action = no_action(len(self._zero), num_actions, middle, self.device)
 
     @property
     def tasks(self) -> TensorDictBase:

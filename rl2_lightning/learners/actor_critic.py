@@ -187,11 +187,7 @@ class ActorCriticLearner(Learner):
             steps, values, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
         )
         mask = steps.get(keys.MASK)
-        is_full = bool(mask.all())  # then nothing has to be picked
-        all_advantages, all_targets, all_values = (
-            over_all_ranks(entry.flatten() if is_full else entry[mask])
-            for entry in (advantages, targets, values)
-        )
+        all_advantages, all_targets, all_values = _pooled(mask, advantages, targets, values)
         self.require_finite("a collected reward or value", all_targets.sum())
         residual = all_targets - all_values
         self.value_scale.update(all_targets.unsqueeze(1))
@@ -250,3 +246,23 @@ class ActorCriticLearner(Learner):
         Windows may hold different numbers of steps, and so may ranks: every step weighs alike.
         """
         return num_steps / self._steps_per_minibatch
+
+
+def _pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
+    """The steps `[M]` of all ranks that count.
+
+    Args:
+        mask: which do, `[B, T, 1]`, bool.
+        *entries: `[B, T, 1]`.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    is_full = bool(mask.all())  # then nothing has to be picked
+    pooled = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
+    if len(pooled[0]) < 2:
+        raise UserError(
+            f"an iteration of {len(pooled[0])} env steps has no spread to learn from: raise "
+            "collection.num_trials"
+        )
+    return pooled

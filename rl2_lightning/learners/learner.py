@@ -148,7 +148,9 @@ class Learner(pl.LightningModule):
         means = {f"train/{name}": mean for name, mean in self._means().items()}
         self._diagnostics.clear()
         self.log_dict(means, sync_dist=True)
-        self.log("train/env_steps", float(self.clock.env_steps))
+        # Loggers take `step` for their horizontal axis.
+        env_steps = float(self.clock.env_steps)
+        self.log_dict({"train/env_steps": env_steps, "step": env_steps})
 
     def _means(self) -> dict[str, Tensor]:
         """Means of the diagnostics over the minibatches of all ranks.

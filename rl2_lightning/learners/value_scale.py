@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchrl.modules import PopArtValueNorm
 
+from rl2_lightning.errors import NonFiniteLossError
+
 
 class ValueScale(PopArtValueNorm):
     """Mean and spread of the value targets, in which the critic works.
@@ -21,6 +23,19 @@ class ValueScale(PopArtValueNorm):
     def __init__(self, decay: float) -> None:
         super().__init__(shape=1, beta=decay)
         self.register_buffer("trial_steps", torch.zeros((), dtype=torch.int64))
+
+    def update(self, value_targets: Tensor) -> None:
+        """Takes up the value targets `[N, 1]` of an iteration.
+
+        Raises:
+            NonFiniteLossError: their squares are beyond float32.
+        """
+        super().update(value_targets)
+        if not self.running_mean_sq.isfinite():
+            raise NonFiniteLossError(
+                f"returns reach {value_targets.abs().max().item():.3g}, whose square is beyond "
+                "float32: let the environment give its rewards in a smaller unit"
+            )
 
     def follow(self, trial_steps: int) -> None:
         """Stretches the scale in proportion, where trials have another length than before.

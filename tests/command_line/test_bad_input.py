@@ -16,7 +16,7 @@ from hydra.errors import MissingConfigException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from rl2_lightning.config import check
+from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import make_settings
 from tests.builders import ROOT, compose_config

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.build import build_data, build_learner
-from rl2_lightning.config import check, register_schemas
+from rl2_lightning.config import register_schemas
+from rl2_lightning.config_checks import check
 from rl2_lightning.stored import require_matching_checkpoint
 from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program

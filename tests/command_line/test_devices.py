@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rl2_lightning.config import check
+from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
 from tests.builders import compose_config
 from tests.command_line.program import SMALL, call_program, run_program

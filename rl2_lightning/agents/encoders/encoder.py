@@ -31,9 +31,12 @@ class Encoder(nn.Module):
 
     Attributes:
         output_size: E, width of the encoding.
+        columns: where each input stands among those that are put side by side.
     """
 
     one_hot: Tensor
+    centre: Tensor
+    half_width: Tensor
 
     def __init__(
         self,
@@ -58,14 +61,21 @@ class Encoder(nn.Module):
                 )
         self._is_discrete = isinstance(actions, Discrete)
         num_actions = actions.n if isinstance(actions, Discrete) else actions.size
-        # The last row stands for no action at all.
-        one_hot = torch.eye(num_actions + 1, num_actions)
-        self.register_buffer("one_hot", one_hot, persistent=False)
+        if isinstance(actions, Discrete):
+            # The last row stands for no action at all.
+            one_hot = torch.eye(num_actions + 1, num_actions)
+            self.register_buffer("one_hot", one_hot, persistent=False)
+        else:
+            self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
+            self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
         self.images = nn.ModuleDict()
         sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
-        size = sum(
-            sizes[name] if name in sizes else self._make_parts(name) for name in self._inputs
-        )
+        self.columns: dict[str, slice] = {}
+        size = 0
+        for name in self._inputs:
+            width = sizes[name] if name in sizes else self._make_parts(name)
+            self.columns[name] = slice(size, size + width)
+            size += width
         self.layers = fully_connected(size, hidden_sizes)
         self.output_size = hidden_sizes[-1] if hidden_sizes else size
 
@@ -80,8 +90,11 @@ class Encoder(nn.Module):
         for name in self._inputs:
             entry = getattr(inputs, name)
             if name == "previous_action":
+                # The unit in which numbers are given must not matter.
                 parts.append(
-                    functional.embedding(entry, self.one_hot) if self._is_discrete else entry
+                    functional.embedding(entry, self.one_hot)
+                    if self._is_discrete
+                    else (entry - self.centre) / self.half_width
                 )
             elif name in ("previous_reward", "previous_done"):
                 parts.append(entry)

@@ -1,0 +1,77 @@
+"""Whether a family keeps its contract, seen in the first step of a trial."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl2_lightning import keys
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.inputs import Observation
+
+
+def rehearse(task_env: TaskEnv) -> None:
+    """Plays one step of new tasks, and compares all that comes of it with the family's specs.
+
+    Args:
+        task_env: at least two tasks, so that `[B]` in the place of `[B, 1]` shows; left in the
+            middle of an episode.
+
+    Raises:
+        UserError: something has another shape or dtype, or is not finite.
+    """
+    num_tasks = task_env.batch_size.numel()
+    everywhere = torch.ones(num_tasks, 1, dtype=torch.bool, device=task_env.device)
+    name = type(task_env).__name__
+    tasks = task_env.sample_training_tasks(num_tasks)
+    if tasks.batch_size != task_env.batch_size:
+        raise UserError(
+            f"{name}.sample_tasks gives a batch of {list(tasks.batch_size)} for {num_tasks} tasks: "
+            f"give a TensorDict of batch size [{num_tasks}]"
+        )
+    task_env.set_tasks(tasks, everywhere)
+    shown = task_env.start_episodes(everywhere)
+    spec = task_env.observation_spec[keys.OBSERVATION]
+    _compare(f"{name}.begin_episodes", "observation", shown, spec)
+    action = task_env.action_spec.rand()
+    observation, reward, terminated = task_env.advance(action, everywhere)
+    place = f"{name}.advance"
+    _compare(place, "observation", observation, spec)
+    _require(place, "reward", reward, (num_tasks, 1), torch.float32)
+    _require(place, "end of the episode", terminated, (num_tasks, 1), torch.bool)
+    expected = task_env.expected_reward(action)
+    if expected is not None:
+        _require(f"{name}.expected_reward", "mean reward", expected, (num_tasks, 1), torch.float32)
+
+
+def _compare(place: str, what: str, entry: Observation, spec: Any) -> None:
+    """Holds an observation against its spec; of several observations each one."""
+    if isinstance(entry, Tensor):
+        _require(place, what, entry, tuple(spec.shape), spec.dtype)
+        return
+    names = set(spec.keys())
+    if not isinstance(entry, dict) or set(entry) != names:
+        given = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
+        raise UserError(
+            f"{place} gives the observation {given}, where observation_spec has "
+            f"{', '.join(sorted(names))}: give those"
+        )
+    for name in names:
+        _compare(place, f"{what} {name}", entry[name], spec[name])
+
+
+def _require(place: str, what: str, entry: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if not isinstance(entry, Tensor):
+        raise UserError(f"{place} gives the {what} as {type(entry).__name__}: give a tensor")
+    if tuple(entry.shape) != shape or entry.dtype != dtype:
+        raise UserError(
+            f"{place} gives the {what} as {list(entry.shape)}, {_name(entry.dtype)}, for "
+            f"{shape[0]} tasks: give {list(shape)}, {_name(dtype)}"
+        )
+    if entry.is_floating_point() and not entry.isfinite().all():
+        raise UserError(f"{place} gives a {what} that is not finite: mend the environment")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

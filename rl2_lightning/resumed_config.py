@@ -1,0 +1,148 @@
+"""The config of a run that begins with a checkpoint: as it was stored, with overrides on top."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.config import EvaluationConfig, TrainerConfig
+from rl2_lightning.errors import UserError
+from rl2_lightning.parts import PARTS, find_class
+from rl2_lightning.run_folder import checkpoint_in, rank_of_process
+from rl2_lightning.settings import Settings, stored_settings
+from rl2_lightning.stored import SCHEMAS, TARGET, differences, flat
+
+CONFIG_NAME = "train"
+TYPED: Mapping[str, type[Settings]] = {
+    **SCHEMAS,
+    "evaluation": EvaluationConfig,
+    "trainer": TrainerConfig,
+}
+
+
+def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The config of a run that `ckpt_path` begins, by the name of a checkpoint or of its folder.
+
+    Each field in which it is not what was stored is printed.
+
+    Args:
+        cfg: the composed config.
+        overrides: of the command line.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or what is stored there does not fit.
+    """
+    cfg = cfg.copy()
+    cfg.ckpt_path = checkpoint_in(cfg.ckpt_path)
+    checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
+    merged, differing = with_stored_config(cfg, checkpoint, overrides)
+    if rank_of_process() == 0:
+        for name, (theirs, ours) in differing.items():
+            line = f"{name} was {theirs} in {cfg.ckpt_path}, and is {ours} now"
+            get_console().print(line + _effect(name, theirs, ours), soft_wrap=True)
+    return merged
+
+
+def _effect(name: str, theirs: Any, ours: Any) -> str:
+    if name != "collection.total_env_steps":
+        return ""
+    return (
+        f": the spent part of the budget is {theirs / ours:.3g} times what it was, and the "
+        "learning rate and all else that follows it goes on from there"
+    )
+
+
+def with_stored_config(
+    cfg: DictConfig, checkpoint: Checkpoint, overrides: Sequence[str]
+) -> tuple[DictConfig, dict[str, tuple[Any, Any]]]:
+    """The config of the training that a run goes on with or tests, with the run's own on top.
+
+    The run's own is what the command sets by name, each group that it chooses, and what its
+    `experiment` and `debug` make different from the defaults. Callbacks and loggers are the run's
+    own, too: they are built of what they name, and nothing that a file names is.
+
+    Args:
+        cfg: the composed config.
+        checkpoint: that the run begins with.
+        overrides: of the command line.
+
+    Returns:
+        The config, and the fields in which it is not what was stored: both values by name.
+
+    Raises:
+        UserError: what is stored does not fit, or no file of the configuration names its class.
+    """
+    said = f"ckpt_path={cfg.ckpt_path}"
+    stored = checkpoint.config
+    is_own = _OwnFields(cfg, overrides)
+    choices = [
+        f"{group}={_choice_of(group, stored.get(group), said)}"
+        for group in PARTS
+        if not is_own.group(group)
+    ]
+    merged = compose(CONFIG_NAME, [*choices, *overrides])
+    for key in ("output_dir", "ckpt_path"):
+        merged[key] = cfg[key]
+    differing: dict[str, tuple[Any, Any]] = {}
+    for group in (*PARTS, *TYPED):
+        if is_own.group(group) or (group == "trainer" and cfg.mode == "test"):
+            continue
+        ours = flat(OmegaConf.to_container(merged[group], resolve=True))
+        for name, value in _stored_fields(merged, group, stored.get(group), said).items():
+            full_name = f"{group}.{name}"
+            if not is_own.field(full_name):
+                OmegaConf.update(merged, full_name, value, force_add=True)
+            elif ours.get(name) != value:
+                differing[full_name] = (value, ours.get(name))
+    if not is_own.field("seed") and type(stored.get("seed")) is int:
+        merged.seed = stored["seed"]
+    return merged, differing
+
+
+class _OwnFields:
+    """Which fields of a config are the command's own, and not defaults."""
+
+    def __init__(self, cfg: DictConfig, overrides: Iterable[str]) -> None:
+        given, defaults = (OmegaConf.to_container(one) for one in (cfg, compose(CONFIG_NAME)))
+        self._named = {text.lstrip("+~").partition("=")[0] for text in overrides}
+        self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
+
+    def group(self, name: str) -> bool:
+        """Whether the command chooses a file of a group, or another class than the default's."""
+        return name in self._named or f"{name}.{TARGET}" in self._changed
+
+    def field(self, name: str) -> bool:
+        """Whether the command sets a field, by its name or with the group that it is in."""
+        parts = name.split(".")
+        holders = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+        return name in self._changed or not holders.isdisjoint(self._named)
+
+
+def _choice_of(group: str, stored: Any, said: str) -> str:
+    """The file of a group that names the class which a checkpoint names; nothing is imported."""
+    target = stored.get(TARGET) if isinstance(stored, Mapping) else None
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    for option in options:
+        if compose(CONFIG_NAME, [f"{group}={option}"])[group].get(TARGET) == target:
+            return option
+    raise UserError(
+        f"{said} was trained with {group}.{TARGET}={target}, which none of {group}="
+        f"{', '.join(options)} is: add the folder of its configuration with --config-dir"
+    )
+
+
+def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[str, Any]:
+    """The fields of a group as a file has them, each of the type that it takes; dotted names."""
+    if not isinstance(stored, Mapping):
+        raise UserError(f"{said} has no settings of {group}: it is no checkpoint of this program")
+    values = {name: value for name, value in stored.items() if name != TARGET}
+    if group in PARTS:
+        schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings
+        return flat(asdict(stored_settings(schema, values, group, said)))
+    defaults = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
+    return flat(asdict(stored_settings(TYPED[group], {**defaults, **values}, group, said)))

@@ -1,0 +1,109 @@
+"""The folder of a run: its own from the first file to the last, and never another run's."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from rl2_lightning.errors import UserError
+
+LAST_CHECKPOINT = "last.ckpt"
+SUMMARY = "summary.json"  # what a run writes last: with it the run is finished
+OVERRIDES = "overrides.txt"
+LOCK = ".lock"
+
+
+def rank_of_process() -> int:
+    """This process's number among those of the run, as whoever started it has told."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def new_folder(path: str) -> str:
+    """Makes a folder that no other run has, also where several begin in the same second.
+
+    Args:
+        path: of the folder; with `_2` and so on behind it, where there is one already.
+    """
+    if rank_of_process() > 0:
+        return path  # the first process makes it
+    for number in count(1):
+        place = Path(path if number == 1 else f"{path}_{number}")
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return str(place)
+    raise AssertionError("there are always more numbers")
+
+
+def checkpoint_in(path: str) -> str:
+    """The checkpoint that is meant by a path: the file itself, or the last one of a run's folder.
+
+    Raises:
+        UserError: it is a folder in which no run has written a checkpoint.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return path
+    if not (place / LAST_CHECKPOINT).is_file():
+        raise UserError(
+            f"ckpt_path={path} is a folder without {LAST_CHECKPOINT}: give the folder of a run, or "
+            "a checkpoint"
+        )
+    return str(place / LAST_CHECKPOINT)
+
+
+@contextmanager
+def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
+    """Keeps the folder of a run to itself, and writes there what was asked for.
+
+    Args:
+        cfg: the composed config.
+        overrides: of the command line.
+
+    Raises:
+        UserError: the folder holds another run or is in use by one, or cannot be written to.
+    """
+    if rank_of_process() > 0:
+        yield
+        return
+    folder = Path(cfg.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"output_dir={folder} is in use by another run: give another folder, as hydra.run.dir"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"output_dir={folder} cannot be written to ({error.strerror}): give another folder, as "
+            "hydra.run.dir"
+        ) from error
+    with lock:
+        _require_free(folder, cfg)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        lines = "".join(f"{text}\n" for text in overrides)
+        (folder / OVERRIDES).write_text(lines, encoding="utf-8")
+        yield
+
+
+def _require_free(folder: Path, cfg: DictConfig) -> None:
+    if (folder / SUMMARY).exists():
+        raise UserError(
+            f"output_dir={folder} holds a finished run, which is not overwritten: give another "
+            "folder, as hydra.run.dir"
+        )
+    last = folder / LAST_CHECKPOINT
+    resumed = cfg.mode == "train" and cfg.ckpt_path is not None and last.exists()
+    if last.exists() and not (resumed and last.samefile(cfg.ckpt_path)):
+        raise UserError(
+            f"output_dir={folder} holds a run that was stopped: resume it with ckpt_path={last}, "
+            "or give another folder, as hydra.run.dir"
+        )
