@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning import keys
@@ -34,6 +34,7 @@ from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
 from rl2_lightning.learners.manual import ManualLearner
 from rl2_lightning.parts import find_class, read_settings
+from rl2_lightning.plugins import build_plugins
 
 
 def require_machine(cfg: DictConfig) -> None:
@@ -155,8 +156,8 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
     try:
         return pl.Trainer(
             **settings,
-            callbacks=_instantiate_all(cfg.callbacks),
-            logger=_instantiate_all(cfg.logger),
+            callbacks=build_plugins(cfg, "callbacks", pl.Callback),
+            logger=build_plugins(cfg, "logger", Logger),
             plugins=[SafeCheckpointIO()],
             default_root_dir=cfg.output_dir,
             num_sanity_val_steps=0,
@@ -166,11 +167,6 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
         )
     except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
         raise UserError(_why_no_trainer(settings, str(error))) from error
-
-
-def _instantiate_all(configs: DictConfig) -> list[Any]:
-    """What a group of configs describes, without those that were switched off with null."""
-    return [instantiate(config) for config in configs.values() if config is not None]
 
 
 def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:

@@ -16,6 +16,7 @@ from rl2_lightning.learners.learner import Learner
 from rl2_lightning.settings import Settings, make_settings
 
 Kind = TypeVar("Kind")
+TARGET = "_target_"
 PARTS: Mapping[str, type[Any]] = {"env": TaskEnv, "memory": Memory, "learner": Learner}
 
 
@@ -30,13 +31,34 @@ def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
     Raises:
         UserError: it cannot be imported, or is something else.
     """
-    target = cfg[group].get("_target_") if OmegaConf.is_dict(cfg[group]) else None
+    found = import_class(cfg[group], group, base)
+    schema: type[Settings] = cast(Any, base).Settings
+    if not issubclass(cast(Any, found).Settings, schema):
+        raise UserError(
+            f"{group}._target_={cfg[group][TARGET]} has Settings that are no {schema.__name__}: "
+            f"let them extend {schema.__module__}.{schema.__name__}"
+        )
+    return found
+
+
+def import_class(node: Any, name: str, base: type[Kind]) -> type[Kind]:
+    """The class that a node of the user's own config names by `_target_`.
+
+    Args:
+        node: of the config.
+        name: of the node.
+        base: what the class has to be.
+
+    Raises:
+        UserError: it cannot be imported, or is something else, or is abstract.
+    """
+    target = node.get(TARGET) if OmegaConf.is_dict(node) else None
     if not isinstance(target, str):
-        raise UserError(f"{group} names no class: set {group}._target_=package.module.Class")
-    said = f"{group}._target_={target}"
-    module, _, name = target.rpartition(".")
+        raise UserError(f"{name} names no class: set {name}.{TARGET}=package.module.Class")
+    said = f"{name}.{TARGET}={target}"
+    module, _, class_name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        found = getattr(import_module(module), class_name)
     except Exception as error:  # what an import raises depends on the module
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
@@ -51,12 +73,6 @@ def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
     ]
     if missing:
         raise UserError(f"{said} lacks {', '.join(missing)}: name a class that has them")
-    schema: type[Settings] = cast(Any, base).Settings
-    if not issubclass(cast(Any, found).Settings, schema):
-        raise UserError(
-            f"{said} has Settings that are no {schema.__name__}: let them extend "
-            f"{schema.__module__}.{schema.__name__}"
-        )
     return found
 
 
@@ -66,7 +82,7 @@ def read_settings(cfg: DictConfig, group: str, schema: type[Settings]) -> Settin
     Raises:
         UserError: one is not.
     """
-    given = {name: value for name, value in cfg[group].items() if name != "_target_"}
+    given = {name: value for name, value in cfg[group].items() if name != TARGET}
     return make_settings(schema, given, group)
 
 

@@ -12,10 +12,10 @@ from rich import get_console
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
-from rl2_lightning.parts import PARTS, find_class
+from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import checkpoint_in, rank_of_process
 from rl2_lightning.settings import Settings, stored_settings
-from rl2_lightning.stored import SCHEMAS, TARGET, differences, flat
+from rl2_lightning.stored import SCHEMAS, differences, flat
 
 CONFIG_NAME = "train"
 TYPED: Mapping[str, type[Settings]] = {

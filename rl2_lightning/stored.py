@@ -14,7 +14,7 @@ from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import CollectionConfig, TrialConfig
 from rl2_lightning.errors import UserError
-from rl2_lightning.parts import PARTS, find_class, read_settings
+from rl2_lightning.parts import PARTS, TARGET, find_class, read_settings
 from rl2_lightning.settings import Settings, stored_settings
 
 SCHEMAS: Mapping[str, type[Settings]] = {
@@ -22,7 +22,6 @@ SCHEMAS: Mapping[str, type[Settings]] = {
     "trial": TrialConfig,
     "collection": CollectionConfig,
 }
-TARGET = "_target_"
 
 
 def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,81 @@
+"""Callbacks and loggers: classes of anybody's, held against their own signatures."""
+
+import inspect
+import typing
+from dataclasses import field, fields, make_dataclass
+from typing import Any, TypeVar
+
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from rl2_lightning.errors import UserError
+from rl2_lightning.parts import TARGET, import_class
+from rl2_lightning.settings import Settings, make_settings
+
+Base = TypeVar("Base")
+PLAIN = (bool, int, float, str)
+
+
+def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
+    """Builds what a group of the config describes, without those that are null.
+
+    Args:
+        cfg: the composed config.
+        group: that holds them by name.
+        base: what each has to be.
+
+    Raises:
+        UserError: one names another class, or arguments that it does not take.
+    """
+    built = []
+    for name, node in cfg[group].items():
+        if node is None:
+            continue
+        full_name = f"{group}.{name}"
+        found = import_class(node, full_name, base)
+        arguments = {key: value for key, value in node.items() if not str(key).startswith("_")}
+        schema, takes_more = _schema_of(found, full_name)
+        if takes_more:
+            known = {one.name for one in fields(schema)}
+            arguments = {key: value for key, value in arguments.items() if key in known}
+        make_settings(schema, arguments, full_name)
+        built.append(instantiate(node))
+    return built
+
+
+def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
+    """The arguments of a constructor as settings, and whether it takes others, too.
+
+    What is not a plain value can be anything.
+
+    Raises:
+        UserError: the class does not say which arguments it takes.
+    """
+    try:
+        parameters = list(inspect.signature(found).parameters.values())
+        hints = typing.get_type_hints(found.__init__)
+    except (TypeError, ValueError, NameError) as error:
+        raise UserError(f"{name}.{TARGET}: the signature cannot be read: {error}") from error
+    named = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    schema = make_dataclass(
+        found.__name__,
+        [
+            (
+                one.name,
+                _plain_type(hints.get(one.name, Any)),
+                field(default=MISSING if one.default is one.empty else _plain(one.default)),
+            )
+            for one in named
+        ],
+        bases=(Settings,),
+    )
+    return schema, any(one.kind == one.VAR_KEYWORD for one in parameters)
+
+
+def _plain_type(hint: Any) -> Any:
+    options = [one for one in typing.get_args(hint) or (hint,) if one is not type(None)]
+    return options[0] | None if len(options) == 1 and options[0] in PLAIN else Any
+
+
+def _plain(default: Any) -> Any:
+    return default if isinstance(default, PLAIN) else None
