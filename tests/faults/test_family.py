@@ -1,0 +1,76 @@
+"""A family that fails: one line that names it, no figure, and no poisoned file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rl2_lightning.checkpoint import Checkpoint
+from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.faults.faulty import FAULTS
+
+FAULTY = (*SMALL, "env._target_=tests.faults.faulty.Faulty", "~env.num_arms", "memory=gru")
+# Tasks that are played at once, in training and in the held-out plays of `SMALL`.
+PLACES = {"training": 8, "validation": 4, "test": 6}
+NUMBERS = [name for name in FAULTS if name.startswith(("nan_", "infinite_"))]
+SHAPES = [name for name in FAULTS if name.startswith(("double", "flat", "narrow", "too_few"))]
+
+
+def of(fault: str, **fields: object) -> list[str]:
+    return [f"+env.fault={fault}", *(f"+env.{name}={value}" for name, value in fields.items())]
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", NUMBERS)
+def test_numbers_that_are_not_finite(
+    tmp_path: Path, fault: str, place: str, continuous: bool
+) -> None:
+    chosen = of(fault, at_tasks=PLACES[place], continuous=continuous)
+    run = tmp_path / "run"
+    line = mistake_told(tmp_path, *FAULTY, *chosen, f"hydra.run.dir={run}")
+    assert "Faulty gave a" in line
+    assert "not finite" in line
+    assert not (run / "summary.json").exists()
+    if place == "training":
+        assert line.endswith("there is no checkpoint yet")
+        assert not (run / "last.ckpt").exists()
+        return
+    # The iteration before is saved, and can be gone on with.
+    assert line.endswith(f"resume with ckpt_path={run / 'last.ckpt'}") == (place == "test")
+    if (run / "last.ckpt").exists():
+        assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
+
+
+@pytest.mark.parametrize("fault", SHAPES)
+def test_what_the_specs_do_not_say(tmp_path: Path, fault: str) -> None:
+    line = mistake_told(tmp_path, *FAULTY, *of(fault))
+    assert line.startswith("error: Faulty.")
+    assert ": give " in line
+
+
+def test_an_end_before_the_time(tmp_path: Path) -> None:
+    line = mistake_told(tmp_path, *FAULTY, *of("early_end"))
+    assert "Faulty has ended an episode before its 4 steps: set ends_early = True" in line
+
+
+def test_rewards_beyond_what_can_be_squared(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    chosen = of("huge_reward", at_tasks=PLACES["training"])
+    line = mistake_told(tmp_path, *FAULTY, *chosen, f"hydra.run.dir={run}")
+    assert "whose square is beyond float32: let the environment give its rewards in a smal" in line
+    assert not (run / "last.ckpt").exists()
+
+
+def test_the_unit_of_actions_does_not_matter(tmp_path: Path) -> None:
+    reached = []
+    for number, (low, high) in enumerate([(-1, 1), (0, 1024)]):
+        run = tmp_path / str(number)
+        chosen = of("none", continuous=True, low=low, high=high)
+        many = ("collection.num_trials=64", "learner.num_minibatches=4", "learner.num_epochs=4")
+        more = ("trainer.max_epochs=5", "evaluation.test_tasks=64", "trainer.gradient_clip_val=1")
+        call_program(tmp_path, *FAULTY, *chosen, *many, *more, f"hydra.run.dir={run}")
+        reached.append(json.loads((run / "summary.json").read_text())["agent"])
+    for mode in ("greedy", "sampled"):
+        ours, theirs = (one[mode]["trial_return"] for one in reached)
+        assert ours == pytest.approx(theirs, abs=0.02)
