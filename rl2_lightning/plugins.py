@@ -39,8 +39,19 @@ def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
             known = {one.name for one in fields(schema)}
             arguments = {key: value for key, value in arguments.items() if key in known}
         make_settings(schema, arguments, full_name)
-        built.append(instantiate(node))
+        built.append(_built(node, full_name))
     return built
+
+
+def _built(node: DictConfig, name: str) -> Any:
+    try:
+        one = instantiate(node)
+        _ = getattr(one, "log_dir", None)  # where a logger first looks at what it was given
+    except Exception as error:  # what a constructor raises depends on the class
+        cause = error.__cause__ or error
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        raise UserError(f"{name} cannot be built: {reason}; mend its fields") from error
+    return one
 
 
 def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:

@@ -86,12 +86,14 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
             f"output_dir={folder} cannot be written to ({error.strerror}): give another folder, as "
             "hydra.run.dir"
         ) from error
-    with lock:
+    try:
         _require_free(folder, cfg)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         lines = "".join(f"{text}\n" for text in overrides)
         (folder / OVERRIDES).write_text(lines, encoding="utf-8")
         yield
+    finally:
+        lock.release()
 
 
 def _require_free(folder: Path, cfg: DictConfig) -> None:

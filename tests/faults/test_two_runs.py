@@ -1,0 +1,99 @@
+"""Runs at the same time, and runs in a folder that is not their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from rl2_lightning.run_folder import LOCK, new_folder
+from tests.builders import ROOT
+from tests.command_line.program import SMALL, call_program, mistake_told
+
+
+def agent_of(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())["agent"]
+
+
+def at_once(folder: Path, *commands: tuple[str, ...]) -> None:
+    """Starts several programs in the same moment, and waits for all of them."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, str(ROOT / "train.py"), *SMALL]
+    running = [
+        subprocess.Popen(
+            [*program, *one], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for one in commands
+    ]
+    for process in running:
+        told, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, told.decode()
+
+
+def test_two_runs_have_folders_of_their_own(tmp_path: Path) -> None:
+    at_once(tmp_path, ("seed=1",), ("seed=2",))
+    runs = sorted((tmp_path / "outputs" / "bernoulli_bandit").iterdir())
+    assert len(runs) == 2
+    for run in runs:
+        seed = json.loads((run / "summary.json").read_text())["seed"]
+        alone = tmp_path / f"alone{seed}"
+        call_program(tmp_path, *SMALL, f"seed={seed}", f"hydra.run.dir={alone}")
+        assert agent_of(run) == agent_of(alone)
+
+
+@pytest.mark.slow
+def test_two_sweeps_have_folders_of_their_own(tmp_path: Path) -> None:
+    at_once(tmp_path, ("-m", "seed=1,2"), ("-m", "seed=3,4"))
+    sweeps = sorted((tmp_path / "outputs" / "multirun").iterdir())
+    assert len(sweeps) == 2
+    seeds = set()
+    for run in (tmp_path / "outputs" / "multirun").glob("*/bernoulli_bandit_*"):
+        seed = json.loads((run / "summary.json").read_text())["seed"]
+        alone = tmp_path / f"alone{seed}"
+        call_program(tmp_path, *SMALL, f"seed={seed}", f"hydra.run.dir={alone}")
+        assert agent_of(run) == agent_of(alone)
+        seeds.add(seed)
+    assert seeds == {1, 2, 3, 4}
+
+
+def test_a_folder_is_made_once(tmp_path: Path) -> None:
+    made = [new_folder(str(tmp_path / "run")) for _ in range(3)]
+    assert made == [str(tmp_path / name) for name in ("run", "run_2", "run_3")]
+
+
+@pytest.mark.parametrize("given", [(), ("seed=2",), ("mode=test", "ckpt_path={}")])
+def test_a_finished_run_is_not_overwritten(
+    tmp_path: Path, finished_run: Path, given: tuple[str, ...]
+) -> None:
+    before = {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+    typed = [text.format(finished_run / "last.ckpt") for text in given]
+    line = mistake_told(tmp_path, *SMALL, *typed, f"hydra.run.dir={finished_run}")
+    assert "holds a finished run, which is not overwritten: give another folder" in line
+    after = {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_stopped_run_is_resumed_or_left_alone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    place = f"hydra.run.dir={run}"
+    call_program(tmp_path, *SMALL, place)
+    (run / "summary.json").unlink()
+    assert f"resume it with ckpt_path={run / 'last.ckpt'}" in mistake_told(tmp_path, *SMALL, place)
+    call_program(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2", place)
+    assert json.loads((run / "summary.json").read_text())["iterations"] == 2
+
+
+def test_a_folder_in_use(tmp_path: Path) -> None:
+    with FileLock(tmp_path / LOCK):
+        line = mistake_told(tmp_path, *SMALL, f"hydra.run.dir={tmp_path}")
+    assert line.endswith("is in use by another run: give another folder, as hydra.run.dir")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    line = mistake_told(tmp_path, *SMALL, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "cannot be" in line
