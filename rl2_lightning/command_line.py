@@ -14,7 +14,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     HydraException,
-    InstantiationException,
     MissingConfigException,
     OverrideParseException,
 )
@@ -164,8 +163,6 @@ def explain(error: Exception) -> str:
         return f"cannot read '{cause.override}': write field=value, and quote special characters"
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several[1]} has several values: add --multirun to run each, or write a list [a,b]"
-    if isinstance(cause, InstantiationException):
-        return _not_built(text)
     return _wrong_field(cause, re.sub(r" (full_key|object_type|reference_type)[:=].*", "", text))
 
 
@@ -178,12 +175,6 @@ def _wrong_field(error: Exception, text: str) -> str:
         return f"unknown config key '{full_key}': {_suggestion(full_key.rpartition('.')[2], known)}"
     told = wrong_type(full_key, getattr(error, "value", None), text)
     return told or f"{full_key}: {text}"
-
-
-def _not_built(text: str) -> str:
-    reason, _, full_key = text.partition(" full_key: ")
-    reason = re.sub(r", set env var HYDRA_FULL_ERROR=1.*", "", reason)
-    return f"{full_key} cannot be built: {reason}; mend its fields, or leave it out"
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
