@@ -204,6 +204,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
 
     Raises:
         NonFiniteLossError: a number is not finite; what is there stays.
+        OSError: it cannot be written, as on a full disk; what is there stays.
         UserError: a tensor is of a form that is not read again.
     """
     for key, tensor in _learnt(content):
@@ -216,11 +217,19 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f".{place.name}.unfinished")
-    with unfinished.open("wb") as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(place)
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(place)
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        # Where a disk is full PyTorch closes its archive, and fails at that once more.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def _learnt(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -32,11 +32,6 @@ SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
 ALLOCATE = "to allocate"
 SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, agent and memory"
 
-# What gloo and NCCL say where another rank is gone.
-LOST = "onnection closed by peer"
-ANOTHER_PROCESS = "another process of this run has ended, see what it said above"
-RESUME = "resume with ckpt_path=<the run's folder>"
-
 # What Hydra says of a group for which no file is named.
 NO_CHOICE = "Config group override must be a string"
 
@@ -116,7 +111,6 @@ def _line_of(error: Exception, in_job: bool) -> str | None:
     lines: list[tuple[bool, str]] = [
         (isinstance(error, UserError), text),
         (isinstance(error, OSError), f"{place} cannot be used ({reason}): free it, or use another"),
-        (isinstance(error, RuntimeError) and LOST in text, f"{ANOTHER_PROCESS}; {RESUME}"),
         (
             isinstance(error, RuntimeError) and ALLOCATE in text,
             f"not enough memory: {text.splitlines()[0] if text else text}; {SMALLER}",

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -28,6 +29,9 @@ TALKATIVE_LOGGERS = (
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
 )
+
+# What gloo and NCCL say where another rank is gone.
+LOST_RANK = re.compile(r"by peer|gloo/transport|ncclRemoteError|NCCL communicator was aborted")
 
 # What Lightning says of data loaders that make no sense of trials, and of its own workings.
 IRRELEVANT_WARNINGS = (
@@ -128,6 +132,10 @@ def fit(
     except OSError as error:
         raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
     except Exception as error:  # what Lightning raises of a state depends on the state
+        if LOST_RANK.search(str(error)):
+            raise UserError(
+                f"another process of this run has ended, see what it said; {_remedy(cfg)}"
+            ) from error
         if isinstance(error, UserError) or resumption is None or resumption.is_done:
             raise
         raise resumption.error(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,80 @@
+"""How a run ends that is cut off, or that can no longer write."""
+
+import errno
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rl2_lightning.checkpoint import Checkpoint
+from tests.builders import ROOT
+from tests.command_line.program import SMALL, call_program, mistake_told
+
+
+def stopped_in(words: str, folder: Path, *arguments: str) -> tuple[int, str]:
+    """Sends SIGTERM once a program has printed some words; gives exit code and last line."""
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, *arguments]
+    running = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines = []
+    assert running.stdout is not None
+    for line in running.stdout:
+        lines.append(line)
+        if words in line:
+            running.send_signal(signal.SIGTERM)
+    return running.wait(timeout=60), lines[-1]
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_sigterm_in_a_test_is_no_success(tmp_path: Path, finished_run: Path, mode: str) -> None:
+    run = tmp_path / "run"
+    given = ("evaluation.test_tasks=3000000", "evaluation.batch_size=20", f"hydra.run.dir={run}")
+    if mode == "test":
+        given = (*given, "mode=test", f"ckpt_path={finished_run}")
+    code, last = stopped_in("testing on", tmp_path, *given)
+    checkpoint = (finished_run if mode == "test" else run) / "last.ckpt"
+    assert code == 1
+    assert last == f"stopped in the test; test it with mode=test ckpt_path={checkpoint}\n"
+    assert not (run / "summary.json").exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saved = torch.save, []
+
+    def fills_up(content: object, file: object) -> None:
+        if saved:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError:
+                # As PyTorch does, which closes its archive.
+                raise RuntimeError("enforce fail at inline_container.cc") from None
+        saved.append(file)
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fills_up)
+    run = tmp_path / "run"
+    every = ("callbacks.checkpoint.every_n_epochs=1", "trainer.max_epochs=3")
+    line = mistake_told(tmp_path, *SMALL, *every, f"hydra.run.dir={run}")
+    last = run / "last.ckpt"
+    assert (
+        f"{last} cannot be written (No space left on device); resume with ckpt_path={last}" in line
+    )
+    assert Checkpoint.read(last).state_dict["clock.iterations_done"] == 1
+    assert not list(run.glob("*.unfinished"))
+
+
+def test_a_callback_ends_a_training_early(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stop = (
+        "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, "
+        "monitor: train/return, mode: min, stopping_threshold: 100, check_on_train_epoch_end: true}"
+    )
+    call_program(tmp_path, *SMALL, stop, "trainer.max_epochs=5", f"hydra.run.dir={run}")
+    assert (run / "summary.json").exists()
+    assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
