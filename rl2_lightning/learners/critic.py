@@ -18,7 +18,7 @@ from rl2_lightning.agents.memories.memory import State
 from rl2_lightning.data.windows import as_tensordict, inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
-from rl2_lightning.learners.credit import valued_steps
+from rl2_lightning.learners.credit import clear, valued_steps
 from rl2_lightning.settings import POSITIVE, Settings
 
 MAX_NUMBERS = 2**24  # of features held at once, where values of whole trials are computed
@@ -156,7 +156,9 @@ class Critic(nn.Module):
             states.append(as_tensordict(state, [len(trials)]))
             if start == end:
                 continue
-            part = steps[:, start:end]
-            features, state = self.unroll(inputs_of(part), state, playing=counts[:, start:end])
+            playing = counts[:, start:end]
+            # A memory that takes all steps at once would spread what stands on idle ones.
+            part = steps[:, start:end] if playing.all() else clear(steps[:, start:end], playing)
+            features, state = self.unroll(inputs_of(part), state, playing=playing)
             values.append(self.value(features, part.get(keys.ELAPSED), tasks))
         return torch.cat(values, dim=1), torch.stack(states, dim=1)
