@@ -149,13 +149,14 @@ class Block(nn.Module):
         key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
         with torch.autocast(x.device.type, enabled=False):
             # Sums over a whole trial need all digits.
-            parts = [part.to(state.dtype) for part in (query, key, value)]
+            query, key, value = (part.to(state.dtype) for part in (query, key, value))
             log_decay = functional.logsigmoid(self.decay)
             if x.shape[1] == 1:
-                read, state = write_and_read(*(part[:, :, 0] for part in parts), log_decay, state)
+                query, key, value = (part.squeeze(2) for part in (query, key, value))
+                read, state = write_and_read(query, key, value, log_decay, state)
                 read = read.unsqueeze(2)
             else:
-                read, state = write_and_read_all(*parts, log_decay, state)
+                read, state = write_and_read_all(query, key, value, log_decay, state)
         read = self.read_norm(read.transpose(1, 2)).flatten(2)
         x = x + self.output(read * gate)
         return x + self.feed_forward(self.feed_forward_norm(x)), state
