@@ -63,10 +63,12 @@ class Critic(nn.Module):
         self.is_separate = settings.separate
         if settings.separate:
             self.encoder = agent.spec.make_encoder()
-            self.memory = agent.spec.make_memory(self.encoder.output_size)
+            self.memory = agent.spec.make_memory(self.encoder)
         first, *rest = [*settings.hidden_sizes, 1]
         gain = 2**0.5 if rest else 1.0
-        self.of_features = nn.Linear(agent.memory.output_size, first)
+        # What is of single actions is left to the policy.
+        self.of_features = nn.Linear(agent.memory.summary_size, first)
+        self._num_features = agent.memory.output_size
         self.of_elapsed = nn.Linear(1, first, bias=False)
         initialise_linear(self.of_features, gain)
         initialise_linear(self.of_elapsed, gain)
@@ -92,7 +94,8 @@ class Critic(nn.Module):
             tasks: parameters of the tasks, `[N]`, if it sees them.
         """
         # Features lie step by step in memory: passed in this order, they need not be copied.
-        of_features = self.of_features(features.transpose(0, 1)).transpose(0, 1)
+        summary = features[..., : self.of_features.in_features]
+        of_features = self.of_features(summary.transpose(0, 1)).transpose(0, 1)
         terms = of_features + self.of_elapsed(elapsed)
         if self._task_names:
             assert tasks is not None
@@ -136,7 +139,7 @@ class Critic(nn.Module):
             values = self.value(features, steps.get(keys.ELAPSED), trials.get(keys.TASK))
             steps = steps.exclude(keys.FEATURES).set(keys.STATE_VALUE, values)
             return trials.copy().set(keys.STEPS, steps)
-        rows = max(1, MAX_NUMBERS // (steps.batch_size[1] * self.of_features.in_features))
+        rows = max(1, MAX_NUMBERS // (steps.batch_size[1] * self._num_features))
         split = zip(trials.split(rows), valued_steps(steps).split(rows), strict=True)
         parts = [self._values_of(part, counts, state_steps) for part, counts in split]
         values = torch.cat([part[0] for part in parts])

@@ -25,12 +25,14 @@ class Encoder(nn.Module):
         inputs: names of the fields of `Inputs` that the agent sees.
         hidden_sizes: widths of the layers, each followed by a ReLU; none gives the inputs as they
             are.
+        passed_on: names of the fields that stand after the encoding as they are.
 
     Raises:
         UserError: no input is left, or one is unknown.
 
     Attributes:
-        output_size: E, width of the encoding.
+        sizes: widths of the encoding and of each field that is passed on.
+        output_size: E, their sum.
     """
 
     one_hot: Tensor
@@ -41,6 +43,7 @@ class Encoder(nn.Module):
         actions: Actions,
         inputs: Sequence[str],
         hidden_sizes: Sequence[int],
+        passed_on: Sequence[str] = (),
     ) -> None:
         super().__init__()
         unknown = set(inputs) - set(Inputs._fields)
@@ -49,6 +52,7 @@ class Encoder(nn.Module):
                 f"agent.inputs={list(inputs)}: name at least one of {', '.join(Inputs._fields)}"
             )
         self._inputs = [name for name in Inputs._fields if name in inputs]
+        self._passed_on = list(passed_on)
         self._boxes = observations if isinstance(observations, dict) else {"": observations}
         for name, box in self._boxes.items():
             if not box.shape:
@@ -63,11 +67,14 @@ class Encoder(nn.Module):
         self.register_buffer("one_hot", one_hot, persistent=False)
         self.images = nn.ModuleDict()
         sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
-        size = sum(
-            sizes[name] if name in sizes else self._make_parts(name) for name in self._inputs
-        )
+        for name in [*self._inputs, *passed_on]:
+            if name not in sizes:
+                sizes[name] = self._make_parts(name)
+        size = sum(sizes[name] for name in self._inputs)
         self.layers = fully_connected(size, hidden_sizes)
-        self.output_size = hidden_sizes[-1] if hidden_sizes else size
+        own_size = hidden_sizes[-1] if hidden_sizes else size
+        self.sizes = [own_size, *(sizes[name] for name in passed_on)]
+        self.output_size = sum(self.sizes)
 
     def forward(self, inputs: Inputs, playing: Tensor | None = None) -> Tensor:
         """The encoding `[..., E]`, float32.
@@ -76,18 +83,12 @@ class Encoder(nn.Module):
             inputs: of one step `[B]` or of a window `[B, T]`.
             playing: where the encoding of images is wanted, `[..., 1]`, bool; None for everywhere.
         """
-        parts: list[Tensor] = []
-        for name in self._inputs:
-            entry = getattr(inputs, name)
-            if name == "previous_action":
-                parts.append(
-                    functional.embedding(entry, self.one_hot) if self._is_discrete else entry
-                )
-            elif name in ("previous_reward", "previous_done"):
-                parts.append(entry)
-            else:
-                parts += self._parts_of(name, entry, playing)
-        return cast(Tensor, self.layers(torch.cat(parts, dim=-1)))
+        names = dict.fromkeys([*self._inputs, *self._passed_on])
+        parts = {name: self._part_of(name, getattr(inputs, name), playing) for name in names}
+        own = self.layers(torch.cat([parts[name] for name in self._inputs], dim=-1))
+        if not self._passed_on:
+            return cast(Tensor, own)
+        return torch.cat([own, *(parts[name] for name in self._passed_on)], dim=-1)
 
     def _make_parts(self, name: str) -> int:
         """Makes what an observation needs; gives how many numbers it then is."""
@@ -101,7 +102,12 @@ class Encoder(nn.Module):
                 size += box.size
         return size
 
-    def _parts_of(self, name: str, entry: Observation, playing: Tensor | None) -> list[Tensor]:
+    def _part_of(self, name: str, entry: Observation, playing: Tensor | None) -> Tensor:
+        """A field of the inputs as numbers, `[..., size]`."""
+        if name == "previous_action" and self._is_discrete:
+            return functional.embedding(cast(Tensor, entry), self.one_hot)
+        if name in ("previous_action", "previous_reward", "previous_done"):
+            return cast(Tensor, entry)
         parts = []
         for part, box in self._boxes.items():
             shown = entry if isinstance(entry, Tensor) else entry[part]
@@ -110,4 +116,4 @@ class Encoder(nn.Module):
                 parts.append(self.images[key](shown, playing))
             else:
                 parts.append(shown.flatten(-len(box.shape)).float())
-        return parts
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

@@ -25,7 +25,8 @@ class MatrixSettings(Settings):
 
     Attributes:
         hidden_size: H, width of the features, and of what blocks hand on.
-        num_layers: how many blocks stand on top of each other.
+        num_layers: how many blocks stand on top of each other; 0 for none, and so no memory, but
+            what an agent's action queries have.
         num_heads: into how many matrices a block's memory is divided.
         matrix_size: M, width of keys and values, which the heads share; None for `hidden_size`, but
             64 at most.
@@ -35,7 +36,7 @@ class MatrixSettings(Settings):
     """
 
     hidden_size: int = between(1, default=64)
-    num_layers: int = between(1, 100, default=2)
+    num_layers: int = between(0, 100, default=2)
     num_heads: int = between(1, default=1)
     matrix_size: int | None = between(1, default=None)
     feed_forward_factor: int = between(1, 100, default=2)
