@@ -11,9 +11,10 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning import keys
-from rl2_lightning.agents.agent import Agent, AgentSpec
+from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
+from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.allocator import keep_freed_memory
 from rl2_lightning.config import (
     CollectionConfig,
@@ -94,7 +95,11 @@ def build_held_out(cfg: DictConfig, world: World) -> dict[str, HeldOut]:
 
 
 def build_agent(cfg: DictConfig, world: World) -> Agent:
-    """The agent, its weights drawn from the run's seed."""
+    """The agent, its weights drawn from the run's seed.
+
+    Raises:
+        UserError: its settings contradict each other, or the lengths of trials and windows.
+    """
     torch.manual_seed(derive_seed(Purpose.NETWORK, cfg.seed))
     memory_class = find_class(cfg, "memory", Memory)
     specimen = world.specimen
@@ -107,6 +112,11 @@ def build_agent(cfg: DictConfig, world: World) -> Agent:
     )
     agent = Agent(spec)
     agent.memory.require_steps(specimen.max_steps)
+    if cfg.collection.burn_in and not agent.initial_state(1):
+        raise UserError(
+            f"collection.burn_in={cfg.collection.burn_in} for a memory without a state: set "
+            "collection.burn_in=0"
+        )
     return agent
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from rl2_lightning import keys
-from rl2_lightning.agents.agent import AgentSpec
 from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.lstm import LSTM
 from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.checkpoint import Checkpoint, describe
 from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.errors import UserError

@@ -94,8 +94,9 @@ def make_agent(
     hidden_sizes: Iterable[int] = (),
     seed: int = 0,
     gain: float | None = None,
+    **settings: Any,
 ) -> Agent:
-    """An agent.
+    """An agent; `settings` are more of its own.
 
     Its initial policy is nearly uniform, and sharpened, so that a mistake shows; but continuous
     actions not up to their bounds, where a rounding shows as well. `gain` is by how much.
@@ -105,7 +106,7 @@ def make_agent(
     spec = AgentSpec(
         observations_of(env.observation_spec_unbatched[keys.OBSERVATION]),
         actions_of(env.action_spec_unbatched),
-        AgentSettings(list(inputs), list(hidden_sizes), list(hidden_sizes)),
+        AgentSettings(list(inputs), list(hidden_sizes), list(hidden_sizes), **settings),
         MEMORIES[memory],
         vars(make_settings(MEMORIES[memory].Settings, sizes)),
     )

@@ -2,95 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rl2_lightning.agents.encoders.encoder import Encoder
-from rl2_lightning.agents.memories.memory import Memory, State, find_memory
-from rl2_lightning.agents.policies import make_policy
-from rl2_lightning.agents.settings import AgentSettings
-from rl2_lightning.agents.spaces import (
-    Actions,
-    Discrete,
-    Observations,
-    actions_from_plain,
-    observations_from_plain,
-    to_plain,
-)
+from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation, first_inputs, next_inputs, no_action
-from rl2_lightning.settings import stored_settings
 
 LARGEST_BUFFERS = 2**30  # bytes of what an agent holds beside its weights
-
-
-@dataclass(frozen=True)
-class AgentSpec:
-    """All that an agent is built from, but its weights.
-
-    Attributes:
-        observations: what it is shown.
-        actions: which actions it takes.
-        settings: its inputs and layers.
-        memory_class: kind of its memory.
-        memory_settings: fields of the memory's settings.
-    """
-
-    observations: Observations
-    actions: Actions
-    settings: AgentSettings
-    memory_class: type[Memory]
-    memory_settings: Mapping[str, Any]
-
-    def make_encoder(self) -> Encoder:
-        """An encoder of the inputs."""
-        layers = self.settings.encoder_hidden_sizes
-        return Encoder(self.observations, self.actions, self.settings.inputs, layers)
-
-    def make_memory(self, input_size: int) -> Memory:
-        """A memory of encodings of a width."""
-        return self.memory_class(input_size, **self.memory_settings)
-
-    def to_plain(self) -> dict[str, Any]:
-        """The spec as numbers, words, lists and dictionaries, for a checkpoint."""
-        return {
-            "observations": to_plain(self.observations),
-            "actions": to_plain(self.actions),
-            "agent": asdict(self.settings),
-            "memory": {
-                "kind": self.memory_class.kind(),
-                "settings": dict(self.memory_settings),
-            },
-        }
-
-    @classmethod
-    def from_plain(cls, data: Any) -> AgentSpec:
-        """Reads what `to_plain` has written; nothing in it is imported or called.
-
-        Raises:
-            UserError: it is something else, or its memory is not known here.
-        """
-        parts = ("observations", "actions", "agent", "memory")
-        if not isinstance(data, Mapping) or not all(
-            isinstance(data.get(p), Mapping) for p in parts
-        ):
-            raise UserError("the checkpoint tells no agent: it is of another program")
-        memory_class = find_memory(data["memory"].get("kind"))
-        memory = data["memory"].get("settings")
-        if not isinstance(memory, Mapping) or set(data["memory"]) != {"kind", "settings"}:
-            raise UserError("the checkpoint tells no memory: it is of another program")
-        return cls(
-            observations_from_plain(data["observations"]),
-            actions_from_plain(data["actions"]),
-            stored_settings(AgentSettings, data["agent"], "agent", "the checkpoint"),
-            memory_class,
-            asdict(stored_settings(memory_class.Settings, memory, "memory", "the checkpoint")),
-        )
 
 
 class Step(NamedTuple):
@@ -129,10 +53,8 @@ class Agent(nn.Module):
         super().__init__()
         self.spec = spec
         self.encoder = spec.make_encoder()
-        self.memory = spec.make_memory(self.encoder.output_size)
-        self.policy = make_policy(
-            self.memory.output_size, spec.actions, spec.settings.policy_hidden_sizes
-        )
+        self.memory = spec.make_memory(self.encoder)
+        self.policy = spec.make_policy(self.memory)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Agent:

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
+OUTPUT_GAIN = 0.01  # of a policy's last layer: the first policy is nearly uniform
+
 
 def initialise_linear(module: nn.Module, gain: float) -> None:
     """Makes every linear and convolution layer of a module orthogonal, with zero biases.

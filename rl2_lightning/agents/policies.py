@@ -2,19 +2,18 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
-from rl2_lightning.agents.initialisation import fully_connected
+from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
 from rl2_lightning.agents.spaces import Actions, Box, Discrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
 from rl2_lightning.errors import UserError
 
-OUTPUT_GAIN = 0.01  # the first policy is nearly uniform
 LARGEST_LOC = 5.0  # where tanh is within 1e-4 of its bounds, and log-probabilities are still finite
 SMALLEST_SCALE, LARGEST_SCALE = 0.01, 2.0  # in the middle of them actions are nearly uniform
 
@@ -62,19 +61,15 @@ class CategoricalPolicy(Policy):
     """A policy over discrete actions.
 
     Args:
-        num_features: H, width of the features.
-        num_actions: A.
-        hidden_sizes: widths of the layers before the logits.
+        layers: from features `[..., H]` to logits `[..., A]`.
     """
 
     distribution_class = Categorical
     parameter_names = ("logits",)
 
-    def __init__(self, num_features: int, num_actions: int, hidden_sizes: Sequence[int]) -> None:
+    def __init__(self, layers: nn.Module) -> None:
         super().__init__()
-        self.layers = fully_connected(
-            num_features, hidden_sizes, num_actions, output_gain=OUTPUT_GAIN
-        )
+        self.layers = layers
 
     def parameters_of(self, features: Tensor) -> tuple[Tensor, ...]:
         """See `Policy.parameters_of`."""
@@ -111,9 +106,8 @@ class SquashedNormalPolicy(Policy):
     them an action is rounded to its bound, and its probability could be any.
 
     Args:
-        num_features: H, width of the features.
         actions: the numbers, `[A]`.
-        hidden_sizes: widths of the layers before the parameters.
+        layers: from features `[..., H]` to numbers `[..., 2 A]`, for locations and then scales.
     """
 
     distribution_class = SquashedNormal
@@ -121,11 +115,9 @@ class SquashedNormalPolicy(Policy):
     centre: Tensor
     half_width: Tensor
 
-    def __init__(self, num_features: int, actions: Box, hidden_sizes: Sequence[int]) -> None:
+    def __init__(self, actions: Box, layers: nn.Module) -> None:
         super().__init__()
-        self.layers = fully_connected(
-            num_features, hidden_sizes, 2 * actions.size, output_gain=OUTPUT_GAIN
-        )
+        self.layers = layers
         self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
         self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
 
@@ -152,27 +144,35 @@ class SquashedNormalPolicy(Policy):
         return action, distribution.log_prob(action)
 
 
-def make_policy(num_features: int, actions: Actions, hidden_sizes: Sequence[int]) -> Policy:
+def make_policy(actions: Actions, make_layers: Callable[[int], nn.Module]) -> Policy:
     """The policy for a kind of actions.
 
     Args:
-        num_features: H, width of the features.
         actions: which actions there are.
-        hidden_sizes: widths of the layers before the distribution's parameters.
+        make_layers: makes what gives so many numbers, the distribution's parameters, of features.
 
     Raises:
         UserError: the actions are neither discrete nor a vector of bounded numbers.
     """
     if isinstance(actions, Discrete):
-        return CategoricalPolicy(num_features, actions.n, hidden_sizes)
+        return CategoricalPolicy(make_layers(actions.n))
     bounds = (actions.low, actions.high)
     is_bounded = all(
         bound is not None and len(bound) == actions.size and all(map(math.isfinite, bound))
         for bound in bounds
     )
     if len(actions.shape) == 1 and is_bounded:
-        return SquashedNormalPolicy(num_features, actions, hidden_sizes)
+        return SquashedNormalPolicy(actions, make_layers(2 * actions.size))
     raise UserError(
         f"actions of shape {list(actions.shape)} without finite bounds have no policy: use "
         "discrete actions, or a vector of numbers between finite bounds"
     )
+
+
+def policy_layers(num_features: int, hidden_sizes: Sequence[int]) -> Callable[[int], nn.Module]:
+    """What makes fully connected layers from features of a width to so many numbers."""
+
+    def make(num_outputs: int) -> nn.Module:
+        return fully_connected(num_features, hidden_sizes, num_outputs, output_gain=OUTPUT_GAIN)
+
+    return make

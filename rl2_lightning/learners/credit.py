@@ -34,15 +34,16 @@ def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> Tens
     mask = steps.get(keys.MASK)
     if mask.all():
         return trials
-    cleared = trials.copy().set(keys.STEPS, _clear(steps, mask))
+    cleared = trials.copy().set(keys.STEPS, clear(steps, mask))
     for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
         states = trials.get(name, None)
         if states is not None:
-            cleared.set(name, _clear(states, mask[:, list(state_steps)]))
+            cleared.set(name, clear(states, mask[:, list(state_steps)]))
     return cleared
 
 
-def _clear(entries: TensorDictBase, mask: Tensor) -> TensorDictBase:
+def clear(entries: TensorDictBase, mask: Tensor) -> TensorDictBase:
+    """Entries `[B, T]` with zeros where a mask, `[B, T, 1]`, bool, is false."""
     return entries.apply(
         lambda entry: entry.masked_fill(~mask.view(*mask.shape[:2], *[1] * (entry.ndim - 2)), 0)
     )

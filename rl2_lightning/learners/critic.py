@@ -18,7 +18,7 @@ from rl2_lightning.agents.memories.memory import State
 from rl2_lightning.data.windows import as_tensordict, inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
-from rl2_lightning.learners.credit import valued_steps
+from rl2_lightning.learners.credit import clear, valued_steps
 from rl2_lightning.settings import POSITIVE, Settings
 
 MAX_NUMBERS = 2**24  # of features held at once, where values of whole trials are computed
@@ -63,10 +63,12 @@ class Critic(nn.Module):
         self.is_separate = settings.separate
         if settings.separate:
             self.encoder = agent.spec.make_encoder()
-            self.memory = agent.spec.make_memory(self.encoder.output_size)
+            self.memory = agent.spec.make_memory(self.encoder)
         first, *rest = [*settings.hidden_sizes, 1]
         gain = 2**0.5 if rest else 1.0
-        self.of_features = nn.Linear(agent.memory.output_size, first)
+        # What is of single actions is left to the policy.
+        self.of_features = nn.Linear(agent.memory.summary_size, first)
+        self._num_features = agent.memory.output_size
         self.of_elapsed = nn.Linear(1, first, bias=False)
         initialise_linear(self.of_features, gain)
         initialise_linear(self.of_elapsed, gain)
@@ -92,7 +94,8 @@ class Critic(nn.Module):
             tasks: parameters of the tasks, `[N]`, if it sees them.
         """
         # Features lie step by step in memory: passed in this order, they need not be copied.
-        of_features = self.of_features(features.transpose(0, 1)).transpose(0, 1)
+        summary = features[..., : self.of_features.in_features]
+        of_features = self.of_features(summary.transpose(0, 1)).transpose(0, 1)
         terms = of_features + self.of_elapsed(elapsed)
         if self._task_names:
             assert tasks is not None
@@ -136,7 +139,7 @@ class Critic(nn.Module):
             values = self.value(features, steps.get(keys.ELAPSED), trials.get(keys.TASK))
             steps = steps.exclude(keys.FEATURES).set(keys.STATE_VALUE, values)
             return trials.copy().set(keys.STEPS, steps)
-        rows = max(1, MAX_NUMBERS // (steps.batch_size[1] * self.of_features.in_features))
+        rows = max(1, MAX_NUMBERS // (steps.batch_size[1] * self._num_features))
         split = zip(trials.split(rows), valued_steps(steps).split(rows), strict=True)
         parts = [self._values_of(part, counts, state_steps) for part, counts in split]
         values = torch.cat([part[0] for part in parts])
@@ -156,7 +159,9 @@ class Critic(nn.Module):
             states.append(as_tensordict(state, [len(trials)]))
             if start == end:
                 continue
-            part = steps[:, start:end]
-            features, state = self.unroll(inputs_of(part), state, playing=counts[:, start:end])
+            playing = counts[:, start:end]
+            # A memory that takes all steps at once would spread what stands on idle ones.
+            part = steps[:, start:end] if playing.all() else clear(steps[:, start:end], playing)
+            features, state = self.unroll(inputs_of(part), state, playing=playing)
             values.append(self.value(features, part.get(keys.ELAPSED), tasks))
         return torch.cat(values, dim=1), torch.stack(states, dim=1)

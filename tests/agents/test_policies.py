@@ -13,6 +13,7 @@ from rl2_lightning.agents.policies import (
     Policy,
     SquashedNormalPolicy,
     make_policy,
+    policy_layers,
 )
 from rl2_lightning.agents.spaces import Actions, Box, Discrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
@@ -33,7 +34,7 @@ def with_outputs(policy: SquashedNormalPolicy, outputs: Tensor) -> SquashedNorma
 def test_nothing_overflows_at_the_bounds() -> None:
     extremes = torch.tensor([-1e6, -30.0, 0.0, 30.0, 1e6])
     outputs = torch.cartesian_prod(extremes, extremes).repeat_interleave(3, 0).requires_grad_()
-    policy = SquashedNormalPolicy(2, Box((1,), low=(-0.1,), high=(0.1,)), ())
+    policy = SquashedNormalPolicy(Box((1,), low=(-0.1,), high=(0.1,)), nn.Identity())
     distribution = with_outputs(policy, outputs)
     largest = torch.tensor(0.1)
     actions = torch.stack([-largest, torch.tensor(0.0), largest]).repeat(25).unsqueeze(-1)
@@ -51,7 +52,7 @@ def test_nothing_overflows_at_the_bounds() -> None:
 
 
 def test_parameters_stay_in_their_ranges_and_start_nearly_uniform() -> None:
-    policy = SquashedNormalPolicy(6, BOX, ())
+    policy = SquashedNormalPolicy(BOX, nn.Identity())
     torch.manual_seed(0)
     wild = with_outputs(policy, 1e3 * torch.randn(100, 6))
     assert wild.loc.abs().max().item() == pytest.approx(LARGEST_LOC)
@@ -66,7 +67,7 @@ def test_parameters_stay_in_their_ranges_and_start_nearly_uniform() -> None:
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_actions_are_float32_under_every_precision(greedy: bool) -> None:
-    policy = make_policy(4, BOX, (5,))
+    policy = make_policy(BOX, policy_layers(4, (5,)))
     with torch.autocast("cpu", torch.bfloat16):
         action, log_prob = policy.act(torch.randn(7, 4), greedy=greedy, generator=None)
     assert action.dtype == log_prob.dtype == torch.float32
@@ -76,7 +77,7 @@ def test_actions_are_float32_under_every_precision(greedy: bool) -> None:
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_discrete_actions_are_whole_numbers(greedy: bool) -> None:
-    policy = make_policy(4, Discrete(3), (5,))
+    policy = make_policy(Discrete(3), policy_layers(4, (5,)))
     with torch.autocast("cpu", torch.bfloat16):
         action, log_prob = policy.act(torch.randn(7, 4), greedy=greedy, generator=None)
     assert (action.dtype, log_prob.dtype) == (torch.int64, torch.float32)
@@ -86,7 +87,7 @@ def test_discrete_actions_are_whole_numbers(greedy: bool) -> None:
 @pytest.mark.parametrize("actions", [Discrete(3), BOX], ids=["discrete", "continuous"])
 def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
     torch.manual_seed(0)
-    policy: Policy = make_policy(4, actions, ())
+    policy: Policy = make_policy(actions, policy_layers(4, ()))
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -111,4 +112,4 @@ def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
 )
 def test_actions_without_a_policy(actions: Actions, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        make_policy(4, actions, ())
+        make_policy(actions, policy_layers(4, ()))

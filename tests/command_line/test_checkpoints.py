@@ -17,6 +17,20 @@ def test_weights_that_do_not_fit_other_sizes(tmp_path: Path, finished_run: Path)
     assert "was trained with env._target_" in mistake_told(tmp_path, *given, "env=two_step")
 
 
+def test_with_drawn_keys_an_agent_plays_any_number_of_arms(tmp_path: Path) -> None:
+    queries = "agent.action_queries.keys=drawn"
+    given = (*SMALL, "agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]", queries)
+    call_program(tmp_path, *given, f"hydra.run.dir={tmp_path}")
+    checkpoint = f"ckpt_path={tmp_path / 'last.ckpt'}"
+    tested = (*given, checkpoint, "env.num_arms=70", "mode=test", "evaluation.other_sizes=true")
+    folder = tmp_path / "of_70"
+    call_program(tmp_path, *tested, f"hydra.run.dir={folder}")
+    assert (folder / "summary.json").exists()
+    # A key of its own for each action is no more than these have.
+    told = mistake_told(tmp_path, *tested, "agent.action_queries.keys=learned")
+    assert "agent.action_queries.keys=drawn, this run has learned" in told
+
+
 def test_other_sizes_are_for_tests(tmp_path: Path, finished_run: Path) -> None:
     given = (*SMALL, f"ckpt_path={finished_run / 'last.ckpt'}", "evaluation.other_sizes=true")
     assert "this run has 3: set env.num_arms=5" in mistake_told(tmp_path, *given, "env.num_arms=3")

@@ -36,6 +36,26 @@ LATE = {
         "lower collection.num_trials",
     ),
     "memory of no width": ("memory.hidden_size=0", "memory.hidden_size=0", "at least 1"),
+    "heads that do not share a width": (
+        "memory=matrix memory.hidden_size=8 memory.num_heads=3",
+        "memory.hidden_size=8 does not divide into memory.num_heads=3",
+        "set memory.hidden_size=9",
+    ),
+    "burn-in of nothing": (
+        "memory=matrix memory.num_layers=0 collection.window=2 collection.burn_in=1",
+        "collection.burn_in=1 for a memory without a state",
+        "set collection.burn_in=0",
+    ),
+    "queries without a layer": (
+        "agent.policy_head=action_queries",
+        "agent.policy_hidden_sizes=[]",
+        "agent.policy_hidden_sizes=[64]",
+    ),
+    "queries for numbers": (
+        "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
+        "agent.policy_head=action_queries",
+        "agent.policy_head=layers",
+    ),
     "uneven batch": (
         "collection.num_trials=1001 learner.num_minibatches=8",
         "collection.num_trials=1001",

@@ -1,6 +1,7 @@
 """From the RL² inputs to one vector a step."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -25,12 +26,14 @@ class Encoder(nn.Module):
         inputs: names of the fields of `Inputs` that the agent sees.
         hidden_sizes: widths of the layers, each followed by a ReLU; none gives the inputs as they
             are.
+        passed_on: names of the fields that stand after the encoding as they are.
 
     Raises:
         UserError: no input is left, or one is unknown.
 
     Attributes:
-        output_size: E, width of the encoding.
+        sizes: widths of the encoding and of each field that is passed on.
+        output_size: E, their sum.
         columns: where each input stands among those that are put side by side.
     """
 
@@ -44,6 +47,7 @@ class Encoder(nn.Module):
         actions: Actions,
         inputs: Sequence[str],
         hidden_sizes: Sequence[int],
+        passed_on: Sequence[str] = (),
     ) -> None:
         super().__init__()
         unknown = set(inputs) - set(Inputs._fields)
@@ -52,6 +56,7 @@ class Encoder(nn.Module):
                 f"agent.inputs={list(inputs)}: name at least one of {', '.join(Inputs._fields)}"
             )
         self._inputs = [name for name in Inputs._fields if name in inputs]
+        self._passed_on = list(passed_on)
         self._boxes = observations if isinstance(observations, dict) else {"": observations}
         for name, box in self._boxes.items():
             if not box.shape:
@@ -70,14 +75,19 @@ class Encoder(nn.Module):
             self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
         self.images = nn.ModuleDict()
         sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
-        self.columns: dict[str, slice] = {}
-        size = 0
-        for name in self._inputs:
-            width = sizes[name] if name in sizes else self._make_parts(name)
-            self.columns[name] = slice(size, size + width)
-            size += width
+        for name in [*self._inputs, *passed_on]:
+            if name not in sizes:
+                sizes[name] = self._make_parts(name)
+        ends = list(accumulate(sizes[name] for name in self._inputs))
+        self.columns = {
+            name: slice(end - sizes[name], end)
+            for name, end in zip(self._inputs, ends, strict=True)
+        }
+        size = ends[-1]
         self.layers = fully_connected(size, hidden_sizes)
-        self.output_size = hidden_sizes[-1] if hidden_sizes else size
+        own_size = hidden_sizes[-1] if hidden_sizes else size
+        self.sizes = [own_size, *(sizes[name] for name in passed_on)]
+        self.output_size = sum(self.sizes)
 
     def forward(self, inputs: Inputs, playing: Tensor | None = None) -> Tensor:
         """The encoding `[..., E]`, float32.
@@ -86,21 +96,12 @@ class Encoder(nn.Module):
             inputs: of one step `[B]` or of a window `[B, T]`.
             playing: where the encoding of images is wanted, `[..., 1]`, bool; None for everywhere.
         """
-        parts: list[Tensor] = []
-        for name in self._inputs:
-            entry = getattr(inputs, name)
-            if name == "previous_action":
-                # The unit in which numbers are given must not matter.
-                parts.append(
-                    functional.embedding(entry, self.one_hot)
-                    if self._is_discrete
-                    else (entry - self.centre) / self.half_width
-                )
-            elif name in ("previous_reward", "previous_done"):
-                parts.append(entry)
-            else:
-                parts += self._parts_of(name, entry, playing)
-        return cast(Tensor, self.layers(torch.cat(parts, dim=-1)))
+        names = dict.fromkeys([*self._inputs, *self._passed_on])
+        parts = {name: self._part_of(name, getattr(inputs, name), playing) for name in names}
+        own = self.layers(torch.cat([parts[name] for name in self._inputs], dim=-1))
+        if not self._passed_on:
+            return cast(Tensor, own)
+        return torch.cat([own, *(parts[name] for name in self._passed_on)], dim=-1)
 
     def _make_parts(self, name: str) -> int:
         """Makes what an observation needs; gives how many numbers it then is."""
@@ -114,7 +115,16 @@ class Encoder(nn.Module):
                 size += box.size
         return size
 
-    def _parts_of(self, name: str, entry: Observation, playing: Tensor | None) -> list[Tensor]:
+    def _part_of(self, name: str, entry: Observation, playing: Tensor | None) -> Tensor:
+        """A field of the inputs as numbers, `[..., size]`."""
+        if name == "previous_action":
+            action = cast(Tensor, entry)
+            if self._is_discrete:
+                return functional.embedding(action, self.one_hot)
+            # The unit in which numbers are given must not matter.
+            return (action - self.centre) / self.half_width
+        if name in ("previous_reward", "previous_done"):
+            return cast(Tensor, entry)
         parts = []
         for part, box in self._boxes.items():
             shown = entry if isinstance(entry, Tensor) else entry[part]
@@ -123,4 +133,4 @@ class Encoder(nn.Module):
                 parts.append(self.images[key](shown, playing))
             else:
                 parts.append(shown.flatten(-len(box.shape)).float())
-        return parts
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

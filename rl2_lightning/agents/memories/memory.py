@@ -52,6 +52,14 @@ class Memory(nn.Module):
     Settings: ClassVar[type[Settings]] = Settings
     output_size: int
 
+    @property
+    def summary_size(self) -> int:
+        """How many of the features, from the first on, tell of all: what a value is made of.
+
+        The others, where there are any, tell of single actions.
+        """
+        return self.output_size
+
     @abstractmethod
     def initial_state(self, num: int) -> State:
         """The state with which trials begin.

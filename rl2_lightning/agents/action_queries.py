@@ -1,0 +1,216 @@
+"""A matrix that is written under the action that was taken, and asked once for each action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rl2_lightning.agents.encoders.encoder import Encoder
+from rl2_lightning.agents.initialisation import (
+    OUTPUT_GAIN,
+    fully_connected,
+    initialise_linear,
+)
+from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.settings import AgentSettings
+from rl2_lightning.errors import UserError
+
+KEY_SEED = 20210610  # of keys that are drawn: an agent has the same ones wherever it is built
+SMALLEST_LENGTH = 0.01  # of a key before it is made one of length 1, so that gradients are bounded
+
+
+class ActionMemory(Memory):
+    """A memory, and beside it a matrix to which each action has a key.
+
+    A step writes what it has seen under the key of the action before it, S <- S + k v^T, and then
+    reads the matrix once for each action, Y_a = k_a S (the linear attention of arXiv 2006.16236
+    with given keys). What is read grows with the number of writes, and is squeezed by
+    sign(Y) log(1 + |Y|).
+
+    The features are those of the inner memory, what sums up the reads (their mean, their maximum
+    and their squeezed sum), and then the reads of all actions, V numbers each. The state is that of
+    the inner memory and the matrix, `[B, K, V]`.
+
+    Args:
+        encoder: passes on, after its encoding of E numbers, the previous action, `one-hot [A]`;
+            and the previous and the present observation, where keys depend on them.
+        make_inner: makes the inner memory of a width.
+        settings: of the agent.
+    """
+
+    def __init__(
+        self, encoder: Encoder, make_inner: Callable[[int], Memory], settings: AgentSettings
+    ) -> None:
+        super().__init__()
+        queries = settings.action_queries
+        self._sizes = encoder.sizes
+        encoding_size, num_actions, *of_observations = encoder.sizes
+        key_size, value_size = queries.key_size, queries.value_size
+        self._gives_key = "previous_action" in settings.inputs
+        self.inner = make_inner(encoding_size + key_size * self._gives_key)
+        keys = drawn_keys(num_actions, key_size)
+        if queries.keys == "learned":
+            self.keys = nn.Parameter(keys)
+        else:
+            # No part of a checkpoint: its weights go with any number of actions.
+            self.register_buffer("keys", keys, persistent=False)
+        self.key_layers = None
+        if of_observations:
+            self.key_layers = KeyLayers(key_size, of_observations[0])
+        self.value = nn.Linear(encoding_size, value_size)
+        initialise_linear(self.value, gain=1.0)
+        self.output_size = self.summary_size + num_actions * value_size
+
+    @property
+    def summary_size(self) -> int:
+        """See `Memory.summary_size`."""
+        return self.inner.output_size + 3 * self.value.out_features
+
+    def initial_state(self, num: int) -> State:
+        """The inner memory's, and zeros; see `Memory.initial_state`."""
+        shape = (num, self.keys.shape[1], self.value.out_features)
+        matrix = torch.zeros(shape, device=self.value.weight.device)
+        return (*self.inner.initial_state(num), matrix)
+
+    def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.step`."""
+        given, written = self._split(encoding)
+        features, inner = self.inner.step(given, state[:-1])
+        asked, matrix = self._ask([part.unsqueeze(1) for part in written], state[-1])
+        return torch.cat([features, asked.squeeze(1)], dim=-1), (*inner, matrix)
+
+    def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.unroll_trial`."""
+        given, written = self._split(encoding)
+        features, inner = self.inner.unroll_trial(given, state[:-1])
+        asked, matrix = self._ask(written, state[-1])
+        return torch.cat([features, asked], dim=-1), (*inner, matrix)
+
+    def require_steps(self, num_steps: int) -> None:
+        """See `Memory.require_steps`."""
+        self.inner.require_steps(num_steps)
+
+    def _split(self, encoding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the inner memory is given; and key, value and observation, if it matters."""
+        own, action, *observations = encoding.split(self._sizes, dim=-1)
+        base = action @ self._all_keys()  # zero where no action was taken
+        given = torch.cat([own, base], dim=-1) if self._gives_key else own
+        if self.key_layers is None:
+            return given, [base, self.value(own)]
+        before, now = observations
+        key = self.key_layers(base.unsqueeze(-2), before).squeeze(-2) * action.sum(-1, keepdim=True)
+        return given, [key, self.value(own), now]
+
+    def _all_keys(self) -> Tensor:
+        """The keys of all actions before an observation was seen, `[A, K]`."""
+        return functional.normalize(self.keys, dim=-1, eps=SMALLEST_LENGTH)
+
+    def _ask(self, written: Sequence[Tensor], matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes into the matrix and asks it, at all steps of a window.
+
+        Args:
+            written: keys, `[B, T, K]`, and values, `[B, T, V]`; and the observations, `[B, T, O]`,
+                where keys depend on them.
+            matrix: before the first step, `[B, K, V]`.
+
+        Returns:
+            Summary and reads, `[B, T, 3 V + A V]`, and the matrix after the last step.
+        """
+        keys = self._all_keys()
+        with torch.autocast(matrix.device.type, enabled=False):
+            # Sums over a whole trial need all digits.
+            key, value, *observation = (part.to(matrix.dtype) for part in written)
+            if self.key_layers is None:
+                # How much each write counts in each read: no matrix is needed at every step.
+                shares = (key @ keys.mT).unsqueeze(-1)
+                reads = (keys @ matrix).unsqueeze(1) + (shares * value.unsqueeze(-2)).cumsum(1)
+            else:
+                writes = key.unsqueeze(-1) * value.unsqueeze(-2)
+                reads = self.key_layers(keys, *observation) @ (
+                    matrix.unsqueeze(1) + writes.cumsum(1)
+                )
+            matrix = matrix + key.mT @ value
+            total = _squeeze(reads.sum(dim=-2))
+            reads = _squeeze(reads)
+            summary = [reads.mean(dim=-2), reads.amax(dim=-2), total]
+            return torch.cat([*summary, reads.flatten(-2)], dim=-1), matrix
+
+
+class KeyLayers(nn.Module):
+    """From the key of an action and an observation to the key of both.
+
+    Args:
+        key_size: K.
+        observation_size: O.
+    """
+
+    def __init__(self, key_size: int, observation_size: int) -> None:
+        super().__init__()
+        self.of_action = nn.Linear(key_size, 2 * key_size)
+        self.of_observation = nn.Linear(observation_size, 2 * key_size, bias=False)
+        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(2 * key_size, key_size))
+        initialise_linear(self, gain=2**0.5)
+
+    def forward(self, keys: Tensor, observation: Tensor) -> Tensor:
+        """Keys of length 1, `[..., A, K]`, of `[A, K]` or `[..., A, K]` and `[..., O]`."""
+        terms = self.of_action(keys) + self.of_observation(observation).unsqueeze(-2)
+        return functional.normalize(self.layers(terms), dim=-1, eps=SMALLEST_LENGTH)
+
+
+class ActionScorer(nn.Module):
+    """Scores each action by what was read for it, with the same layers for all of them.
+
+    Args:
+        summary_size: S, width of the features that are no reads.
+        value_size: V, width of a read.
+        hidden_sizes: widths of the layers before the score.
+
+    Raises:
+        UserError: there is no layer, and so nothing that a read could be compared by.
+    """
+
+    def __init__(self, summary_size: int, value_size: int, hidden_sizes: Sequence[int]) -> None:
+        super().__init__()
+        if not hidden_sizes:
+            raise UserError(
+                "agent.policy_head=action_queries with agent.policy_hidden_sizes=[]: give the "
+                "scores a layer, agent.policy_hidden_sizes=[64]"
+            )
+        self._sizes = (summary_size, value_size)
+        first, *rest = hidden_sizes
+        self.of_summary = nn.Linear(summary_size, first)
+        self.of_read = nn.Linear(value_size, first, bias=False)
+        initialise_linear(self, gain=2**0.5)
+        score = fully_connected(first, rest, 1, output_gain=OUTPUT_GAIN)
+        self.layers = nn.Sequential(nn.ReLU(), *score)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The logits, `[..., A]`, of features `[..., S + A V]`."""
+        summary_size, value_size = self._sizes
+        summary, reads = features.tensor_split((summary_size,), dim=-1)
+        of_reads = self.of_read(reads.unflatten(-1, (-1, value_size)))
+        terms = of_reads + self.of_summary(summary).unsqueeze(-2)
+        return cast(Tensor, self.layers(terms).squeeze(-1))
+
+
+def drawn_keys(num_actions: int, size: int) -> Tensor:
+    """The keys of actions, `[num_actions, size]`, float32, of length 1: always the same first ones.
+
+    They are orthogonal `size` by `size`; beyond that, nearly so.
+    """
+    keys = torch.empty(num_actions, size)
+    if keys.is_meta:
+        return keys
+    generator = torch.Generator().manual_seed(KEY_SEED)
+    for start in range(0, num_actions, size):
+        block = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
+        keys[start : start + size] = block[: num_actions - start]
+    return keys
+
+
+def _squeeze(sums: Tensor) -> Tensor:
+    return sums.sign() * sums.abs().log1p()

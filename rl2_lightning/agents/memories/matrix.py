@@ -1,0 +1,167 @@
+"""A matrix as memory: blocks of gated linear attention (arXiv 2312.06635) and layers between."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rl2_lightning.agents.initialisation import initialise_linear
+from rl2_lightning.agents.memories.linear_attention import write_and_read, write_and_read_all
+from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.errors import UserError
+from rl2_lightning.settings import Settings, between, make_settings
+
+LARGEST_DEFAULT_SIZE = 64
+SHORTEST_TIMESCALE = 3.0  # env steps
+SMALLEST_LENGTH = 0.01  # of a key before it is made one of length 1, so that gradients are bounded
+
+
+@dataclass
+class MatrixSettings(Settings):
+    """What can be set of a matrix memory.
+
+    Attributes:
+        hidden_size: H, width of the features, and of what blocks hand on.
+        num_layers: how many blocks stand on top of each other; 0 for none, and so no memory, but
+            what an agent's action queries have.
+        num_heads: into how many matrices a block's memory is divided.
+        matrix_size: M, width of keys and values, which the heads share; None for `hidden_size`, but
+            64 at most.
+        feed_forward_factor: width of the layer within a block, in units of M.
+        max_timescale: for how many env steps the first head remembers at first; each other one half
+            as long as the one before it (arXiv 2307.08621). Training changes it.
+    """
+
+    hidden_size: int = between(1, default=64)
+    num_layers: int = between(0, 100, default=2)
+    num_heads: int = between(1, default=1)
+    matrix_size: int | None = between(1, default=None)
+    feed_forward_factor: int = between(1, 100, default=2)
+    max_timescale: int = between(3, default=100)
+
+    @property
+    def shared_size(self) -> int:
+        """M, width of keys and values."""
+        return self.matrix_size or min(self.hidden_size, LARGEST_DEFAULT_SIZE)
+
+    def check(self) -> None:
+        """Heads have to share the width.
+
+        Raises:
+            UserError: they do not divide it.
+        """
+        size, heads = self.shared_size, self.num_heads
+        if size % heads:
+            nearest = max(1, round(size / heads)) * heads
+            is_given = self.matrix_size is not None or self.hidden_size > size
+            name = "memory.matrix_size" if is_given else "memory.hidden_size"
+            raise UserError(
+                f"{name}={size} does not divide into memory.num_heads={heads}: set {name}={nearest}"
+            )
+
+
+class MatrixMemory(Memory):
+    """Remembers in matrices; the state of each layer is `[B, num_heads, D, D]`, D = M / num_heads.
+
+    A vector of H numbers has to hold what was found out about everything; a matrix holds it under
+    as many keys. The unroll is parallel over time.
+
+    Args:
+        input_size: I, width of the encoding.
+        **settings: fields of `MatrixSettings`.
+    """
+
+    Settings = MatrixSettings
+
+    def __init__(self, input_size: int, **settings: Any) -> None:
+        super().__init__()
+        self.settings = make_settings(MatrixSettings, settings, "memory")
+        self.output_size = self.settings.hidden_size
+        self.input = nn.Linear(input_size, self.output_size)
+        initialise_linear(self.input, gain=1.0)
+        self.blocks = nn.ModuleList(Block(self.settings) for _ in range(self.settings.num_layers))
+
+    def initial_state(self, num: int) -> State:
+        """Zeros; see `Memory.initial_state`."""
+        heads = self.settings.num_heads
+        size = self.settings.shared_size // heads
+        device = self.input.weight.device
+        return tuple(torch.zeros(num, heads, size, size, device=device) for _ in self.blocks)
+
+    def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.step`."""
+        features, state = self.unroll_trial(encoding.unsqueeze(1), state)
+        return features.squeeze(1), state
+
+    def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.unroll_trial`."""
+        features, reached = self.input(encoding).to(encoding.dtype), []
+        for block, before in zip(self.blocks, state, strict=True):
+            features, after = block(features, before)
+            reached.append(after)
+        return features, tuple(reached)
+
+
+class Block(nn.Module):
+    """Reads from a matrix what it writes into it, then a feed-forward layer; both are residual.
+
+    Keys are of length 1, so that what is written stays bounded. Through the SiLU they lie in one
+    corner of the space, where those of different things can be nearly orthogonal. The length of a
+    query does not matter, for what is read is normalised.
+
+    Args:
+        settings: what it is made of.
+    """
+
+    def __init__(self, settings: MatrixSettings) -> None:
+        super().__init__()
+        width, size = settings.hidden_size, settings.shared_size
+        inner = settings.feed_forward_factor * size
+        self._size, self._num_heads = size, settings.num_heads
+        self.norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.read_norm = nn.LayerNorm(size // settings.num_heads)
+        self.project = nn.Linear(width, 4 * size, bias=False)  # query, key, gate, value
+        self.output = nn.Linear(size, width, bias=False)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, width)
+        )
+        initialise_linear(self, gain=1.0)
+        # The decay is its sigmoid: 1 - 1 / timescale.
+        timescales = (settings.max_timescale / 2**head for head in range(self._num_heads))
+        logits = [math.log(max(one, SHORTEST_TIMESCALE) - 1) for one in timescales]
+        self.decay = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Passes a window through.
+
+        Args:
+            x: `[B, T, H]`, float.
+            state: the matrices before the first step, `[B, num_heads, D, D]`, float32.
+
+        Returns:
+            What it makes of each step, `[B, T, H]`, and the matrices after the last one.
+        """
+        active, value = self.project(self.norm(x)).tensor_split((3 * self._size,), dim=-1)
+        query, key, gate = functional.silu(active).chunk(3, dim=-1)
+        query, key, value = (self._by_head(part) for part in (query, key, value))
+        key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
+        with torch.autocast(x.device.type, enabled=False):
+            # Sums over a whole trial need all digits.
+            query, key, value = (part.to(state.dtype) for part in (query, key, value))
+            log_decay = functional.logsigmoid(self.decay)
+            if x.shape[1] == 1:
+                query, key, value = (part.squeeze(2) for part in (query, key, value))
+                read, state = write_and_read(query, key, value, log_decay, state)
+                read = read.unsqueeze(2)
+            else:
+                read, state = write_and_read_all(query, key, value, log_decay, state)
+        read = self.read_norm(read.transpose(1, 2)).flatten(2)
+        x = x + self.output(read * gate)
+        return x + self.feed_forward(self.feed_forward_norm(x)), state
+
+    def _by_head(self, part: Tensor) -> Tensor:
+        """Splits `[B, T, M]` into heads, `[B, num_heads, T, D]`."""
+        return part.unflatten(-1, (self._num_heads, -1)).transpose(1, 2)

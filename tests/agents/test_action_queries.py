@@ -1,0 +1,171 @@
+"""A matrix that is asked once for each action has what was written under each, and no more."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rl2_lightning.agents.action_queries import drawn_keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.settings import INPUTS, ActionQuerySettings
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.families.trial_env import TrialEnv
+from rl2_lightning.inputs import Inputs
+from tests.builders import make_agent, make_learner, point_trials
+
+NUM_STEPS = 12
+WITHOUT_ACTION = tuple(name for name in INPUTS if name != "previous_action")
+
+
+def agent_of(
+    num_arms: int, *, inputs: tuple[str, ...] = INPUTS, seed: int = 0, **queries: object
+) -> Agent:
+    env = TrialEnv(BernoulliBandit(1, num_arms=num_arms), episodes_per_trial=NUM_STEPS)
+    return make_agent(
+        env,
+        inputs=inputs,
+        hidden_sizes=(6,),
+        seed=seed,
+        policy_head="action_queries",
+        action_queries=ActionQuerySettings(**queries),
+    )
+
+
+def history(num_arms: int, num_trials: int = 5) -> Inputs:
+    """What is shown in trials of random pulls, `[B, T]`."""
+    generator = torch.Generator().manual_seed(1)
+    actions = torch.randint(num_arms, (num_trials, NUM_STEPS), generator=generator)
+    actions[:, 0] = num_arms
+    numbers = torch.rand(4, num_trials, NUM_STEPS, 1, generator=generator)
+    return Inputs(numbers[0], actions, numbers[1], numbers[2], numbers[3])
+
+
+def features_of(agent: Agent, shown: Inputs) -> Tensor:
+    return agent.unroll(shown, agent.initial_state(len(shown.previous_reward)))[0]
+
+
+def logits_of(agent: Agent, shown: Inputs) -> Tensor:
+    return agent.policy(features_of(agent, shown)).logits
+
+
+def test_drawn_keys_are_always_the_same_first_ones() -> None:
+    many = drawn_keys(150, 64)
+    for num in (1, 5, 64, 100):
+        assert torch.equal(drawn_keys(num, 64), many[:num])
+    products = many @ many.mT
+    torch.testing.assert_close(products[:64, :64], torch.eye(64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(products.diagonal(), torch.ones(150))
+    others = products - torch.eye(150)
+    assert others.abs().max() < 0.7
+    assert not torch.equal(many[:64], many[64:128])
+
+
+@pytest.mark.parametrize("keys", ["drawn", "learned"])
+def test_a_read_is_the_sum_of_what_was_written_under_an_action(keys: str) -> None:
+    agent, shown = agent_of(3, keys=keys), history(3)
+    memory = agent.memory
+    encoding = agent.encoder(shown)
+    values = memory.value(encoding[..., : agent.encoder.sizes[0]])
+    took = torch.nn.functional.one_hot(shown.previous_action, 4)[..., :3].float()
+    sums = torch.einsum("bta,btv->btav", took, values).cumsum(1)
+    expected = sums.sign() * sums.abs().log1p()
+    summary, reads = features_of(agent, shown).tensor_split((memory.summary_size,), -1)
+    torch.testing.assert_close(reads.unflatten(-1, (3, -1)), expected)
+    total = sums.sum(-2)
+    pooled = [expected.mean(-2), expected.amax(-2), total.sign() * total.abs().log1p()]
+    torch.testing.assert_close(summary[..., -48:], torch.cat(pooled, -1))
+
+
+@pytest.mark.parametrize("of_observation", [False, True])
+@pytest.mark.parametrize("keys", ["drawn", "learned"])
+def test_single_steps_are_a_window(keys: str, of_observation: bool) -> None:
+    agent, shown = agent_of(3, keys=keys, of_observation=of_observation), history(3)
+    _, state = agent.unroll(history(3), agent.initial_state(5))
+    is_init = torch.zeros(5, NUM_STEPS, 1, dtype=torch.bool)
+    is_init[1, 4] = is_init[3, 0] = True
+    expected, last = agent.unroll(shown, state, is_init)
+    for t in range(NUM_STEPS):
+        state = agent.memory.restart(state, is_init[:, t])
+        step = agent.act(Inputs(*(entry[:, t] for entry in shown)), state)
+        torch.testing.assert_close(step.features, expected[:, t])
+        state = step.state
+    for one, other in zip(state, last, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_how_actions_are_numbered_does_not_matter() -> None:
+    agent, shown = agent_of(4, inputs=WITHOUT_ACTION, keys="drawn"), history(4)
+    order = torch.tensor([2, 0, 3, 1, 4])  # the last one stands for none
+    renumbered = shown._replace(previous_action=order[shown.previous_action])
+    expected = logits_of(agent, shown)
+    assert expected.std(-1)[:, 2:].min() > 1e-3
+    torch.testing.assert_close(logits_of(agent, renumbered)[..., order[:4]], expected)
+    size = agent.memory.summary_size
+    summaries = (features_of(agent, one)[..., :size] for one in (shown, renumbered))
+    torch.testing.assert_close(*summaries)
+
+
+def test_with_drawn_keys_weights_go_with_any_number_of_actions() -> None:
+    few, many = agent_of(3, keys="drawn"), agent_of(90, keys="drawn", seed=5)
+    many.load_state_dict(few.state_dict())
+    shown = history(3)
+    as_many = shown._replace(
+        previous_action=shown.previous_action.where(shown.previous_action < 3, torch.tensor(90))
+    )
+    reads, others = features_of(few, shown), features_of(many, as_many)
+    size = few.memory.summary_size
+    # What was never done leaves nothing: 87 empty reads.
+    torch.testing.assert_close(others[..., size : size + 48], reads[..., size:])
+    assert others[..., size + 48 : size + 61 * 16].abs().max() < 1e-5
+    assert logits_of(many, as_many).shape == (5, NUM_STEPS, 90)
+    learned = agent_of(3).state_dict(), agent_of(90).state_dict()
+    (only,) = (name for name in learned[0] if learned[0][name].shape != learned[1][name].shape)
+    assert only == "memory.keys"
+
+
+def test_the_inner_memory_sees_the_action_if_it_is_an_input() -> None:
+    shown = history(3)
+    moved = shown._replace(previous_action=(shown.previous_action + 1) % 3)
+    for inputs in (INPUTS, WITHOUT_ACTION):
+        agent = agent_of(3, inputs=inputs)
+        inner = [features_of(agent, one)[..., :8] for one in (shown, moved)]
+        assert torch.equal(*inner) is (inputs is WITHOUT_ACTION)
+        assert not torch.allclose(logits_of(agent, shown), logits_of(agent, moved))
+
+
+def test_keys_of_observations_keep_these_apart() -> None:
+    agent = agent_of(3, inputs=("previous_reward",), of_observation=True, keys="drawn")
+    shown = history(3)
+    plain = logits_of(agent, shown)
+    for name in ("observation", "previous_observation"):
+        moved = shown._replace(**{name: getattr(shown, name) + 1})
+        assert not torch.allclose(logits_of(agent, moved), plain), name
+    nothing = shown._replace(previous_action=torch.full_like(shown.previous_action, 3))
+    reads = features_of(agent, nothing)[..., agent.memory.summary_size :]
+    assert not reads.any(), "without an action nothing is written"
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_value_does_not_depend_on_single_actions(separate: bool) -> None:
+    env = TrialEnv(BernoulliBandit(2, num_arms=3), episodes_per_trial=NUM_STEPS)
+    agent = agent_of(3)
+    learner = make_learner(agent, env, critic={"separate": separate})
+    size = agent.memory.summary_size
+    assert learner.critic.of_features.in_features == size == 8 + 3 * 16
+    features = torch.randn(2, 4, agent.memory.output_size)
+    changed = features.clone()
+    changed[..., size:] += 1
+    elapsed = torch.rand(2, 4, 1)
+    values = [learner.critic.value(one, elapsed, None) for one in (features, changed)]
+    assert torch.equal(*values)
+
+
+def test_numbers_cannot_be_asked_for() -> None:
+    with pytest.raises(UserError, match=r"^agent\.policy_head=action_queries with actions th"):
+        make_agent(point_trials(2), hidden_sizes=(6,), policy_head="action_queries")
+
+
+def test_scores_need_a_layer() -> None:
+    env = TrialEnv(BernoulliBandit(1, num_arms=3), episodes_per_trial=2)
+    with pytest.raises(UserError, match=r"give the scores a layer, agent\.policy_hidden_size"):
+        make_agent(env, policy_head="action_queries")
