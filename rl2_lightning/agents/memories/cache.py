@@ -24,7 +24,9 @@ def extend(cache: Tensor, steps: Tensor, num_past: int) -> tuple[Tensor, Tensor]
         What the window looks at, `[B, P + T, ...]`, and the cache after it.
     """
     length, num_steps = cache.shape[1], steps.shape[1]
-    looked_at = torch.cat([cache[:, length - num_past :], steps.to(cache.dtype)], dim=1)
+    # Not even a weight of zero would keep NaN of a later, idle step from those before it.
+    steps = steps.to(cache.dtype).nan_to_num(0.0, 0.0, 0.0)
+    looked_at = torch.cat([cache[:, length - num_past :], steps], dim=1)
     if looked_at.shape[1] >= length:
         return looked_at, looked_at[:, -length:]
     return looked_at, torch.cat([cache[:, num_steps : length - num_past], looked_at], dim=1)
