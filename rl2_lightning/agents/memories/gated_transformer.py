@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rl2_lightning.agents.initialisation import initialise_linear
+from rl2_lightning.agents.initialisation import initialise_linear, initialise_parts
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
 from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.errors import UserError
@@ -87,7 +87,7 @@ class GatedTransformer(Memory):
         (count, *caches), num_steps = state, encoding.shape[1]
         seen = seen_steps(count, num_past, num_steps, self.settings.context)
         places = count + torch.arange(num_steps, device=count.device)
-        rotation = _rotation(places, self.output_size // self.settings.num_heads)
+        rotation = rotations(places, self.output_size // self.settings.num_heads)
         # Under autocast, too, what passes from layer to layer is exact.
         stream, reached = self.first(encoding).to(encoding.dtype), [count + num_steps]
         for keys, values, layer in zip(caches[::2], caches[1::2], self.layers, strict=True):
@@ -114,7 +114,7 @@ class _Layer(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
         self.feed_forward_gate = _Gate(width)
-        initialise_linear(self, gain=1.0)
+        initialise_parts(self, width)
 
     def project(
         self, stream: Tensor, rotation: tuple[Tensor, Tensor]
@@ -123,7 +123,7 @@ class _Layer(nn.Module):
         normed = self.norm(stream)
         # Queries and keys are turned at once, as twice the heads.
         both = self.query_key(normed).unflatten(-1, (2 * self.num_heads, -1))
-        query, keys = _rotate(both, rotation).chunk(2, dim=2)
+        query, keys = rotate(both, rotation).chunk(2, dim=2)
         return query, keys, self.value(normed).unflatten(-1, (self.num_heads, -1))
 
     def forward(self, stream: Tensor, read: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class _Gate(nn.Module):
         return torch.lerp(stream, new.to(stream.dtype), update.to(stream.dtype))
 
 
-def _rotation(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def rotations(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary positions (arXiv 2104.09864), of `[B, T]` steps and K a head.
 
     Returns:
@@ -166,7 +166,7 @@ def _rotation(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def _rotate(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Turns pairs of numbers of `[B, T, heads, K]` by their angles: products know distances."""
     (first, second), (cosine, sine) = vectors.chunk(2, dim=-1), rotation
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

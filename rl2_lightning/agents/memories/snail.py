@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
+from rl2_lightning.agents.initialisation import (
+    fully_connected,
+    initialise_linear,
+    initialise_parts,
+)
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
 from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.errors import UserError
@@ -94,7 +98,7 @@ class SNAIL(Memory):
         if num_steps > self.settings.max_steps:
             raise UserError(
                 f"memory.max_steps={self.settings.max_steps} is less than the {num_steps} env "
-                f"steps of a trial: set memory.max_steps={num_steps}"
+                f"steps of a trial: train with memory.max_steps={num_steps}, or on shorter trials"
             )
 
     def _advance(self, encoding: Tensor, state: State, num_past: int) -> tuple[Tensor, State]:
@@ -125,9 +129,7 @@ class _DenseBlock(nn.Module):
         super().__init__()
         # Both taps of the kernel: for the step itself, and for the one a dilation later.
         self.taps = nn.Linear(num_channels, 4 * num_filters)
-        for part in self.taps.weight.data.split(num_filters):
-            nn.init.orthogonal_(part)
-        nn.init.zeros_(self.taps.bias)
+        initialise_parts(self, num_filters)
 
     def forward(self, channels: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
         """Takes a window.
