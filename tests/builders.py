@@ -57,6 +57,18 @@ SETTINGS = {
 }
 
 
+# Of a memory for the tests, each as far as its settings have it: their trials are short.
+SMALL = {
+    "hidden_size": 8,
+    "num_heads": 2,
+    "num_filters": 4,
+    "key_size": 4,
+    "value_size": 4,
+    "context": 16,
+    "max_steps": 16,
+}
+
+
 def known(given: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
     """Those of the values for which the settings of a class have a field."""
     names = {field.name for field in fields(owner.Settings)}
@@ -82,7 +94,7 @@ def point_trials(num_trials: int, num_episodes: int = 3, **options: Any) -> Tria
 
 def make_memory(name: str, input_size: int, *, seed: int = 0, **settings: Any) -> Memory:
     torch.manual_seed(seed)
-    return MEMORIES[name](input_size, **known({"hidden_size": 8, **settings}, MEMORIES[name]))
+    return MEMORIES[name](input_size, **known({**SMALL, **settings}, MEMORIES[name]))
 
 
 def make_agent(
@@ -102,7 +114,7 @@ def make_agent(
     actions not up to their bounds, where a rounding shows as well. `gain` is by how much.
     """
     torch.manual_seed(seed)
-    sizes = known({"hidden_size": 8, "num_layers": num_layers}, MEMORIES[memory])
+    sizes = known({**SMALL, "num_layers": num_layers}, MEMORIES[memory])
     spec = AgentSpec(
         observations_of(env.observation_spec_unbatched[keys.OBSERVATION]),
         actions_of(env.action_spec_unbatched),

@@ -22,6 +22,21 @@ def initialise_linear(module: nn.Module, gain: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def initialise_parts(module: nn.Module, size: int) -> None:
+    """As `initialise_linear` with gain 1, of layers that are several ones, one above the other.
+
+    Args:
+        module: changed in place.
+        size: how many outputs each of the layers in one has, made orthogonal by themselves.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            for part in layer.weight.data.split(size):
+                nn.init.orthogonal_(part)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 def initialise_recurrent(module: nn.RNNBase, max_timescale: int | None) -> None:
     """Makes the weights of every gate orthogonal by themselves, with zero biases.
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.agents.memories.memory import (
     Memory,
+    State,
     find_memory,
     second_derivatives,
     wants_second_derivatives,
@@ -63,6 +64,62 @@ def test_trials_do_not_reach_each_other(memory: str) -> None:
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
+def test_what_is_not_a_number_reaches_no_earlier_step(memory: str) -> None:
+    module = make_memory(memory, 4, num_layers=2)
+    encoding = torch.randn(3, 5, 4)
+    broken = encoding.clone()
+    broken[1, 2] = torch.nan
+    features, _ = module.unroll(encoding, module.initial_state(3))
+    found, _ = module.unroll(broken, module.initial_state(3))
+    assert torch.equal(found[[0, 2]], features[[0, 2]])
+    assert torch.equal(found[1, :2], features[1, :2])
+    assert found[1, 2].isnan().any(), "it is told where it is"
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_under_autocast_a_state_keeps_its_dtypes(memory: str) -> None:
+    module = make_memory(memory, 4, num_layers=2)
+    encoding, state = torch.randn(3, 5, 4), module.initial_state(3)
+    dtypes = [tensor.dtype for tensor in state]
+    assert set(dtypes) <= {torch.float32, torch.int64}
+    with torch.autocast("cpu", torch.bfloat16):
+        features, reached = module.unroll(encoding, state)
+        assert [tensor.dtype for tensor in reached] == dtypes
+        for t in range(5):
+            step, state = module.step(encoding[:, t], state)
+            assert [tensor.dtype for tensor in state] == dtypes
+            torch.testing.assert_close(step.float(), features[:, t].float(), atol=0.05, rtol=0.05)
+
+
+class OneStep(nn.Module):
+    """A step of a memory as a module's only method."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def forward(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.memory.step(encoding, state)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_step_can_be_exported(memory: str) -> None:
+    module = make_memory(memory, 4)
+    rows = {0: torch.export.Dim("rows", min=1)}
+    with torch.no_grad():
+        _, state = module.unroll(torch.randn(3, 2, 4), module.initial_state(3))
+        shapes = (rows, tuple(rows for _ in state))
+        exported = torch.export.export(
+            OneStep(module), (torch.randn(3, 4), state), dynamic_shapes=shapes
+        ).module()
+        for num in (1, 5):
+            encoding = torch.randn(num, 2, 4)
+            _, state = module.unroll(encoding, module.initial_state(num))
+            found = exported(encoding[:, 0], state)
+            torch.testing.assert_close(found, module.step(encoding[:, 0], state))
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_a_memory_is_found_by_its_kind(memory: str) -> None:
     assert find_memory(MEMORIES[memory].kind()) is MEMORIES[memory]
 
@@ -102,10 +159,14 @@ def test_gated_memories_may_start_with_units_that_keep_what_they_have(memory: st
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_second_derivatives_are_those_of_differences(memory: str, num_layers: int) -> None:
-    module = make_memory(memory, 3, hidden_size=4, num_layers=num_layers).double()
+    sizes = {"hidden_size": 4, "num_layers": num_layers, "context": 4, "max_steps": 4}
+    module = make_memory(memory, 3, **sizes).double()
     encoding = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    # What a memory counts is nothing to differentiate by.
     state = tuple(
         torch.randn_like(tensor, dtype=torch.float64).requires_grad_()
+        if tensor.is_floating_point()
+        else tensor + 2
         for tensor in module.initial_state(2)
     )
 

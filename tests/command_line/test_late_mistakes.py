@@ -55,6 +55,16 @@ LATE = {
         "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
         "agent.policy_head=action_queries",
         "agent.policy_head=layers",
+    "heads of no even width": (
+        "memory=gated_transformer memory.num_heads=5",
+        "memory.hidden_size=8 does not divide into memory.num_heads=5",
+        "set memory.hidden_size=10",
+    ),
+    "trial longer than a memory": (
+        "memory=snail trial.episodes_per_trial=101",
+        "memory.max_steps=100",
+        "101 env steps of a trial",
+        "memory.max_steps=101",
     ),
     "uneven batch": (
         "collection.num_trials=1001 learner.num_minibatches=8",

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rl2_lightning.config import register_schemas
+from tests.builders import MEMORIES, known
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
@@ -33,6 +34,13 @@ def anchors_of(name: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     heads = re.findall(r"^#+ (.*)$", text_of(name), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def memory_with(field: str) -> list[str]:
+    """The choice of a memory that has a field of the group `memory`, where it is one."""
+    group, _, name = field.partition(".")
+    having = [memory for memory, kind in MEMORIES.items() if known({name: None}, kind)]
+    return [f"memory={having[0]}"] if group == "memory" and having else []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,8 +73,8 @@ def test_fields_are_fields(name: str) -> None:
             if text.endswith("…"):
                 continue
             field = text.partition("=")[0]
-            known = ["output_dir=.", *(["env=visual_maze"] if "mazes" in field else [])]
-            compose("train", [*known, text])
+            env = ["env=visual_maze"] if "mazes" in field else []
+            compose("train", ["output_dir=.", *env, *memory_with(field), text])
 
 
 def test_tests_that_the_design_names_are_there() -> None:

@@ -117,7 +117,9 @@ def test_a_window_is_learnt_from_as_it_was_played(
     prepared = learner.prepare(trials, starts_of(env, window))
     steps = learner.lined_up_steps(as_minibatch(learner, env, prepared, window=window))
     log_probs = agent.policy(steps[keys.FEATURES]).log_prob(steps[keys.ACTION])
-    torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB])
+    # The sharpened policy magnifies the rounding of features, more so where these have no bounds.
+    rounding = {"rtol": 1e-5, "atol": 1e-4}
+    torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB], **rounding)
     torch.testing.assert_close(steps[keys.STATE_VALUE], steps[keys.OLD_STATE_VALUE])
 
 

@@ -54,4 +54,5 @@ class LSTM(Memory):
         outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
         features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
         pairs = zip(outputs, cells, strict=True)
-        return features, tuple(tensor for pair in pairs for tensor in pair)
+        # Under autocast, too, the state is as exact as after single steps.
+        return features, tuple(tensor.to(encoding.dtype) for pair in pairs for tensor in pair)

@@ -1,0 +1,90 @@
+"""A cache of the last steps of a trial, and attention over it.
+
+A cache is a tensor `[B, L, ...]` of the last L steps, the newest one last, beside a count `[B, 1]`,
+int64, of how many steps its row has taken: rows may be at different steps of their trials. Places
+before a trial's first step are zero.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from rl2_lightning.agents.memories.memory import wants_second_derivatives
+
+
+def extend(cache: Tensor, steps: Tensor, num_past: int) -> tuple[Tensor, Tensor]:
+    """Puts the steps of a window behind those of a cache.
+
+    Args:
+        cache: `[B, L, ...]`.
+        steps: `[B, T, ...]`; taken in the dtype of the cache, so that a state keeps its own.
+        num_past: P, how many steps of the cache are looked at.
+
+    Returns:
+        What the window looks at, `[B, P + T, ...]`, and the cache after it.
+    """
+    length, num_steps = cache.shape[1], steps.shape[1]
+    # Not even a weight of zero would keep NaN of a later, idle step from those before it.
+    steps = steps.to(cache.dtype).nan_to_num(0.0, 0.0, 0.0)
+    looked_at = torch.cat([cache[:, length - num_past :], steps], dim=1)
+    if looked_at.shape[1] >= length:
+        return looked_at, looked_at[:, -length:]
+    return looked_at, torch.cat([cache[:, num_steps : length - num_past], looked_at], dim=1)
+
+
+def longest_past(count: Tensor, length: int) -> int:
+    """How many of the L steps of a cache have been taken, in the row with the most of them.
+
+    To look at these alone spares half of the work where a window is a whole trial. It waits for
+    the device, and so is for windows, not for single steps.
+    """
+    return min(int(count.max()), length) if len(count) else 0
+
+
+def seen_steps(count: Tensor, num_past: int, num_steps: int, length: int) -> Tensor | None:
+    """Which steps each step of a window sees: its own, and of those before it the last L - 1.
+
+    Args:
+        count: how many steps each row took before the window, `[B, 1]`, int64.
+        num_past: P, how many steps of the cache stand before the window.
+        num_steps: T.
+        length: L, of the cache.
+
+    Returns:
+        `[B, T, P + T]`, bool; None where each sees all up to its own.
+    """
+    if num_past == 0 and num_steps <= length:
+        return None
+    place = torch.arange(num_past + num_steps, device=count.device)
+    distance = place[num_past:].unsqueeze(1) - place
+    is_taken = place >= num_past - count
+    return (distance >= 0) & (distance < length) & is_taken.unsqueeze(1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """Reads of past steps (arXiv 1706.03762, equation 1).
+
+    Args:
+        query: `[B, T, heads, K]`, float.
+        keys: `[B, P + T, heads, K]`, float.
+        values: `[B, P + T, heads, V]`, float.
+        seen: as `seen_steps` gives it.
+
+    Returns:
+        `[B, T, heads * V]`, float.
+    """
+    query, keys, values = (part.transpose(1, 2) for part in (query, keys, values))
+    if wants_second_derivatives():
+        read = _plain_attention(query, keys, values, seen)
+    elif seen is None:
+        read = scaled_dot_product_attention(query, keys, values, is_causal=True)
+    else:
+        read = scaled_dot_product_attention(query, keys, values, attn_mask=seen.unsqueeze(1))
+    return read.transpose(1, 2).flatten(2)
+
+
+def _plain_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """As PyTorch's, whose kernels can be differentiated only once; `[B, heads, T, ...]`."""
+    scores = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
+    mask = torch.ones_like(scores[:, 0], dtype=torch.bool).tril() if seen is None else seen
+    return scores.masked_fill(~mask.unsqueeze(1), -torch.inf).softmax(-1) @ values
