@@ -187,4 +187,7 @@ WORLDS: Mapping[str, Bar] = {
     "maze_3x3_unlimited": Finds(success=0.9, shorter=0.15),
     "maze_5x5": Finds(success=0.9, shorter=0.15),
     "maze_9x9": Adapts(),
+    "memory_planning_3x3": ShareOfReference(0.9),
+    "memory_planning_4x4": ShareOfReference(0.9),
+    "recall_gap500": ShareOfReference(0.95),
 }

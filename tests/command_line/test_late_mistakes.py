@@ -55,6 +55,7 @@ LATE = {
         "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
         "agent.policy_head=action_queries",
         "agent.policy_head=layers",
+    ),
     "heads of no even width": (
         "memory=gated_transformer memory.num_heads=5",
         "memory.hidden_size=8 does not divide into memory.num_heads=5",
