@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
-from tests.builders import compose_config
+from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program, run_program
 
 
@@ -102,3 +102,21 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path, finished_run: Pat
     checkpoint = f"ckpt_path={finished_run / 'last.ckpt'}"
     call_program(tmp_path, *SMALL, checkpoint, f"hydra.run.dir={tmp_path}")
     assert summary_of(tmp_path)["env_steps"] == summary_of(finished_run)["env_steps"]
+
+
+@pytest.mark.parametrize("group", ["env", "experiment"])
+def test_the_trials_divide_over_four_devices(tmp_path: Path, group: str) -> None:
+    for file in sorted((ROOT / "configs" / group).glob("*.yaml")):
+        cfg = compose_config(tmp_path, f"{group}={file.stem}")
+        stages = (cfg.collection.curriculum or {}).values()
+        numbers = [cfg.collection.num_trials, *(stage.num_trials for stage in stages)]
+        share = 4 * cfg.learner.num_minibatches
+        assert all(number % share == 0 for number in numbers), (file.stem, numbers, share)
+
+
+def test_automatic_devices_are_those_that_are_there(tmp_path: Path) -> None:
+    cfg = compose_config(tmp_path, "trainer.devices=auto", "trainer.accelerator=cpu")
+    check(cfg, num_cores=2, multirun=False)
+    assert cfg.trainer.devices == 1
+    with pytest.raises(UserError, match=r"trainer\.devices=many: give a number"):
+        check(compose_config(tmp_path, "trainer.devices=many"), num_cores=2, multirun=False)
