@@ -8,10 +8,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rl2_lightning.command_line import one_line_errors, tidy_arguments
+from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check
-from rl2_lightning.run_folder import claimed
+from rl2_lightning.run_folder import checkpoint_in, claimed
 
 
 def run(cfg: DictConfig) -> float:
@@ -22,6 +22,7 @@ def run(cfg: DictConfig) -> float:
     """
     overrides = HydraConfig.get().overrides.task
     if cfg.ckpt_path is not None:
+        cfg.ckpt_path = checkpoint_in(cfg.ckpt_path)
         from rl2_lightning.resumed_config import resumed
 
         cfg = resumed(cfg, overrides)
@@ -62,6 +63,10 @@ def main() -> None:
     register_schemas()
     with one_line_errors():
         tidy_arguments()
+        if (path := checkpoint_named()) is not None:
+            from rl2_lightning.stored_choices import add_choices
+
+            add_choices(path)
         job()
 
 

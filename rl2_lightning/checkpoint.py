@@ -5,6 +5,7 @@ They hold tensors and plain containers only. Nothing that a file names is import
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from os import PathLike
@@ -228,7 +229,8 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
         # Where a disk is full PyTorch closes its archive, and fails at that once more.
         cause = error if isinstance(error, OSError) else error.__context__
         if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
+            reason = cause.strerror or str(cause)
+            raise OSError(cause.errno or errno.EIO, reason, str(path)) from error
         raise
 
 

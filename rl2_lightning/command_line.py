@@ -8,6 +8,7 @@ from argparse import Action
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from textwrap import shorten
 
 from hydra._internal.utils import get_args_parser
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rl2_lightning.config import TrainConfig
 from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.run_folder import checkpoint_in
 from rl2_lightning.settings import wrong_type
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -57,6 +59,14 @@ def tidy_arguments() -> None:
         if action.nargs is None and not has_value:
             flags += [value for value in (next(arguments, None),) if value is not None]
     sys.argv[1:] = flags + ["logger=none" if text == "logger=null" else text for text in others]
+
+
+def checkpoint_named() -> str | None:
+    """The file that `ckpt_path` names on the command line; None where there is none."""
+    paths = [text.partition("=")[2] for text in sys.argv[1:] if text.startswith("ckpt_path=")]
+    if not paths or not Path(paths[-1]).exists():
+        return None
+    return checkpoint_in(paths[-1])
 
 
 def _flag(argument: str) -> tuple[Action, bool]:

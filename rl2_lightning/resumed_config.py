@@ -1,11 +1,10 @@
 """The config of a run that begins with a checkpoint: as it was stored, with overrides on top."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
@@ -13,7 +12,7 @@ from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
 from rl2_lightning.parts import PARTS, TARGET, find_class
-from rl2_lightning.run_folder import checkpoint_in, rank_of_process
+from rl2_lightning.run_folder import rank_of_process
 from rl2_lightning.settings import Settings, stored_settings
 from rl2_lightning.stored import SCHEMAS, differences, flat
 
@@ -37,8 +36,6 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: the checkpoint cannot be read, or what is stored there does not fit.
     """
-    cfg = cfg.copy()
-    cfg.ckpt_path = checkpoint_in(cfg.ckpt_path)
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
     merged, differing = with_stored_config(cfg, checkpoint, overrides)
     if rank_of_process() == 0:
@@ -62,8 +59,8 @@ def with_stored_config(
 ) -> tuple[DictConfig, dict[str, tuple[Any, Any]]]:
     """The config of the training that a run goes on with or tests, with the run's own on top.
 
-    The run's own is what the command sets by name, each group that it chooses, and what its
-    `experiment` and `debug` make different from the defaults. Callbacks and loggers are the run's
+    The run's own is what the command sets by name, and what its `experiment` and `debug` make
+    different from the defaults. Callbacks and loggers are the run's
     own, too: they are built of what they name, and nothing that a file names is.
 
     Args:
@@ -75,23 +72,17 @@ def with_stored_config(
         The config, and the fields in which it is not what was stored: both values by name.
 
     Raises:
-        UserError: what is stored does not fit, or no file of the configuration names its class.
+        UserError: what is stored does not fit.
     """
     said = f"ckpt_path={cfg.ckpt_path}"
-    stored = checkpoint.config
+    stored, merged = checkpoint.config, cfg.copy()
     is_own = _OwnFields(cfg, overrides)
-    choices = [
-        f"{group}={_choice_of(group, stored.get(group), said)}"
-        for group in PARTS
-        if not is_own.group(group)
-    ]
-    merged = compose(CONFIG_NAME, [*choices, *overrides])
-    for key in ("output_dir", "ckpt_path"):
-        merged[key] = cfg[key]
     differing: dict[str, tuple[Any, Any]] = {}
     for group in (*PARTS, *TYPED):
-        if is_own.group(group) or (group == "trainer" and cfg.mode == "test"):
+        if group == "trainer" and cfg.mode == "test":
             continue
+        if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
+            continue  # for an error to tell
         ours = flat(OmegaConf.to_container(merged[group], resolve=True))
         for name, value in _stored_fields(merged, group, stored.get(group), said).items():
             full_name = f"{group}.{name}"
@@ -105,35 +96,29 @@ def with_stored_config(
 
 
 class _OwnFields:
-    """Which fields of a config are the command's own, and not defaults."""
+    """Which fields of a config are the command's own, and not defaults.
 
-    def __init__(self, cfg: DictConfig, overrides: Iterable[str]) -> None:
-        given, defaults = (OmegaConf.to_container(one) for one in (cfg, compose(CONFIG_NAME)))
-        self._named = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    Those that come with a choice of family, memory or learner are defaults, too.
+    """
+
+    def __init__(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        choices = [text for text in overrides if text.partition("=")[0] in PARTS]
+        defaults = OmegaConf.to_container(compose(CONFIG_NAME, choices))
+        given = OmegaConf.to_container(cfg)
+        self._named = {
+            text.lstrip("+~").partition("=")[0] for text in overrides if text not in choices
+        }
         self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
 
-    def group(self, name: str) -> bool:
-        """Whether the command chooses a file of a group, or another class than the default's."""
-        return name in self._named or f"{name}.{TARGET}" in self._changed
-
     def field(self, name: str) -> bool:
-        """Whether the command sets a field, by its name or with the group that it is in."""
+        """Whether the command sets a field, by its name or with what it is in."""
         parts = name.split(".")
         holders = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
         return name in self._changed or not holders.isdisjoint(self._named)
 
 
-def _choice_of(group: str, stored: Any, said: str) -> str:
-    """The file of a group that names the class which a checkpoint names; nothing is imported."""
-    target = stored.get(TARGET) if isinstance(stored, Mapping) else None
-    options = GlobalHydra.instance().config_loader().get_group_options(group)
-    for option in options:
-        if compose(CONFIG_NAME, [f"{group}={option}"])[group].get(TARGET) == target:
-            return option
-    raise UserError(
-        f"{said} was trained with {group}.{TARGET}={target}, which none of {group}="
-        f"{', '.join(options)} is: add the folder of its configuration with --config-dir"
-    )
+def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
+    return isinstance(stored, Mapping) and stored.get(TARGET) == chosen.get(TARGET)
 
 
 def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[str, Any]:

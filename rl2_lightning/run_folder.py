@@ -45,11 +45,13 @@ def checkpoint_in(path: str) -> str:
     """The checkpoint that is meant by a path: the file itself, or the last one of a run's folder.
 
     Raises:
-        UserError: it is a folder in which no run has written a checkpoint.
+        UserError: there is no such file, or no run has written a checkpoint into the folder.
     """
     place = Path(path)
-    if not place.is_dir():
+    if place.is_file():
         return path
+    if not place.is_dir():
+        raise UserError(f"ckpt_path={path} is no file: give the path of a checkpoint, or of a run")
     if not (place / LAST_CHECKPOINT).is_file():
         raise UserError(
             f"ckpt_path={path} is a folder without {LAST_CHECKPOINT}: give the folder of a run, or "

@@ -47,7 +47,10 @@ class Box:
 
     def _bounds(self) -> list[tuple[float, float]]:
         if self.low is None or self.high is None:
-            raise UserError(f"actions of shape {list(self.shape)} have no finite bounds: give some")
+            raise UserError(
+                f"actions of shape {list(self.shape)} without finite bounds have no policy: give "
+                "their spec some"
+            )
         return list(zip(self.low, self.high, strict=True))
 
 

@@ -118,15 +118,6 @@ def test_choice_composes(choice: str) -> None:
     assert not OmegaConf.missing_keys(cfg)
 
 
-def test_another_learner_gets_none_of_the_settings_that_are_for_ppo(tmp_path: Path) -> None:
-    (tmp_path / "learner").mkdir()
-    (tmp_path / "learner" / "own.yaml").write_text("_target_: own.Learner\n")
-    place = f"hydra.searchpath=[file://{tmp_path}]"
-    cfg = compose_config(tmp_path, place, "learner=own")
-    assert cfg.learner == {"_target_": "own.Learner"}
-    assert compose_config(tmp_path).learner.critic.separate
-
-
 def test_sweep_over_seeds() -> None:
     settings, _ = compose_with_hydra("sweep=seeds")
     assert settings.sweeper.params.seed == "1,2,3"

@@ -116,11 +116,12 @@ def test_the_kept_weights_are_small_and_name_no_folder(tmp_path: Path, checkpoin
 def test_the_program_tests_the_kept_weights_alike(tmp_path: Path, checkpoint: Path) -> None:
     evaluated(tmp_path, checkpoint)
     summaries = []
-    for path in (checkpoint, tmp_path / KEPT):
+    for number, path in enumerate((checkpoint, tmp_path / KEPT)):
+        tested = tmp_path / f"tested{number}"
         given = ("mode=test", "experiment=mab_n10_k5", f"ckpt_path={path}", *FEW)
         given += ("trainer.accelerator=cpu",)
-        call_program(tmp_path, *given, "hydra.run.dir=tested", "logger.tensorboard=null")
-        summaries.append(json.loads((tmp_path / "tested" / "summary.json").read_text()))
+        call_program(tmp_path, *given, f"hydra.run.dir={tested}", "logger.tensorboard=null")
+        summaries.append(json.loads((tested / "summary.json").read_text()))
     assert summaries[0] == summaries[1]
     assert summaries[1]["env_steps"] == 480
 

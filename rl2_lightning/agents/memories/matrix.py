@@ -148,6 +148,8 @@ class Block(nn.Module):
         query, key, gate = functional.silu(active).chunk(3, dim=-1)
         query, key, value = (self._by_head(part) for part in (query, key, value))
         key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
+        # In a product a weight of zero does not keep NaN of a later, idle step from those before.
+        key, value = (torch.where(part.isfinite(), part, 0.0) for part in (key, value))
         with torch.autocast(x.device.type, enabled=False):
             # Sums over a whole trial need all digits.
             query, key, value = (part.to(state.dtype) for part in (query, key, value))

@@ -1,0 +1,71 @@
+"""The files of the configuration that a checkpoint was trained with, for the command line."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.errors import UserError
+from rl2_lightning.parts import PARTS, TARGET
+
+CONFIGS = Path(__file__).parent / "configs"
+SEARCH_PATH = "hydra.searchpath="
+
+
+def add_choices(path: str) -> None:
+    """Lets the command choose the family, the memory and the learner of a checkpoint.
+
+    Hydra knows a field such as `env.size` once the family is chosen. What the command chooses
+    itself stays, and an experiment chooses all of them.
+
+    Args:
+        path: of the checkpoint.
+
+    Raises:
+        UserError: it cannot be read, or no file names a class that it names.
+    """
+    arguments = sys.argv[1:]
+    named = {text.partition("=")[0] for text in arguments}
+    if "experiment" in named:
+        return
+    config = Checkpoint.read(path, "ckpt_path").config
+    for group in PARTS:
+        if group not in named:
+            choice = _choice_of(group, config.get(group), path, _folders(arguments))
+            sys.argv.append(f"{group}={choice}")
+
+
+def _folders(arguments: Sequence[str]) -> list[Path]:
+    """Where files of the configuration are looked for; those of the user's own first."""
+
+    def given() -> Iterator[str]:
+        for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if text in ("--config-dir", "-cd"):
+                yield following
+            elif text.startswith("--config-dir="):
+                yield text.partition("=")[2]
+            elif text.startswith(SEARCH_PATH):
+                listed = OmegaConf.create({"paths": text.removeprefix(SEARCH_PATH)}).paths
+                yield from (one.strip(" []\"'") for one in str(listed).split(","))
+
+    return [*(Path(one.removeprefix("file://")) for one in given()), CONFIGS]
+
+
+def _choice_of(group: str, stored: Any, path: str, folders: Sequence[Path]) -> str:
+    """The file of a group that names the class which a checkpoint names; nothing is imported."""
+    target = stored.get(TARGET) if isinstance(stored, Mapping) else None
+    files = [file for folder in folders for file in sorted((folder / group).glob("*.yaml"))]
+    for file in files:
+        content = cast(DictConfig, OmegaConf.load(file))
+        # Files of families set more than the family.
+        own = content.get(group, content)
+        if own.get(TARGET) == target:
+            return file.stem
+    raise UserError(
+        f"ckpt_path={path} was trained with {group}.{TARGET}={target}, which none of {group}="
+        f"{', '.join(file.stem for file in files)} is: add the folder of its configuration with "
+        "--config-dir"
+    )
