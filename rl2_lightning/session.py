@@ -17,6 +17,7 @@ from rl2_lightning.callbacks.preemption import Preemption
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import starts_from_weights
 from rl2_lightning.data.datamodule import TrialDataModule
+from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
@@ -121,6 +122,7 @@ def fit(
     """
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
+        _require_iterations_left(checkpoint, cfg, data.plan)
         resumption = Resumption(checkpoint, f"ckpt_path={cfg.ckpt_path}")
         callbacks_of(trainer).append(resumption)
     try:
@@ -141,6 +143,21 @@ def fit(
         raise resumption.error(f"{type(error).__name__}: {error}") from error
     if any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer)):
         sys.exit(f"stopped after iteration {trainer.current_epoch}; {_remedy(cfg)}")
+
+
+def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: CollectionPlan) -> None:
+    """A run that stops where it begins is not what anybody means; at its budget's end it is tested.
+
+    Raises:
+        UserError: the checkpoint has reached `trainer.max_epochs`.
+    """
+    done, most = int(checkpoint.state_dict["clock.iterations_done"]), cfg.trainer.max_epochs
+    if most is not None and most <= done < plan.num_iterations:
+        raise UserError(
+            f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations, and "
+            f"trainer.max_epochs={most} allows no more: raise it, or set trainer.max_epochs=null "
+            "for the whole budget"
+        )
 
 
 def closing_test(
