@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.agents.initialisation import (
     OUTPUT_GAIN,
     fully_connected,
@@ -36,19 +35,22 @@ class ActionMemory(Memory):
     the inner memory and the matrix, `[B, K, V]`.
 
     Args:
-        encoder: passes on, after its encoding of E numbers, the previous action, `one-hot [A]`;
-            and the previous and the present observation, where keys depend on them.
+        sizes: widths of what it is given: an encoding of E numbers, the previous action as one-hot,
+            A, and, where keys depend on them, the previous and the present observation, O each.
         make_inner: makes the inner memory of a width.
         settings: of the agent.
     """
 
     def __init__(
-        self, encoder: Encoder, make_inner: Callable[[int], Memory], settings: AgentSettings
+        self,
+        sizes: Sequence[int],
+        make_inner: Callable[[int], Memory],
+        settings: AgentSettings,
     ) -> None:
         super().__init__()
         queries = settings.action_queries
-        self._sizes = encoder.sizes
-        encoding_size, num_actions, *of_observations = encoder.sizes
+        self._sizes = list(sizes)
+        encoding_size, num_actions, *of_observations = sizes
         key_size, value_size = queries.key_size, queries.value_size
         self._gives_key = "previous_action" in settings.inputs
         self.inner = make_inner(encoding_size + key_size * self._gives_key)
@@ -185,8 +187,9 @@ class ActionScorer(nn.Module):
         self.of_summary = nn.Linear(summary_size, first)
         self.of_read = nn.Linear(value_size, first, bias=False)
         initialise_linear(self, gain=2**0.5)
-        score = fully_connected(first, rest, 1, output_gain=OUTPUT_GAIN)
-        self.layers = nn.Sequential(nn.ReLU(), *score)
+        score = nn.Linear(hidden_sizes[-1], 1, bias=False)  # the same for all would not matter
+        initialise_linear(score, gain=OUTPUT_GAIN)
+        self.layers = nn.Sequential(nn.ReLU(), *fully_connected(first, rest), score)
 
     def forward(self, features: Tensor) -> Tensor:
         """The logits, `[..., A]`, of features `[..., S + A V]`."""

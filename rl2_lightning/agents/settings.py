@@ -35,13 +35,16 @@ class AgentSettings(Settings):
         inputs: which of the fields of `Inputs` it sees.
         encoder_hidden_sizes: widths of the layers before the memory.
         policy_hidden_sizes: widths of the layers between the memory and the policy.
-        policy_head: what they are: "layers", from all features to all actions; or
-            "action_queries", the same for each action, that score what a matrix has about it.
+        policy_head: what they are: "layers", from all features to all actions; "hypernetwork",
+            from the observation, with weights that the memory gives; or "action_queries", the same
+            for each action, that score what a matrix has about it.
+        policy_sees_observation: they get the observation besides; a hypernetwork's always do.
         action_queries: of that matrix.
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))
     encoder_hidden_sizes: list[int] = field(default_factory=list, metadata=POSITIVE)
     policy_hidden_sizes: list[int] = field(default_factory=list, metadata=POSITIVE)
-    policy_head: str = one_of("layers", "action_queries", default="layers")
+    policy_head: str = one_of("layers", "hypernetwork", "action_queries", default="layers")
+    policy_sees_observation: bool = False
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)

@@ -99,7 +99,8 @@ def test_how_actions_are_numbered_does_not_matter() -> None:
     renumbered = shown._replace(previous_action=order[shown.previous_action])
     expected = logits_of(agent, shown)
     assert expected.std(-1)[:, 2:].min() > 1e-3
-    torch.testing.assert_close(logits_of(agent, renumbered)[..., order[:4]], expected)
+    found = logits_of(agent, renumbered)[..., order[:4]]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     size = agent.memory.summary_size
     summaries = (features_of(agent, one)[..., :size] for one in (shown, renumbered))
     torch.testing.assert_close(*summaries)
