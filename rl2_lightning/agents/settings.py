@@ -14,14 +14,14 @@ class ActionQuerySettings(Settings):
     """What can be set of the matrix that is asked once for each action.
 
     Attributes:
-        keys: "learned", one for each action; or "drawn", orthogonal, with which nothing that is
-            learnt depends on how many actions there are.
+        keys: "drawn", orthogonal, with which nothing that is learnt depends on how many actions
+            there are; or "learned", one for each action, beginning there.
         of_observation: a key is that of an action and the observation in which it is taken.
         key_size: width of a key.
         value_size: width of what is kept under it.
     """
 
-    keys: str = one_of("learned", "drawn", default="learned")
+    keys: str = one_of("drawn", "learned", default="drawn")
     of_observation: bool = False
     key_size: int = between(1, default=64)
     value_size: int = between(1, default=16)

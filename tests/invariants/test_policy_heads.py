@@ -25,11 +25,14 @@ from tests.builders import (
 from tests.views import view_trials
 
 HEADS = {
-    "action queries": {"policy_head": "action_queries"},
+    "action queries": {
+        "policy_head": "action_queries",
+        "action_queries": ActionQuerySettings("learned"),
+    },
     "action queries of observations": {
         "policy_head": "action_queries",
         "policy_sees_observation": True,
-        "action_queries": ActionQuerySettings("drawn", of_observation=True),
+        "action_queries": ActionQuerySettings(of_observation=True),
     },
     "observation": {"policy_sees_observation": True},
     "hypernetwork": {"policy_head": "hypernetwork"},
