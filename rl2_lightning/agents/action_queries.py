@@ -182,7 +182,7 @@ class ActionScorer(nn.Module):
                 "agent.policy_head=action_queries with agent.policy_hidden_sizes=[]: give the "
                 "scores a layer, agent.policy_hidden_sizes=[64]"
             )
-        self._sizes = (summary_size, value_size)
+        self._summary_size, self._value_size = summary_size, value_size
         first, *rest = hidden_sizes
         self.of_summary = nn.Linear(summary_size, first)
         self.of_read = nn.Linear(value_size, first, bias=False)
@@ -193,9 +193,9 @@ class ActionScorer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The logits, `[..., A]`, of features `[..., S + A V]`."""
-        summary_size, value_size = self._sizes
-        summary, reads = features.tensor_split((summary_size,), dim=-1)
-        of_reads = self.of_read(reads.unflatten(-1, (-1, value_size)))
+        reads_size = features.shape[-1] - self._summary_size
+        summary, reads = features.split((self._summary_size, reads_size), dim=-1)
+        of_reads = self.of_read(reads.unflatten(-1, (-1, self._value_size)))
         terms = of_reads + self.of_summary(summary).unsqueeze(-2)
         return cast(Tensor, self.layers(terms).squeeze(-1))
 

@@ -93,12 +93,14 @@ class HyperLayers(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """From `[..., O + H]` to `[..., num_outputs]`."""
-        outputs, remembered = features.tensor_split((self._sizes[0],), dim=-1)
-        rest = self.weights(remembered)
-        for number, (before, after) in enumerate(pairwise(self._sizes)):
+        shapes = list(pairwise(self._sizes))
+        outputs, remembered = features.split((self._sizes[0], self.weights.in_features), dim=-1)
+        sizes = [size for before, after in shapes for size in (before * after, after)]
+        parts = self.weights(remembered).split(sizes, dim=-1)
+        for number, (before, after) in enumerate(shapes):
             if number:
                 outputs = outputs.relu()
-            weight, bias, rest = rest.tensor_split((before * after, (before + 1) * after), dim=-1)
+            weight, bias = parts[2 * number : 2 * number + 2]
             weight = weight.unflatten(-1, (after, before))
             outputs = (weight @ outputs.to(weight.dtype).unsqueeze(-1)).squeeze(-1) + bias
         return outputs

@@ -144,7 +144,7 @@ class Block(nn.Module):
         Returns:
             What it makes of each step, `[B, T, H]`, and the matrices after the last one.
         """
-        active, value = self.project(self.norm(x)).tensor_split((3 * self._size,), dim=-1)
+        active, value = self.project(self.norm(x)).split((3 * self._size, self._size), dim=-1)
         query, key, gate = functional.silu(active).chunk(3, dim=-1)
         query, key, value = (self._by_head(part) for part in (query, key, value))
         key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
