@@ -147,7 +147,8 @@ class Block(nn.Module):
         active, value = self.project(self.norm(x)).split((3 * self._size, self._size), dim=-1)
         query, key, gate = functional.silu(active).chunk(3, dim=-1)
         query, key, value = (self._by_head(part) for part in (query, key, value))
-        key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
+        length = torch.linalg.vector_norm(key, dim=-1, keepdim=True)
+        key = key / length.clamp(min=SMALLEST_LENGTH)
         with torch.autocast(x.device.type, enabled=False):
             # Sums over a whole trial need all digits.
             query, key, value = (part.to(state.dtype) for part in (query, key, value))
