@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.agents.initialisation import (
     OUTPUT_GAIN,
     fully_connected,
@@ -36,19 +35,22 @@ class ActionMemory(Memory):
     the inner memory and the matrix, `[B, K, V]`.
 
     Args:
-        encoder: passes on, after its encoding of E numbers, the previous action, `one-hot [A]`;
-            and the previous and the present observation, where keys depend on them.
+        sizes: widths of what it is given: an encoding of E numbers, the previous action as one-hot,
+            A, and, where keys depend on them, the previous and the present observation, O each.
         make_inner: makes the inner memory of a width.
         settings: of the agent.
     """
 
     def __init__(
-        self, encoder: Encoder, make_inner: Callable[[int], Memory], settings: AgentSettings
+        self,
+        sizes: Sequence[int],
+        make_inner: Callable[[int], Memory],
+        settings: AgentSettings,
     ) -> None:
         super().__init__()
         queries = settings.action_queries
-        self._sizes = encoder.sizes
-        encoding_size, num_actions, *of_observations = encoder.sizes
+        self._sizes = list(sizes)
+        encoding_size, num_actions, *of_observations = sizes
         key_size, value_size = queries.key_size, queries.value_size
         self._gives_key = "previous_action" in settings.inputs
         self.inner = make_inner(encoding_size + key_size * self._gives_key)
@@ -180,19 +182,20 @@ class ActionScorer(nn.Module):
                 "agent.policy_head=action_queries with agent.policy_hidden_sizes=[]: give the "
                 "scores a layer, agent.policy_hidden_sizes=[64]"
             )
-        self._sizes = (summary_size, value_size)
+        self._summary_size, self._value_size = summary_size, value_size
         first, *rest = hidden_sizes
         self.of_summary = nn.Linear(summary_size, first)
         self.of_read = nn.Linear(value_size, first, bias=False)
         initialise_linear(self, gain=2**0.5)
-        score = fully_connected(first, rest, 1, output_gain=OUTPUT_GAIN)
-        self.layers = nn.Sequential(nn.ReLU(), *score)
+        score = nn.Linear(hidden_sizes[-1], 1, bias=False)  # the same for all would not matter
+        initialise_linear(score, gain=OUTPUT_GAIN)
+        self.layers = nn.Sequential(nn.ReLU(), *fully_connected(first, rest), score)
 
     def forward(self, features: Tensor) -> Tensor:
         """The logits, `[..., A]`, of features `[..., S + A V]`."""
-        summary_size, value_size = self._sizes
-        summary, reads = features.tensor_split((summary_size,), dim=-1)
-        of_reads = self.of_read(reads.unflatten(-1, (-1, value_size)))
+        reads_size = features.shape[-1] - self._summary_size
+        summary, reads = features.split((self._summary_size, reads_size), dim=-1)
+        of_reads = self.of_read(reads.unflatten(-1, (-1, self._value_size)))
         terms = of_reads + self.of_summary(summary).unsqueeze(-2)
         return cast(Tensor, self.layers(terms).squeeze(-1))
 

@@ -94,19 +94,20 @@ def test_single_steps_are_a_window(keys: str, of_observation: bool) -> None:
 
 
 def test_how_actions_are_numbered_does_not_matter() -> None:
-    agent, shown = agent_of(4, inputs=WITHOUT_ACTION, keys="drawn"), history(4)
+    agent, shown = agent_of(4, inputs=WITHOUT_ACTION), history(4)
     order = torch.tensor([2, 0, 3, 1, 4])  # the last one stands for none
     renumbered = shown._replace(previous_action=order[shown.previous_action])
     expected = logits_of(agent, shown)
     assert expected.std(-1)[:, 2:].min() > 1e-3
-    torch.testing.assert_close(logits_of(agent, renumbered)[..., order[:4]], expected)
+    found = logits_of(agent, renumbered)[..., order[:4]]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     size = agent.memory.summary_size
     summaries = (features_of(agent, one)[..., :size] for one in (shown, renumbered))
     torch.testing.assert_close(*summaries)
 
 
 def test_with_drawn_keys_weights_go_with_any_number_of_actions() -> None:
-    few, many = agent_of(3, keys="drawn"), agent_of(90, keys="drawn", seed=5)
+    few, many = agent_of(3), agent_of(90, keys="drawn", seed=5)
     many.load_state_dict(few.state_dict())
     shown = history(3)
     as_many = shown._replace(
@@ -118,7 +119,7 @@ def test_with_drawn_keys_weights_go_with_any_number_of_actions() -> None:
     torch.testing.assert_close(others[..., size : size + 48], reads[..., size:])
     assert others[..., size + 48 : size + 61 * 16].abs().max() < 1e-5
     assert logits_of(many, as_many).shape == (5, NUM_STEPS, 90)
-    learned = agent_of(3).state_dict(), agent_of(90).state_dict()
+    learned = [agent_of(num, keys="learned").state_dict() for num in (3, 90)]
     (only,) = (name for name in learned[0] if learned[0][name].shape != learned[1][name].shape)
     assert only == "memory.keys"
 
@@ -134,7 +135,7 @@ def test_the_inner_memory_sees_the_action_if_it_is_an_input() -> None:
 
 
 def test_keys_of_observations_keep_these_apart() -> None:
-    agent = agent_of(3, inputs=("previous_reward",), of_observation=True, keys="drawn")
+    agent = agent_of(3, inputs=("previous_reward",), of_observation=True)
     shown = history(3)
     plain = logits_of(agent, shown)
     for name in ("observation", "previous_observation"):

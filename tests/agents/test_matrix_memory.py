@@ -48,6 +48,16 @@ def test_chunks_are_the_literal_recursion(num_steps: int) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("num_steps", [5, CHUNK + 1])
+def test_nothing_is_read_of_an_empty_matrix(num_steps: int) -> None:
+    *inputs, state = draws(num_steps)
+    empty = torch.zeros_like(state)
+    found = write_and_read_all(*inputs, empty)
+    expected = literal(*inputs, empty)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_step_is_the_literal_recursion() -> None:
     query, key, value, log_decay, state = draws(1)
     expected, reached = literal(query, key, value, log_decay, state)

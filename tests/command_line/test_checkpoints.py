@@ -17,9 +17,8 @@ def test_weights_that_do_not_fit_other_sizes(tmp_path: Path, finished_run: Path)
     assert "was trained with env._target_" in mistake_told(tmp_path, *given, "env=two_step")
 
 
-def test_with_drawn_keys_an_agent_plays_any_number_of_arms(tmp_path: Path) -> None:
-    queries = "agent.action_queries.keys=drawn"
-    given = (*SMALL, "agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]", queries)
+def test_an_agent_that_asks_plays_any_number_of_arms(tmp_path: Path) -> None:
+    given = (*SMALL, "agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]")
     call_program(tmp_path, *given, f"hydra.run.dir={tmp_path}")
     checkpoint = f"ckpt_path={tmp_path / 'last.ckpt'}"
     tested = (*given, checkpoint, "env.num_arms=70", "mode=test", "evaluation.other_sizes=true")

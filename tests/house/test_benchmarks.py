@@ -5,6 +5,7 @@ import torch
 from hydra import initialize_config_dir
 
 from benchmarks.families import CONFIGS, FAMILIES, collecting_rate
+from benchmarks.memories import MEMORIES, megabytes_to_learn, seconds_to_learn
 from benchmarks.rendering import frames_per_second
 from rl2_lightning.config import register_schemas
 
@@ -19,3 +20,10 @@ def test_every_family_is_collected(family: str) -> None:
 
 def test_mazes_are_rendered() -> None:
     assert frames_per_second(3, torch.device("cpu"), num_mazes=2) > 0
+
+
+def test_every_memory_is_learnt_with() -> None:
+    seconds = seconds_to_learn(MEMORIES, num_trials=2, num_steps=5, repetitions=1)
+    assert set(seconds) == set(MEMORIES)
+    assert min(seconds.values()) > 0
+    assert megabytes_to_learn(MEMORIES[0], num_trials=2, num_steps=5) >= 0

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.heads import HyperLayers
 from rl2_lightning.agents.settings import ActionQuerySettings
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.families.trial_env import TrialEnv
@@ -23,16 +25,30 @@ from tests.builders import (
 from tests.views import view_trials
 
 HEADS = {
-    "action queries": {"policy_head": "action_queries"},
+    "action queries": {
+        "policy_head": "action_queries",
+        "action_queries": ActionQuerySettings("learned"),
+    },
     "action queries of observations": {
         "policy_head": "action_queries",
-        "action_queries": ActionQuerySettings("drawn", of_observation=True),
+        "policy_sees_observation": True,
+        "action_queries": ActionQuerySettings(of_observation=True),
     },
+    "observation": {"policy_sees_observation": True},
+    "hypernetwork": {"policy_head": "hypernetwork"},
 }
 
 
+def agent_of(env: TrialEnv, head: str, memory: str = "gru") -> Agent:
+    agent = make_agent(env, memory, hidden_sizes=(6,), gain=10, **HEADS[head])
+    for module in agent.modules():
+        if isinstance(module, HyperLayers):
+            nn.init.normal_(module.weights.weight, std=0.1)  # as after some training
+    return agent
+
+
 def learner_of(env: TrialEnv, head: str, memory: str = "gru", *, separate: bool = False) -> PPO:
-    agent = make_agent(env, memory, hidden_sizes=(6,), **HEADS[head])
+    agent = agent_of(env, head, memory)
     return make_learner(agent, env, critic={"separate": separate, "hidden_sizes": [6]})
 
 
@@ -72,7 +88,7 @@ def test_masked_steps_change_no_gradient(head: str, separate: bool) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_it_is_built_from_its_spec(head: str) -> None:
     env = bandit_trials(4)
-    agent = make_agent(env, hidden_sizes=(6,), **HEADS[head])
+    agent = agent_of(env, head)
     spec = AgentSpec.from_plain(agent.spec.to_plain())
     assert spec == agent.spec
     other = Agent(spec)

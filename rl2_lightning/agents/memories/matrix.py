@@ -144,10 +144,11 @@ class Block(nn.Module):
         Returns:
             What it makes of each step, `[B, T, H]`, and the matrices after the last one.
         """
-        active, value = self.project(self.norm(x)).tensor_split((3 * self._size,), dim=-1)
+        active, value = self.project(self.norm(x)).split((3 * self._size, self._size), dim=-1)
         query, key, gate = functional.silu(active).chunk(3, dim=-1)
         query, key, value = (self._by_head(part) for part in (query, key, value))
-        key = functional.normalize(key, dim=-1, eps=SMALLEST_LENGTH)
+        length = torch.linalg.vector_norm(key, dim=-1, keepdim=True)
+        key = key / length.clamp(min=SMALLEST_LENGTH)
         # In a product a weight of zero does not keep NaN of a later, idle step from those before.
         key, value = (torch.where(part.isfinite(), part, 0.0) for part in (key, value))
         with torch.autocast(x.device.type, enabled=False):

@@ -1,0 +1,109 @@
+"""What each memory costs to learn with: `python -m benchmarks.memories [matrix ...]`.
+
+Forward and backward pass over a window, and the most memory that it takes, for trials of several
+lengths. Memories are those of `configs/memory`, of width 128 and one layer, fed by encodings of
+that width, on one core; what they hold is measured in a process of its own.
+"""
+
+import resource
+import sys
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+from rich import box, get_console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.throughput import CONFIGS
+from rl2_lightning.agents.memories.memory import Memory
+from rl2_lightning.allocator import keep_freed_memory
+
+MEMORIES = sorted(path.stem for path in (CONFIGS / "memory").glob("*.yaml"))
+WIDTH = 128
+NUM_TRIALS, NUM_STEPS = 256, 100  # of the window that is timed
+REPETITIONS = 7
+LENGTHS, NUM_LONG_TRIALS = (250, 500, 1000, 2000), 32
+
+
+def make_memory(name: str, num_steps: int) -> Memory:
+    """A memory of width 128 and one layer, which holds so many steps where that is a setting."""
+    cfg = OmegaConf.load(CONFIGS / "memory" / f"{name}.yaml")
+    sizes = {"hidden_size": WIDTH, "num_layers": 1, "max_steps": num_steps}
+    settings = {key: value for key, value in cfg.items() if key != "_target_"}
+    settings |= {key: size for key, size in sizes.items() if key in settings}
+    memory: Memory = get_class(cfg["_target_"])(WIDTH, **settings)
+    return memory
+
+
+def learn(memory: Memory, encoding: Tensor) -> None:
+    """One forward and backward pass over windows `[B, T, 128]`."""
+    memory.zero_grad()
+    features, _ = memory.unroll(encoding, memory.initial_state(len(encoding)))
+    features.square().mean().backward()
+
+
+def seconds_to_learn(
+    names: Sequence[str], num_trials: int, num_steps: int, repetitions: int = REPETITIONS
+) -> dict[str, float]:
+    """The median time of a pass, by memory; they take turns, since machines change their speed."""
+    torch.manual_seed(0)
+    encoding = torch.randn(num_trials, num_steps, WIDTH)
+    memories = {name: make_memory(name, num_steps) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(1 + repetitions):
+        for name, memory in memories.items():
+            start = perf_counter()
+            learn(memory, encoding)
+            times[name].append(perf_counter() - start)
+    return {name: median(seen[1:]) for name, seen in times.items()}
+
+
+def megabytes_to_learn(name: str, num_trials: int, num_steps: int) -> float:
+    """By how much a pass raises the most memory that this process has ever had."""
+    torch.set_num_threads(1)
+    memory = make_memory(name, num_steps)
+    learn(memory, torch.randn(2, 2, WIDTH))
+    encoding = torch.randn(num_trials, num_steps, WIDTH)
+    before = most_kilobytes()
+    learn(memory, encoding)
+    return (most_kilobytes() - before) / 1024
+
+
+def most_kilobytes() -> int:
+    """The most memory that this process has ever had."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux the other figure begins with that of the process that has started this one.
+    (line,) = (one for one in status.read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1])
+
+
+def main() -> None:
+    """Prints the table."""
+    names = sys.argv[1:] or MEMORIES
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    seconds = seconds_to_learn(names, NUM_TRIALS, NUM_STEPS)
+    title = f"ms for {NUM_TRIALS} trials of {NUM_STEPS} steps, MB for {NUM_LONG_TRIALS} of more"
+    table = Table(box=box.SIMPLE_HEAD, title=title)
+    for column in ("memory", "ms", *(f"MB, {length}" for length in LENGTHS)):
+        table.add_column(column, justify="left" if column == "memory" else "right")
+    for name in names:
+        peaks = []
+        for length in LENGTHS:
+            with get_context("spawn").Pool(1) as pool:
+                megabytes = pool.apply(megabytes_to_learn, (name, NUM_LONG_TRIALS, length))
+            peaks.append(f"{megabytes:,.0f}")
+        table.add_row(name, f"{1000 * seconds[name]:,.0f}", *peaks)
+    get_console().print(table)
+
+
+if __name__ == "__main__":
+    main()
