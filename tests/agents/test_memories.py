@@ -102,11 +102,15 @@ def test_gated_memories_may_start_with_units_that_keep_what_they_have(memory: st
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_second_derivatives_are_those_of_differences(memory: str, num_layers: int) -> None:
-    module = make_memory(memory, 3, hidden_size=4, num_layers=num_layers).double()
+    sizes = {"hidden_size": 4, "num_layers": num_layers, "max_transitions": 3}
+    module = make_memory(memory, 3, **sizes).double()
     encoding = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    # A state may also count, which has no derivative.
     state = tuple(
-        torch.randn_like(tensor, dtype=torch.float64).requires_grad_()
-        for tensor in module.initial_state(2)
+        torch.randn_like(one, dtype=torch.float64).requires_grad_()
+        if one.is_floating_point()
+        else torch.full_like(one, 2)
+        for one in module.initial_state(2)
     )
 
     def unrolled(encoding: Tensor, *state: Tensor) -> Tensor:
