@@ -160,6 +160,7 @@ def test_gated_memories_may_start_with_units_that_keep_what_they_have(memory: st
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_second_derivatives_are_those_of_differences(memory: str, num_layers: int) -> None:
     sizes = {"hidden_size": 4, "num_layers": num_layers, "context": 4, "max_steps": 4}
+    sizes["max_transitions"] = 3
     module = make_memory(memory, 3, **sizes).double()
     encoding = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     # What a memory counts is nothing to differentiate by.
