@@ -66,6 +66,7 @@ SMALL = {
     "value_size": 4,
     "context": 16,
     "max_steps": 16,
+    "max_transitions": 16,
 }
 
 
