@@ -118,7 +118,7 @@ def test_a_run_closes_its_environments(tmp_path: Path, monkeypatch: pytest.Monke
     trainer = build_trainer(cfg, data, learner)
     trainer.fit(learner, data)
     # Two stages; three validations in each way of acting, and by two reference players.
-    assert sizes_of(made) == [4, 4, 8, 16]
+    assert sizes_of(made) == [2, 4, 4, 8, 16]
     assert {id(env) for env in made} <= {id(env) for env in closed}
     trainer.test(learner, data, verbose=False)
     assert sizes_of(made) == [3, 4, 4, 6, 6, 8, 16], "and three are drawn"
