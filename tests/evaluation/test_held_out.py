@@ -183,7 +183,5 @@ def test_a_policy_that_is_not_finite_is_told() -> None:
     agent = make_agent(bandit_trials(1))
     with torch.no_grad():
         agent.policy.layers[-1].bias.fill_(torch.nan)
-    with pytest.raises(
-        NonFiniteLossError, match="the agent's weights are not finite: lower learner.learning_rate"
-    ):
+    with pytest.raises(NonFiniteLossError, match="weights are not finite: lower"):
         make_held_out().play(agent, [0, 1], greedy=True)
