@@ -98,16 +98,14 @@ def test_a_run_whose_critic_saw_the_task_is_tested_and_resumed(tmp_path: Path) -
     (tmp_path / "trained").mkdir()
     run_small(tmp_path / "trained", *sees)
     checkpoint = f"ckpt_path={tmp_path / 'trained' / 'last.ckpt'}"
-    for mode in ("test", "train"):
-        folder = tmp_path / mode
-        call_program(
-            folder.parent, *SMALL, *sees, f"mode={mode}", checkpoint, f"hydra.run.dir={folder}"
-        )
-        summaries = [
-            json.loads((place / "summary.json").read_text())["agent"]
-            for place in (tmp_path / "trained", folder)
-        ]
-        assert summaries[0] == summaries[1]
+    summaries = []
+    for given in ("mode=test", "trainer.max_epochs=2"):
+        folder = tmp_path / given
+        call_program(tmp_path, *SMALL, *sees, given, checkpoint, f"hydra.run.dir='{folder}'")
+        summaries.append(json.loads((folder / "summary.json").read_text()))
+    trained = json.loads((tmp_path / "trained" / "summary.json").read_text())
+    assert summaries[0]["agent"] == trained["agent"]
+    assert summaries[1]["iterations"] == 2
 
 
 @pytest.mark.parametrize("choice", CHOICES)
