@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
 from tests.builders import ROOT, compose_config
-from tests.command_line.program import SMALL, call_program, run_program
+from tests.command_line.program import SMALL, call_program, mistake_told, run_program
 
 
 def summary_of(folder: Path) -> dict:
@@ -100,7 +100,15 @@ def test_training_without_checkpoints_tests_the_agent_that_was_trained(tmp_path:
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path, finished_run: Path) -> None:
     checkpoint = f"ckpt_path={finished_run / 'last.ckpt'}"
-    call_program(tmp_path, *SMALL, checkpoint, f"hydra.run.dir={tmp_path}")
+    line = mistake_told(tmp_path, *SMALL, checkpoint)
+    assert "has been trained for 1 iterations, and trainer.max_epochs=1 allows no more" in line
+    # At the end of its budget it is tested once more.
+    whole = (
+        "collection.total_env_steps=16",
+        "trainer.max_epochs=null",
+        f"hydra.run.dir={tmp_path}",
+    )
+    call_program(tmp_path, *SMALL, checkpoint, *whole)
     assert summary_of(tmp_path)["env_steps"] == summary_of(finished_run)["env_steps"]
 
 

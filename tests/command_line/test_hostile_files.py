@@ -14,6 +14,7 @@ from rl2_lightning.errors import UserError
 from tests.command_line.program import SMALL, call_program, mistake_told
 
 READ = ("env", "trial", "collection", "agent", "memory", "learner")  # groups that a run looks at
+READ_TO_GO_ON = ("evaluation", "trainer")  # where it goes on with a checkpoint
 OTHER_LEARNER = {("learner",), ("learner", "_target_")}  # what a value there makes it
 FORMAT_1 = {
     "env": {"_target_": "rl2_lightning.envs.bernoulli_bandit.BernoulliBandit", "num_arms": 5},
@@ -104,13 +105,27 @@ def test_what_no_run_looks_at_is_not_built(tmp_path: Path, trained: dict[str, An
     trace = tmp_path / "trace"
     others = [name for name in trained["hyper_parameters"] if name not in READ]
     assert {"callbacks", "logger", "trainer"} <= set(others)
-    content = trained
-    for name in others:
-        place = stored_with(content, (name,), commands(trace)[0], tmp_path)
-        content = torch.load(place, weights_only=True)
-    for use in (("mode=test", f"ckpt_path={place}"), (f"start_from={place}",)):
-        call_program(tmp_path, *SMALL, *use, f"hydra.run.dir={tmp_path / 'run'}")
+    for number, use in enumerate(("mode=test ckpt_path={}", "start_from={}")):
+        content = trained
+        for name in set(others) - set(READ_TO_GO_ON if "ckpt_path" in use else ()):
+            place = stored_with(content, (name,), commands(trace)[0], tmp_path)
+            content = torch.load(place, weights_only=True)
+        run = f"hydra.run.dir={tmp_path / str(number)}"
+        call_program(tmp_path, *SMALL, *use.format(place).split(), run)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("group", READ_TO_GO_ON)
+def test_what_a_run_goes_on_with_is_not_built(
+    tmp_path: Path, trained: dict[str, Any], group: str
+) -> None:
+    trace = tmp_path / "trace"
+    fields = trained["hyper_parameters"][group]
+    for path in ((group,), *((group, name) for name in fields)):
+        place = stored_with(trained, path, commands(trace)[0], tmp_path)
+        line = mistake_told(tmp_path, f"ckpt_path={place}")
+        assert line.startswith(f"error: ckpt_path={place} ")
+        assert not trace.exists(), path
 
 
 @pytest.mark.parametrize("part", ["observations", "actions", "agent", "memory"])
@@ -256,6 +271,7 @@ def test_a_strangers_callbacks_delete_nothing(
     assert use(tmp_path, content, *USES["resume"]) is None
     assert (victim / "precious").exists()
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 2
+    (tmp_path / "run").rename(tmp_path / "first")
     # Lightning moves them there from where its first versions had them.
     old = {"checkpoint_callback_best_model_path": f"local://{victim}"}
     content = {**trained, **old, "pytorch-lightning_version": "0.0.1"}

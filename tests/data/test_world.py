@@ -121,5 +121,5 @@ def test_a_run_closes_its_environments(tmp_path: Path, monkeypatch: pytest.Monke
     assert sizes_of(made) == [2, 4, 4, 8, 16]
     assert {id(env) for env in made} <= {id(env) for env in closed}
     trainer.test(learner, data, verbose=False)
-    assert sizes_of(made) == [3, 4, 4, 6, 6, 8, 16], "and three are drawn"
+    assert sizes_of(made) == [2, 3, 4, 4, 6, 6, 8, 16], "and three are drawn"
     assert {id(env) for env in made} <= {id(env) for env in closed}
