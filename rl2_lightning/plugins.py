@@ -38,12 +38,15 @@ def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
         if takes_more:
             known = {one.name for one in fields(schema)}
             arguments = {key: value for key, value in arguments.items() if key in known}
-        make_settings(schema, arguments, full_name)
-        built.append(_built(node, full_name))
+        settings = make_settings(schema, arguments, full_name)
+        # A number where a word is wanted is now one.
+        plain = [one.name for one in fields(schema) if one.type is not Any]
+        taken = {name: getattr(settings, name) for name in plain if name in arguments}
+        built.append(_built({**node, **taken}, full_name))
     return built
 
 
-def _built(node: DictConfig, name: str) -> Any:
+def _built(node: dict[Any, Any], name: str) -> Any:
     try:
         one = instantiate(node)
         _ = getattr(one, "log_dir", None)  # where a logger first looks at what it was given

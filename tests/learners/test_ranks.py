@@ -76,7 +76,9 @@ def test_ranks_tell_the_same_names_of_an_iteration_that_stops_early(tmp_path: Pa
     )
     assert noted.keys() == {"return", "explained_variance"}
     assert noted.keys() < others.keys()
-    assert logged.keys() == others_logged.keys() == {f"train/{name}" for name in others}
+    counts = {"train/env_steps", "step"}
+    named = {f"train/{name}" for name in others}
+    assert logged.keys() == others_logged.keys() == named | counts
     for name, values in others.items():
         expected = torch.cat([noted[name], values]) if name in noted else values
         for told in (logged, others_logged):
