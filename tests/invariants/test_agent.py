@@ -28,6 +28,12 @@ TINY = (
 )
 WORLDS = {
     "discrete": ("env=bernoulli_bandit",),
+    "action queries": (
+        "env=bernoulli_bandit",
+        "agent.policy_head=action_queries",
+        "agent.policy_hidden_sizes=[8]",
+    ),
+    "hypernetwork": ("env=tabular_mdp", "env.horizon=3", "agent.policy_head=hypernetwork"),
     "continuous": ("env=point_robot", "env.horizon=4"),
     "images": ("env=visual_maze", "env.size=2", "env.horizon=3", "trial.episodes_per_trial=2"),
 }

@@ -141,6 +141,8 @@ RESUMED = {
     **{learner: of_learner(learner) for learner in LEARNERS},
     **{memory: (*PPO, f"memory={memory}", "env=point_robot", *POINTS) for memory in MEMORIES},
     "curriculum": (*PPO, CURRICULUM),
+    "action queries": (*PPO, "agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]"),
+    "hypernetwork": (*PPO, "agent.policy_head=hypernetwork", "agent.policy_hidden_sizes=[8]"),
     "plain critic": (*PPO, "learner.critic={separate:false,sees_task:false,hidden_sizes:[]}"),
     "windows": (
         *PPO,
