@@ -132,12 +132,13 @@ class EpisodicPlanning(Memory):
             The features, `[B, T, H]`, and the state after the last step.
         """
         last, old_keys, old_values, count = state
-        embedding = self.embedding(encoding).float()  # what is kept is float32 under autocast, too
+        # What is kept is float32 under autocast, too.
+        embedding = self.embedding(encoding).to(last.dtype)
         before = torch.cat([last.unsqueeze(1), embedding[:, :-1]], dim=1)
         # An idle step may hold NaN. Nothing reads it, but NaN times nothing is NaN.
         transition = self.transition(torch.cat([before, embedding], dim=-1)).nan_to_num()
-        keys = torch.cat([old_keys, self._heads(self.key(transition).float())], dim=2)
-        values = torch.cat([old_values, self._heads(self.value(transition).float())], dim=2)
+        keys = torch.cat([old_keys, self._heads(self.key(transition).to(last.dtype))], dim=2)
+        values = torch.cat([old_values, self._heads(self.value(transition).to(last.dtype))], dim=2)
         first = self.settings.max_transitions - num_old
         bias = self._bias(count, encoding.shape[1], first)
         token = torch.cat([embedding, self.goal(encoding)], dim=-1)
