@@ -12,6 +12,7 @@ from rl2_lightning.errors import UserError
 
 FOLDER = Path(__file__).parent
 PUBLISHED = FOLDER / "published"
+CONFIGS = FOLDER.parent / "configs"
 Row = dict[str, str]
 HALF_WIDTH = "_half_width"  # at the end of a column's name: 1.96 standard errors of the other
 MEASURE = "measure_"  # at its beginning: not a player's return
@@ -23,17 +24,24 @@ class Cell:
 
     Attributes:
         table: "mab" or "mdp", the paper's, or "worlds", the other families.
-        experiment: name of the experiment that trains it.
-        place: what tells it from the other cells of its table, by column.
+        name: of the cell, and of the experiment that comes nearest to its bar.
+        place: what sets it apart from the other cells of its table, by column.
         published: figures of other players, as published, by column.
         bar: what greedy play of the last checkpoint is to reach.
     """
 
     table: str
-    experiment: str
+    name: str
     place: Mapping[str, str]
     published: Mapping[str, str]
     bar: Bar
+
+    @property
+    def experiments(self) -> list[str]:
+        """Those that train it: its own, and `<name>_<memory>` of other memories."""
+        memories = sorted(path.stem for path in (CONFIGS / "memory").glob("*.yaml"))
+        others = (f"{self.name}_{memory}" for memory in memories)
+        return [self.name, *(name for name in others if experiment_file(name).exists())]
 
     def is_of(self, row: Row) -> bool:
         """Whether a row of its table belongs to it."""
@@ -43,22 +51,27 @@ class Cell:
 SIZES = {"mab": ("num_pulls", "num_arms"), "mdp": ("n",)}
 
 
+def experiment_file(name: str) -> Path:
+    """The file of an experiment."""
+    return CONFIGS / "experiment" / f"{name}.yaml"
+
+
 def all_cells() -> dict[str, Cell]:
-    """The cells of all tables by the name of their experiment, the paper's first."""
+    """The cells of all tables by name, the paper's first."""
     published = {table: _read(PUBLISHED / f"{table}.csv") for table in SIZES}
     cells = {}
     for row in _read(PUBLISHED / "bars.csv"):
-        table, experiment = row["table"], row["experiment"]
-        numbers = [part.lstrip("nk") for part in experiment.split("_")[1:]]
+        table, name = row["table"], row["cell"]
+        numbers = [part.lstrip("nk") for part in name.split("_")[1:]]
         sizes = dict(zip(SIZES[table], numbers, strict=True))
         (figures,) = (
-            {name: value for name, value in line.items() if name not in sizes}
+            {column: value for column, value in line.items() if column not in sizes}
             for line in published[table]
-            if all(line[name] == size for name, size in sizes.items())
+            if all(line[column] == size for column, size in sizes.items())
         )
-        cells[experiment] = Cell(table, experiment, sizes, figures, Return(float(row["bar"])))
-    for experiment, bar in WORLDS.items():
-        cells[experiment] = Cell("worlds", experiment, {"experiment": experiment}, {}, bar)
+        cells[name] = Cell(table, name, sizes, figures, Return(float(row["bar"])))
+    for name, bar in WORLDS.items():
+        cells[name] = Cell("worlds", name, {"cell": name}, {}, bar)
     return cells
 
 
@@ -68,7 +81,7 @@ def find_cell(experiment: str) -> Cell:
     Raises:
         UserError: it belongs to no table.
     """
-    cells = all_cells()
+    cells = {name: cell for cell in all_cells().values() for name in cell.experiments}
     if experiment not in cells:
         raise UserError(f"experiment={experiment} is in no table: use one of {', '.join(cells)}")
     return cells[experiment]
@@ -80,29 +93,31 @@ def read_rows(folder: Path, table: str) -> list[Row]:
     return _read(path) if path.exists() else []
 
 
-def require_no_loss(folder: Path, cell: Cell, seed: int, num_tasks: int) -> None:
+def require_no_loss(folder: Path, cell: Cell, name: str, num_tasks: int) -> None:
     """A row replaces none that was measured on more tasks.
 
     Raises:
         UserError: it would.
     """
     for row in read_rows(folder, cell.table):
-        if cell.is_of(row) and int(row["seed"]) == seed and int(row["num_tasks"]) > num_tasks:
+        if row["name"] == name and int(row["num_tasks"]) > num_tasks:
             raise UserError(
-                f"evaluation.test_tasks={num_tasks} would replace the row of {cell.experiment} and "
-                f"seed {seed} in {cell.table}.csv, which has {row['num_tasks']} tasks: leave it "
-                "out, or take that row away first"
+                f"evaluation.test_tasks={num_tasks} would replace the row {name} in "
+                f"{cell.table}.csv, which has {row['num_tasks']} tasks: leave it out, or take that "
+                "row away first"
             )
 
 
 def write_row(folder: Path, cell: Cell, row: Row) -> None:
-    """Puts a row into its table, in the place of that of the same cell and seed."""
+    """Puts a row into its table, in the place of that of the same name."""
     cells = [one for one in all_cells().values() if one.table == cell.table]
 
-    def place(one: Row) -> tuple[int, int]:
-        return next(i for i, other in enumerate(cells) if other.is_of(one)), int(one["seed"])
+    def place(one: Row) -> tuple[int, int, str, int, str]:
+        index, its = next((i, other) for i, other in enumerate(cells) if other.is_of(one))
+        experiment = its.experiments.index(one["experiment"])
+        return index, experiment, one["trained_on"], int(one["seed"]), one["name"]
 
-    rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
+    rows = [one for one in read_rows(folder, cell.table) if one["name"] != row["name"]]
     rows = sorted([*rows, row], key=place)
     # Not all cells have the same reference players: a column stands where it first appears.
     names = dict.fromkeys(name for one in rows for name in one if name != "command")

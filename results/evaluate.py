@@ -18,13 +18,12 @@ from results.cells import (
     FOLDER,
     HALF_WIDTH,
     MEASURE,
-    Cell,
     Row,
     require_no_loss,
     write_row,
 )
 from results.curves import read_curves, write_curves
-from results.request import compose_evaluation, unlike
+from results.request import Request, compose_evaluation
 from rl2_lightning.build import build_agent, build_held_out, build_world
 from rl2_lightning.callbacks.trial_analysis import write_findings
 from rl2_lightning.checkpoint import SECTION, Checkpoint, write_checkpoint
@@ -32,7 +31,6 @@ from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.config import CollectionConfig, TrialConfig, register_schemas
 from rl2_lightning.data.clock import Clock
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.evaluate import evaluate as evaluate_agent
 from rl2_lightning.evaluation.findings import main_figures
@@ -68,16 +66,15 @@ class Evaluation:
     total_env_steps: int
 
 
-def evaluate(cell: Cell, cfg: DictConfig, checkpoint: Checkpoint, folder: Path) -> Evaluation:
+def evaluate(request: Request, folder: Path) -> Evaluation:
     """Lets the agent and the reference players play the tasks of the test.
 
     Args:
-        cell: of the row.
-        cfg: the composed config.
-        checkpoint: of the agent.
+        request: the agent, and the cell.
         folder: of the tables, with the reference players' curves, where what the family's own
             analysis says is written.
     """
+    cfg, checkpoint = request.cfg, request.checkpoint
     world = build_world(cfg)
     agent = build_agent(cfg, world)
     checkpoint.load_into(agent, prefix="agent.")
@@ -86,17 +83,17 @@ def evaluate(cell: Cell, cfg: DictConfig, checkpoint: Checkpoint, folder: Path) 
     measures: Mapping[str, Estimate] = {}
     if held_out.analysis is not None:
         measures = main_figures(held_out.analysis, found.findings)
-        write_findings(held_out, found.findings, folder / "analyses" / kept_name(cell, checkpoint))
+        write_findings(held_out, found.findings, folder / "analyses" / request.name)
     clock = Clock()
     checkpoint.load_into(clock, prefix="clock.")
     return Evaluation(
         {f"agent_{mode}": curve for mode, curve in found.curves.items()},
         reference_curves(
-            held_out, origin_of(cfg), folder / "curves" / f"{cell.experiment}_oracles.csv"
+            held_out, origin_of(cfg), folder / "curves" / f"{request.cell.name}_oracles.csv"
         ),
         measures,
         cfg.evaluation.tasks_seed,
-        unlike(cell, checkpoint.config),
+        ", ".join(f"{key}={value}" for key, value in request.trained_on.items()),
         clock.env_steps,
         total_env_steps(cfg, checkpoint, clock),
     )
@@ -152,18 +149,6 @@ def total_env_steps(cfg: DictConfig, checkpoint: Checkpoint, clock: Clock) -> in
     return sum(stage.num_iterations * stage.steps_per_iteration for stage in plan.stages)
 
 
-def kept_name(cell: Cell, checkpoint: Checkpoint) -> str:
-    """The name by which a checkpoint's files are kept.
-
-    Raises:
-        UserError: its seed is no number, which must not name a file.
-    """
-    seed = checkpoint.config.get("seed")
-    if type(seed) is not int:
-        raise UserError(f"the checkpoint tells seed={seed!r}, which is no number: use another one")
-    return f"{cell.experiment}_seed{seed}"
-
-
 def small_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a test needs of a checkpoint, without the optimiser's state or paths of a machine."""
     content = checkpoint.content
@@ -185,13 +170,17 @@ def _training_seconds(checkpoint: Checkpoint) -> float | None:
     return node if isinstance(node, float) else None
 
 
-def row_of(cell: Cell, checkpoint: Checkpoint, found: Evaluation, command: str) -> Row:
+def row_of(request: Request, found: Evaluation, command: str) -> Row:
     """The row of a table."""
+    cell, checkpoint = request.cell, request.checkpoint
     greedy = found.agents["agent_greedy"]
     seconds = _training_seconds(checkpoint)
     reached = cell.bar.reached_by(greedy, found.references, found.measures)
     row = {
         **cell.place,
+        "name": request.name,
+        "experiment": request.experiment,
+        "agent": request.agent,
         "seed": checkpoint.config["seed"],
         "num_tasks": greedy.num_trials,
         "tasks_seed": found.tasks_seed,
@@ -228,18 +217,18 @@ def run(overrides: list[str], folder: Path) -> Row:
         UserError: an override is missing, the checkpoint is of another family or size, or a row
             of more tasks would be lost.
     """
-    cell, cfg, checkpoint = compose_evaluation(overrides)
-    name = kept_name(cell, checkpoint)
-    require_no_loss(folder, cell, checkpoint.config["seed"], cfg.evaluation.test_tasks)
-    found = evaluate(cell, cfg, checkpoint, folder)
+    request = compose_evaluation(overrides)
+    name = request.name
+    require_no_loss(folder, request.cell, name, request.cfg.evaluation.test_tasks)
+    found = evaluate(request, folder)
     # The command that anyone can repeat is that on the kept weights.
     named = [text for text in overrides if not text.startswith("ckpt_path=")]
     command = ["python", "-m", "results.evaluate", *named]
     command.append(f"ckpt_path=results/checkpoints/{name}.ckpt")
-    row = row_of(cell, checkpoint, found, shlex.join(command))
-    write_checkpoint(small_checkpoint(checkpoint), folder / "checkpoints" / f"{name}.ckpt")
-    write_curves(folder / "curves" / f"{name}.csv", origin_of(cfg), found.agents)
-    write_row(folder, cell, row)
+    row = row_of(request, found, shlex.join(command))
+    write_checkpoint(small_checkpoint(request.checkpoint), folder / "checkpoints" / f"{name}.ckpt")
+    write_curves(folder / "curves" / f"{name}.csv", origin_of(request.cfg), found.agents)
+    write_row(folder, request.cell, row)
     return row
 
 

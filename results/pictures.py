@@ -5,13 +5,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from results.cells import FOLDER, all_cells
+from results.cells import FOLDER
 from results.curves import read_curves
 from results.tables import AGENTS, WRONG_PRIOR
 from rl2_lightning.evaluation.plots import draw_adaptation_curves
 
 PICTURES = FOLDER.parent / "docs" / "images" / "families"
-# The experiment whose curves stand for a family, by the name of its file in configs/env/.
+# The cell whose curves stand for a family, by the name of its file in configs/env/.
 SHOWN: Mapping[str, str] = {
     "bernoulli_bandit": "mab_n100_k10",
     "gaussian_bandit": "gaussian_n100_k5",
@@ -28,15 +28,15 @@ SHOWN: Mapping[str, str] = {
 }
 
 
-def family_figure(experiment: str, folder: Path) -> Figure:
+def family_figure(cell: str, folder: Path) -> Figure:
     """The agent's curve beside the random player and the reference, without words.
 
     Args:
-        experiment: whose curves are drawn, of its first seed.
+        cell: whose curves are drawn, with its first seed.
         folder: of the curves.
     """
-    _, agents = read_curves(folder / f"{experiment}_seed1.csv")
-    _, found = read_curves(folder / f"{experiment}_oracles.csv")
+    _, agents = read_curves(folder / f"{cell}_seed1.csv")
+    _, found = read_curves(folder / f"{cell}_oracles.csv")
     names = [name for name in found if not name.endswith(WRONG_PRIOR)]
     reference = names[-1]
     shown = {name: found[name] for name in dict.fromkeys(("random", reference)) if name in found}
@@ -54,9 +54,8 @@ def family_figure(experiment: str, folder: Path) -> Figure:
 def render(folder: Path) -> None:
     """Writes the picture of every family."""
     folder.mkdir(parents=True, exist_ok=True)
-    cells = all_cells()
-    for family, experiment in SHOWN.items():
-        figure = family_figure(cells[experiment].experiment, FOLDER / "curves")
+    for family, cell in SHOWN.items():
+        figure = family_figure(cell, FOLDER / "curves")
         figure.savefig(folder / f"{family}.png", metadata={"Software": None})
 
 

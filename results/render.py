@@ -26,7 +26,7 @@ COLUMNS_OF_PANELS = 3
 
 def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | None:
     """A panel for each cell that has been evaluated; its first seed."""
-    shown = [(cell, rows[cell.experiment][0]) for cell in cells if rows[cell.experiment]]
+    shown = [(cell, rows[cell.name][0]) for cell in cells if rows[cell.name]]
     if not shown:
         return None
     columns = min(COLUMNS_OF_PANELS, len(shown))
@@ -34,12 +34,12 @@ def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | N
     figure = Figure(figsize=(6.5 * columns, 5.6 * height), dpi=90, layout="constrained")
     panels = figure.subplots(height, columns, squeeze=False).flatten()
     for axes, (cell, row) in zip(panels, shown, strict=False):
-        _, agents = read_curves(folder / f"{cell.experiment}_seed{row['seed']}.csv")
-        _, curves = read_curves(folder / f"{cell.experiment}_oracles.csv")
+        _, agents = read_curves(folder / f"{row['name']}.csv")
+        _, curves = read_curves(folder / f"{cell.name}_oracles.csv")
         references = {name: curves[name] for name in curves if not name.endswith(WRONG_PRIOR)}
         labelled = {label: agents[name] for name, label in AGENTS.items()}
         draw_adaptation_curves(axes, labelled, references, reference=list(references)[-1])
-        axes.set_title(f"{cell_text(cell)}, seed {row['seed']}", loc="left")
+        axes.set_title(f"{cell_text(cell)}, {row['agent']}, seed {row['seed']}", loc="left")
         axes.legend(
             loc="upper left",
             bbox_to_anchor=(-0.02, -0.14),
@@ -62,7 +62,7 @@ def render(folder: Path) -> None:
     for table, title in TITLES.items():
         own = [cell for cell in cells.values() if cell.table == table]
         found = read_rows(folder, table)
-        rows = {cell.experiment: [row for row in found if cell.is_of(row)] for cell in own}
+        rows = {cell.name: [row for row in found if cell.is_of(row)] for cell in own}
         commands += [row["command"] for row in found]
         parts += [f"## {title}", RETURNS[table]]
         if table == "worlds":

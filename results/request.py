@@ -2,24 +2,61 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from results.cells import FOLDER, Cell, find_cell
+from results.cells import CONFIGS, Cell, find_cell
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes
 
-CONFIGS = FOLDER.parent / "configs"
 # Tasks of their own: settings are chosen while looking at those that runs are tested on.
 TASKS = ("evaluation.tasks_seed=2017", "evaluation.test_tasks=10000")
 
 
-def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig, Checkpoint]:
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated.
+
+    Attributes:
+        cell: of the row.
+        experiment: that trains the agent.
+        agent: its memory, and its policy head if that is not the default.
+        trained_on: the fields of family and trial in which its training differs from the cell.
+        cfg: the composed config of the evaluation.
+        checkpoint: of the agent; it fits cell and config.
+    """
+
+    cell: Cell
+    experiment: str
+    agent: str
+    trained_on: Mapping[str, Any]
+    cfg: DictConfig
+    checkpoint: Checkpoint
+
+    @property
+    def name(self) -> str:
+        """The name by which row, curves and weights are kept.
+
+        Raises:
+            UserError: seed or size is no number, which must not name a file.
+        """
+        sizes = {key: value for key, value in self.trained_on.items() if isinstance(value, int)}
+        parts = [f"{key.rpartition('.')[-1]}{int(value)}" for key, value in sizes.items()]
+        seed = self.checkpoint.config.get("seed")
+        if type(seed) is not int:
+            raise UserError(f"the checkpoint has seed={seed!r}, not a number: use another one")
+        return "_".join(
+            [self.experiment, *(["trained_on", *parts] if parts else []), f"seed{seed}"]
+        )
+
+
+def compose_evaluation(overrides: list[str]) -> Request:
     """The cell, the config of its evaluation, and a checkpoint that fits both.
 
     Args:
@@ -44,15 +81,29 @@ def compose_evaluation(overrides: list[str]) -> tuple[Cell, DictConfig, Checkpoi
     # Before the agent: a checkpoint of another cell often has another agent too.
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
     trained = differences_from(cell, checkpoint.config)
+    refused = trained
     if takes_other_sizes(cfg, "ckpt_path"):
-        trained = {key: pair for key, pair in trained.items() if key == "env._target_"}
+        refused = {key: pair for key, pair in trained.items() if key == "env._target_"}
     require_cell(
         cell,
-        trained,
+        refused,
         f"ckpt_path={cfg.ckpt_path} was trained with",
         "give the experiment that it was trained for",
     )
-    return cell, cfg, require_matching_checkpoint(cfg)
+    return Request(
+        cell,
+        given["experiment"],
+        agent_text(cfg),
+        {key: theirs for key, (theirs, _) in trained.items()},
+        cfg,
+        require_matching_checkpoint(cfg),
+    )
+
+
+def agent_text(cfg: DictConfig) -> str:
+    """The agent's memory, and its policy head if that is not the default."""
+    memory, head = cfg.memory._target_.split(".")[-2], cfg.agent.policy_head
+    return str(memory if head == "layers" else f"{memory}, {head}").replace("_", " ")
 
 
 def differences_from(
@@ -71,7 +122,7 @@ def differences_from(
         UserError: the settings tell nothing of family or trial.
     """
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        experiment = compose("train", ["output_dir=.", f"experiment={cell.experiment}"])
+        experiment = compose("train", ["output_dir=.", f"experiment={cell.name}"])
     found: dict[str, tuple[Any, Any]] = {}
     for group in ("env", "trial"):
         theirs = settings.get(group)
@@ -97,11 +148,4 @@ def require_cell(
         UserError: the family or the trial is another.
     """
     for key, (theirs, ours) in differing.items():
-        raise UserError(f"{said} {key}={theirs}, experiment={cell.experiment} has {ours}: {remedy}")
-
-
-def unlike(cell: Cell, settings: Mapping[str, Any]) -> str:
-    """In what the tasks of a training differ from the cell's; empty where they do not."""
-    return ", ".join(
-        f"{key}={theirs}" for key, (theirs, _) in differences_from(cell, settings).items()
-    )
+        raise UserError(f"{said} {key}={theirs}, experiment={cell.name} has {ours}: {remedy}")

@@ -12,11 +12,11 @@ AGENTS = {"agent_greedy": "agent, greedy", "agent_sampled": "agent, sampled"}
 WRONG_PRIOR = "_prior_mean_0"
 # It is told the task, which no learner is, and is no measure of one.
 TOLD_THE_TASK = "optimal_policy"
-AGENT_COLUMNS = ("cell", "seed", *AGENTS.values())
+AGENT_COLUMNS = ("cell", "agent", "seed", *AGENTS.values())
 LAST_COLUMNS = ("bar", "reached", "env steps", "training")
 PUBLISHED = {"rl2": "RL² as published", "snail": "SNAIL as published"}
 EPISODES = (1, 2)  # whose returns tell whether an agent adapts
-Rows = Mapping[str, Sequence[Row]]  # by experiment
+Rows = Mapping[str, Sequence[Row]]  # by cell
 
 
 def players_of(row: Row) -> list[str]:
@@ -26,9 +26,9 @@ def players_of(row: Row) -> list[str]:
 
 
 def cell_text(cell: Cell) -> str:
-    """The sizes of a cell, as the paper writes them; else the name of its experiment."""
+    """The sizes of a cell, as the paper writes them; else its name."""
     if cell.table == "worlds":
-        return cell.experiment
+        return cell.name
     return ", ".join(
         f"{letter}={size}" for letter, size in zip("nk", cell.place.values(), strict=False)
     )
@@ -52,9 +52,9 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
     lines = _head(columns)
     for cell in cells:
         published = [cell.published[player] for player in PUBLISHED]
-        if not rows[cell.experiment]:
+        if not rows[cell.name]:
             lines.append(_open(cell, columns, [*published, str(cell.bar)]))
-        for row in rows[cell.experiment]:
+        for row in rows[cell.name]:
             measured = _measured(cell, row, best_learner(row))
             lines.append(_line([*measured, *published, *_last(row)]))
     return "\n".join(lines)
@@ -72,12 +72,12 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
     columns = (*AGENT_COLUMNS, "reference", "share of it, greedy", *episodes, *LAST_COLUMNS)
     lines = _head(columns)
     for cell in cells:
-        if not rows[cell.experiment]:
+        if not rows[cell.name]:
             lines.append(_open(cell, columns, ["", "", str(cell.bar)]))
-        for row in rows[cell.experiment]:
-            _, agents = read_curves(curves / f"{cell.experiment}_seed{row['seed']}.csv")
+        for row in rows[cell.name]:
+            _, agents = read_curves(curves / f"{row['name']}.csv")
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
-            *_, reference = read_curves(curves / f"{cell.experiment}_oracles.csv")[1]
+            *_, reference = read_curves(curves / f"{cell.name}_oracles.csv")[1]
             measured = _measured(cell, row, reference)
             lines.append(_line([*measured, *returns, *_last(row)]))
     return "\n".join(lines)
@@ -85,9 +85,7 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
 
 def players_table(cells: Sequence[Cell], rows: Rows) -> str:
     """One line for each reference player on our tasks, and in brackets as published."""
-    measured = {
-        cell_text(cell): rows[cell.experiment][0] for cell in cells if rows[cell.experiment]
-    }
+    measured = {cell_text(cell): rows[cell.name][0] for cell in cells if rows[cell.name]}
     lines = _head(["player", *measured])
     for name in _reference_players(measured.values()):
         base = name.removesuffix(WRONG_PRIOR)
@@ -113,9 +111,9 @@ def _reference_players(rows: Iterable[Row]) -> list[str]:
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
     """One line for each figure that a family's own analysis gives of an agent."""
-    lines = _head(["cell", "seed", "figure", *AGENTS.values()])
+    lines = _head(["cell", "agent", "seed", "figure", *AGENTS.values()])
     for cell in cells:
-        for row in rows[cell.experiment]:
+        for row in rows[cell.name]:
             modes = [agent.removeprefix("agent") for agent in AGENTS]  # "_greedy" and "_sampled"
             names = [
                 name.removesuffix(modes[0])
@@ -126,7 +124,9 @@ def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
                 figures = [_measure(row, f"{name}{mode}") for mode in modes]
                 if any(figures):
                     words = _words(name.removeprefix(MEASURE))
-                    lines.append(_line([cell_text(cell), row["seed"], words, *figures]))
+                    lines.append(
+                        _line([cell_text(cell), row["agent"], row["seed"], words, *figures])
+                    )
     return "\n".join(lines)
 
 
@@ -141,7 +141,7 @@ def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
     # A share of a loss says nothing.
     share = f"{agent / optimum:.1%}" if min(agent, optimum) > 0 else ""
     beside = f"{_row_figure(row, reference)} ({_words(reference)})"
-    return [cell_text(cell), row["seed"], *returns, beside, share]
+    return [cell_text(cell), row["agent"], row["seed"], *returns, beside, share]
 
 
 def _last(row: Row) -> list[str]:
@@ -151,8 +151,8 @@ def _last(row: Row) -> list[str]:
 def _open(cell: Cell, columns: Sequence[str], known: Sequence[str]) -> str:
     """The line of a cell that nobody has trained."""
     nothing = [""] * len(LAST_COLUMNS[1:])
-    start = [cell_text(cell), "", "open"]
-    return _line([*start, *[""] * (len(columns) - 3 - len(known) - len(nothing)), *known, *nothing])
+    start = [cell_text(cell), "", "", "open"]
+    return _line([*start, *[""] * (len(columns) - 4 - len(known) - len(nothing)), *known, *nothing])
 
 
 def _row_figure(row: Row, player: str) -> str:

@@ -90,8 +90,7 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
         if group == "env" and takes_other_sizes(cfg, field):
             continue
         for key, (their, our) in differences(theirs[group], ours[group]).items():
-            # Of a learner only what is within it is compared, not how it learns.
-            if group == "learner" and "." not in key:
+            if not _has_to_match(group, key, ours[group]):
                 continue
             raise UserError(
                 f"{field}={cfg[field]} was trained with {group}.{key}={their}, "
@@ -109,6 +108,14 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
     if field == "ckpt_path":
         checkpoint.require_clock()
     return checkpoint
+
+
+def _has_to_match(group: str, key: str, ours: Mapping[str, Any]) -> bool:
+    """Whether weights of another value of a field cannot be used."""
+    if group == "learner":
+        return "." in key  # its parts, such as the critic, but not how it learns
+    # Fields of a policy head that the agent does not have change nothing.
+    return not key.startswith("action_queries.") or ours["policy_head"] == "action_queries"
 
 
 def _require_same_count(

@@ -30,6 +30,14 @@ def test_an_agent_that_asks_plays_any_number_of_arms(tmp_path: Path) -> None:
     assert "agent.action_queries.keys=drawn, this run has learned" in told
 
 
+def test_fields_of_a_policy_head_that_is_not_there_do_not_matter(
+    tmp_path: Path, finished_run: Path
+) -> None:
+    given = (*SMALL, f"ckpt_path={finished_run / 'last.ckpt'}", "mode=test")
+    call_program(tmp_path, *given, "agent.action_queries.keys=learned", f"hydra.run.dir={tmp_path}")
+    assert (tmp_path / "summary.json").exists()
+
+
 def test_other_sizes_are_for_tests(tmp_path: Path, finished_run: Path) -> None:
     given = (*SMALL, f"ckpt_path={finished_run / 'last.ckpt'}", "evaluation.other_sizes=true")
     assert "this run has 3: set env.num_arms=5" in mistake_told(tmp_path, *given, "env.num_arms=3")

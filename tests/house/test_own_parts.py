@@ -165,7 +165,8 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     with pytest.warns(UserWarning, match="left out") as told:
         leave_out_foreign(cfg, ["learner.clip_epsilon=0.3", *choice])
     assert [str(one.message).partition(":")[0] for one in told] == [
-        "Leaky has no memory.hidden_size, memory.num_layers, memory.max_timescale",
+        "Leaky has no memory.hidden_size, memory.num_layers, memory.num_heads, memory.matrix_size, "
+        "memory.feed_forward_factor, memory.max_timescale",
         "A2C has no learner.value_clip, learner.target_kl",
     ]
     assert cfg.learner.learning_rate == rate

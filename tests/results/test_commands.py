@@ -51,7 +51,7 @@ def test_a_row_and_then_the_page(tree: Path) -> None:
         assert (results / path).is_file()
     done = run_module(tree, "results.render")
     assert done.returncode == 0, done.stderr
-    assert "| n=10, k=5 | 3 | " in (results / "README.md").read_text(encoding="utf-8")
+    assert "| n=10, k=5 | gru | 3 | " in (results / "README.md").read_text(encoding="utf-8")
     assert (results / "mab.png").is_file()
 
 

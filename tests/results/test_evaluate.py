@@ -31,6 +31,8 @@ def evaluated(folder: Path, checkpoint: Path, experiment: str = "mab_n10_k5") ->
 def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) -> None:
     row = evaluated(tmp_path, checkpoint)
     assert read_rows(tmp_path, "mab") == [row]
+    assert (row["name"], row["experiment"]) == ("mab_n10_k5_seed3", "mab_n10_k5")
+    assert row["agent"] == "gru"
     assert (row["seed"], row["num_tasks"], row["tasks_seed"]) == ("3", "30", "2017")
     # What the budget holds in whole iterations, and all of it was spent.
     assert (row["env_steps"], row["total_env_steps"]) == ("480", "480")
@@ -81,13 +83,12 @@ def test_an_agent_may_be_shown_larger_tasks_than_it_was_trained_on(tmp_path: Pat
     with pytest.raises(UserError, match=r"was trained with env.\w+=\w+, experiment=maze_5x5 has"):
         run(given, tmp_path / "tables")
     row = run([*given, "evaluation.other_sizes=true"], tmp_path / "tables")
+    assert row["name"] == "maze_5x5_trained_on_horizon5_num_training_mazes4_size3_seed3"
     assert row["trained_on"] == "env.horizon=5, env.num_training_mazes=4, env.size=3"
     # Of its own horizon: 16 trials of two episodes of 5 steps, three times.
     assert row["total_env_steps"] == "480"
     assert 0 <= float(row["measure_search_success_episode_1_greedy"]) <= 1
-    written = [
-        path.name for path in (tmp_path / "tables" / "analyses" / "maze_5x5_seed3").iterdir()
-    ]
+    written = [path.name for path in (tmp_path / "tables" / "analyses" / row["name"]).iterdir()]
     assert written == ["goal_searches.csv"]
 
 
@@ -162,7 +163,7 @@ def test_reference_players_play_the_same_tasks_once(
 def test_a_row_is_not_lost_to_one_of_fewer_tasks(tmp_path: Path, checkpoint: Path) -> None:
     row = evaluated(tmp_path, checkpoint)
     given = ["experiment=mab_n10_k5", f"ckpt_path={checkpoint}", *FEW]
-    words = "test_tasks=29 would replace the row of mab_n10_k5 and seed 3 in mab.csv, which has 30"
+    words = "test_tasks=29 would replace the row mab_n10_k5_seed3 in mab.csv, which has 30"
     with pytest.raises(UserError, match=words):
         run([*given, "evaluation.test_tasks=29"], tmp_path)
     assert read_rows(tmp_path, "mab") == [row]
@@ -216,7 +217,7 @@ def test_a_seed_that_is_no_number_names_no_file(
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["seed"] = seed
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"tells seed=.*, which is no number: use another one"):
+    with pytest.raises(UserError, match=r"has seed=.*, not a number: use another one"):
         evaluated(tmp_path / "tables", tmp_path / "other.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 

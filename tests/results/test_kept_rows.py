@@ -16,9 +16,7 @@ ROWS = [
     for table in TABLES
     for row in read_rows(FOLDER, table)
 ]
-rows = pytest.mark.parametrize(
-    ("cell", "row"), ROWS, ids=[f"{cell.experiment}-{row['seed']}" for cell, row in ROWS]
-)
+rows = pytest.mark.parametrize(("cell", "row"), ROWS, ids=[row["name"] for _, row in ROWS])
 
 
 @rows
@@ -28,9 +26,12 @@ def test_the_command_of_a_row_finds_weights_that_fit(
     register_schemas()
     monkeypatch.chdir(FOLDER.parent)
     _, _, _, *overrides = shlex.split(row["command"])
-    found, cfg, checkpoint = compose_evaluation(overrides)
-    assert found == cell
-    assert cfg.ckpt_path == f"results/checkpoints/{cell.experiment}_seed{row['seed']}.ckpt"
+    request = compose_evaluation(overrides)
+    cfg, checkpoint = request.cfg, request.checkpoint
+    assert request.cell == cell
+    assert (request.name, request.experiment) == (row["name"], row["experiment"])
+    assert request.agent == row["agent"]
+    assert cfg.ckpt_path == f"results/checkpoints/{row['name']}.ckpt"
     assert str(cfg.evaluation.test_tasks) == row["num_tasks"]
     assert str(checkpoint.config["seed"]) == row["seed"]
     assert (checkpoint.config.get("start_from") or "") == row["started_from"]
@@ -41,7 +42,7 @@ def test_the_command_of_a_row_finds_weights_that_fit(
 @rows
 def test_the_figures_of_a_row_are_those_of_its_curves(cell: Cell, row: Row) -> None:
     curves = FOLDER / "curves"
-    for name in (f"{cell.experiment}_seed{row['seed']}", f"{cell.experiment}_oracles"):
+    for name in (row["name"], f"{cell.name}_oracles"):
         _, players = read_curves(curves / f"{name}.csv")
         for player, curve in players.items():
             assert row[player] == f"{curve.trial_return:.4f}"

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from omegaconf import OmegaConf
+
 from results.cells import FOLDER, all_cells, find_cell, write_row
 from results.curves import write_curves
 from results.evaluate import Evaluation, row_of
 from results.render import render
+from results.request import Request
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.means import Estimate
@@ -25,6 +28,7 @@ def fabricate(
     steps: tuple[int, int] = (2_000_000, 2_000_000),
     measures: Mapping[str, Estimate] = MappingProxyType({}),
     trained_on: str = "",
+    memory: str = "gru",
 ) -> None:
     """A row and its curves, as an evaluation writes them."""
     cell = find_cell(experiment)
@@ -40,9 +44,10 @@ def fabricate(
     content = {"hyper_parameters": {"seed": seed}, "callbacks": told}
     checkpoint = Checkpoint(content, "last.ckpt")
     found = Evaluation(agents, others, measures, 2017, trained_on, *steps)
-    write_curves(folder / "curves" / f"{experiment}_seed{seed}.csv", "tasks", agents)
-    write_curves(folder / "curves" / f"{experiment}_oracles.csv", "tasks", others)
-    write_row(folder, cell, row_of(cell, checkpoint, found, f"repeat {experiment} {seed}"))
+    request = Request(cell, experiment, memory, {}, OmegaConf.create(), checkpoint)
+    write_curves(folder / "curves" / f"{request.name}.csv", "tasks", agents)
+    write_curves(folder / "curves" / f"{cell.name}_oracles.csv", "tasks", others)
+    write_row(folder, cell, row_of(request, found, f"repeat {experiment} {seed}"))
 
 
 def fabricate_tables(folder: Path) -> None:
@@ -58,7 +63,8 @@ def fabricate_tables(folder: Path) -> None:
         "epsilon_greedy_prior_mean_0": 134.0,
         "optimal_policy": 200.0,
     }
-    fabricate(folder, "mdp_n10", 1, 157.0, mdps)
+    fabricate(folder, "mdp_n10", 1, 157.0, mdps, memory="matrix")
+    fabricate(folder, "mdp_n10_lstm", 1, 153.0, mdps, memory="lstm")
     fabricate(folder, "grid_navi", 1, 36.0, {"known_goal": 44.0, "bayes_optimal": 37.0})
     measures = {
         "stay_interaction_greedy": Estimate(math.nan, math.nan),
@@ -85,21 +91,23 @@ def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
     fabricate_tables(tmp_path)
     lines = lines_of(tmp_path)
     agents = [entries(line) for line in lines if line.startswith("| n=")]
-    found = {(cell, seed): rest for cell, seed, *rest in agents if rest and len(rest) == 10}
+    lines_of_agents = [line for line in agents if len(line) == 13]
+    found = {(cell, agent, seed): rest for cell, agent, seed, *rest in lines_of_agents}
     greedy, sampled, reference, share, rl2, snail, bar, reached, steps, time = found[
-        ("n=10, k=5", "2")
+        ("n=10, k=5", "gru", "2")
     ]
     assert (greedy, sampled) == ("6.620 ± 0.040", "6.520 ± 0.040")
     assert (reference, share) == ("6.660 ± 0.040 (bayes optimal)", "99.4%")
     assert (rl2, snail, bar, reached) == ("6.7", "6.6", "6.6", "yes")
     assert (steps, time) == ("2.0 M", "10 min")
-    missed = found[("n=10, k=5", "3")]
+    missed = found[("n=10, k=5", "gru", "3")]
     assert (missed[7], missed[9]) == ("no", "unknown")
-    unfinished = found[("n=100, k=5", "1")]
+    unfinished = found[("n=100, k=5", "gru", "1")]
     assert unfinished[2] == "78.400 ± 0.040 (gittins)", "the best player of this cell"
     assert unfinished[8] == "5.0 M of at most 20.0 M, not finished"
-    assert found[("n=10", "1")][2:4] == ["150.000 ± 0.040 (epsilon greedy)", "104.7%"]
-    missing = [cell for (cell, _), rest in found.items() if rest[0] == "open"]
+    assert found[("n=10", "matrix", "1")][2:4] == ["150.000 ± 0.040 (epsilon greedy)", "104.7%"]
+    assert found[("n=10", "lstm", "1")][2:4] == ["150.000 ± 0.040 (epsilon greedy)", "102.0%"]
+    missing = [cell for (cell, *_), rest in found.items() if rest[0] == "open"]
     assert len(missing) == 14 - 3
     assert {"n=500, k=50", "n=25", "n=10, k=10"} <= set(missing)
 
@@ -107,19 +115,19 @@ def test_each_row_is_a_line_and_missing_cells_are_open(tmp_path: Path) -> None:
 def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     fabricate_tables(tmp_path)
     lines = lines_of(tmp_path)
-    agents = {line[0]: line[1:] for line in map(entries, lines) if len(line) == 12}
+    agents = {line[0]: line[1:] for line in map(entries, lines) if len(line) == 13}
     grid = agents["grid_navi"]
-    assert grid[3:7] == [
+    assert grid[4:8] == [
         "37.000 ± 0.040 (bayes optimal)",
         "97.3%",
         "4.500 ± 0.040",
         "7.500 ± 0.040",
     ]
-    assert grid[7:9] == ["95% of the reference from episode 2", "yes"]
-    assert agents["restless"][7:9] == ["above thompson stationary and ucb1 stationary", "no"]
-    assert agents["pair_easy"][3:5] == ["89.400 ± 0.040 (known goal)", "99.6%"]
-    assert agents["maze_9x9"][9] == "2.0 M, on env.size=5"
-    assert agents["pair_hard"] == ["", "open", *[""] * 5, "99% of the reference", "", "", ""]
+    assert grid[8:10] == ["95% of the reference from episode 2", "yes"]
+    assert agents["restless"][8:10] == ["above thompson stationary and ucb1 stationary", "no"]
+    assert agents["pair_easy"][4:6] == ["89.400 ± 0.040 (known goal)", "99.6%"]
+    assert agents["maze_9x9"][10] == "2.0 M, on env.size=5"
+    assert agents["pair_hard"] == ["", "", "open", *[""] * 5, "99% of the reference", "", "", ""]
 
 
 def test_analyses_have_a_table_of_their_own(tmp_path: Path) -> None:
@@ -128,13 +136,15 @@ def test_analyses_have_a_table_of_their_own(tmp_path: Path) -> None:
     picture.parent.mkdir(parents=True)
     picture.touch()
     lines = lines_of(tmp_path)
-    assert "| two_step | 2 | stay interaction |  | 0.250 ± 0.011 |" in lines
+    assert "| two_step | gru | 2 | stay interaction |  | 0.250 ± 0.011 |" in lines
     assert "![two_step_seed2](analyses/two_step_seed2/stay_probabilities.png)" in lines
     (two_step,) = (
-        line for line in map(entries, lines) if line[:3] == ["two_step", "2", "120.000 ± 0.040"]
+        line
+        for line in map(entries, lines)
+        if line[:4] == ["two_step", "gru", "2", "120.000 ± 0.040"]
     )
-    assert two_step[4:6] == ["130.000 ± 0.040 (model based)", "92.3%"]
-    assert two_step[8:10] == ["reward × transition: an interaction", "yes"]
+    assert two_step[5:7] == ["130.000 ± 0.040 (model based)", "92.3%"]
+    assert two_step[9:11] == ["reward × transition: an interaction", "yes"]
 
 
 def test_the_page_is_that_of_the_rows(tmp_path: Path) -> None:
@@ -146,8 +156,10 @@ def test_the_page_is_that_of_the_rows(tmp_path: Path) -> None:
 
 def test_no_share_of_a_loss(tmp_path: Path) -> None:
     fabricate(tmp_path, "grid_navi", 1, -3.0, {"random": -4.0, "known_goal": -2.0})
-    (line,) = (line for line in map(entries, lines_of(tmp_path)) if line[:2] == ["grid_navi", "1"])
-    assert line[5] == ""
+    (line,) = (
+        line for line in map(entries, lines_of(tmp_path)) if line[:3] == ["grid_navi", "gru", "1"]
+    )
+    assert line[6] == ""
 
 
 def test_reference_players_stand_beside_what_was_published_of_them(tmp_path: Path) -> None:
@@ -181,6 +193,7 @@ def test_the_commands_of_all_rows_are_told(tmp_path: Path) -> None:
         "repeat mab_n10_k5 3",
         "repeat mab_n100_k5 1",
         "repeat mdp_n10 1",
+        "repeat mdp_n10_lstm 1",
         "repeat pair_easy 1",
         "repeat restless 1",
         "repeat two_step 2",
