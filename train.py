@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check
-from rl2_lightning.run_folder import checkpoint_in, claimed
+from rl2_lightning.run_folder import checkpoint_in, claimed, removed_if_refused
 
 
 def run(cfg: DictConfig) -> float:
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> float:
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def job(cfg: DictConfig) -> float:
     """One run, of several in a sweep."""
-    with one_line_errors(in_job=True):
+    with one_line_errors(in_job=True), removed_if_refused():
         return run(cfg)
 
 

@@ -98,6 +98,13 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
     try:
         with _hydra_raises(not in_job):
             yield
+    except KeyboardInterrupt:
+        sys.exit("stopped before the run began")
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, wants no more of it; at its exit Python would
+        # write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         # In a sweep the other runs go on; Hydra names the overrides of this one.
         diverged = in_job and isinstance(error, NonFiniteLossError)

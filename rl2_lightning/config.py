@@ -5,6 +5,7 @@ Imports nothing heavy: a mistake is told before torch is loaded.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,10 @@ def register_schemas() -> None:
     OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
+# The folder of a run, as configs/hydra/default.yaml names it.
+RUN_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+
+
 def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
     """The name under which a run's folder stands.
 
@@ -124,12 +129,16 @@ def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
         ckpt_path: a checkpoint that the run begins with.
 
     Returns:
-        That of the experiment, or of the run that is gone on with, or else of the family.
+        The experiment's name; without one, the name above the folder of the run that wrote the
+        checkpoint, if that folder is named by a time; else the family's name.
     """
-    if experiment == "default" and ckpt_path is not None:
+    if experiment != "default":
+        return experiment
+    if ckpt_path is not None:
         folder = Path(ckpt_path) if Path(ckpt_path).is_dir() else Path(ckpt_path).parent
-        return folder.absolute().parent.name or env
-    return env if experiment == "default" else experiment
+        if RUN_TIME.match(folder.absolute().name):
+            return folder.absolute().parent.name
+    return env
 
 
 def starts_from_weights(cfg: DictConfig) -> bool:

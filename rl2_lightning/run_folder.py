@@ -13,8 +13,11 @@ from rl2_lightning.errors import UserError
 
 LAST_CHECKPOINT = "last.ckpt"
 SUMMARY = "summary.json"  # what a run writes last: with it the run is finished
+CONFIG = "config.yaml"
 OVERRIDES = "overrides.txt"
 LOCK = ".lock"
+
+_made: set[Path] = set()  # folders that this process has made and no run has used yet
 
 
 def rank_of_process() -> int:
@@ -37,6 +40,7 @@ def new_folder(path: str) -> str:
             place.mkdir(parents=True)
         except FileExistsError:
             continue
+        _made.add(place)
         return str(place)
     raise AssertionError("there are always more numbers")
 
@@ -90,12 +94,29 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
         ) from error
     try:
         _require_free(folder, cfg)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         lines = "".join(f"{text}\n" for text in overrides)
         (folder / OVERRIDES).write_text(lines, encoding="utf-8")
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def removed_if_refused() -> Iterator[None]:
+    """Removes the folder that was made for a run, if the run ends before it has begun."""
+    try:
+        yield
+    except Exception:
+        for folder in filter(Path.is_dir, _made):
+            names = {path.name for path in folder.iterdir()}
+            if names <= {CONFIG, OVERRIDES, LOCK}:
+                for name in names:
+                    (folder / name).unlink()
+                os.removedirs(folder)  # and those above it, as far as they are empty
+        raise
+    finally:
+        _made.clear()
 
 
 def _require_free(folder: Path, cfg: DictConfig) -> None:

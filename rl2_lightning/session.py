@@ -127,6 +127,9 @@ def fit(
         callbacks_of(trainer).append(resumption)
     try:
         trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SystemExit as end:
+        _require_no_interrupt(end, f"stopped before the first iteration; {_remedy(cfg)}")
+        raise
     except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
     except NonFiniteLossError as error:
@@ -186,18 +189,32 @@ def closing_test(
     """
     if cfg.mode == "test" and checkpoint is not None:
         _restore_callbacks(trainer, checkpoint)
+    stopped = f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}"
     try:
         trainer.test(learner, data, verbose=False)
     except SIGTERMException:
-        sys.exit(f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}")
+        sys.exit(stopped)
+    except SystemExit as end:
+        _require_no_interrupt(end, stopped)
+        raise
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
     except OSError as error:
         raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
     if trainer.received_sigterm:
-        sys.exit(f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}")
+        sys.exit(stopped)
     measured = trainer.callback_metrics.get("test/return_greedy")
     return math.nan if measured is None else float(measured)
+
+
+def _require_no_interrupt(end: SystemExit, said: str) -> None:
+    """Ctrl-C, at which Lightning ends the process without a word, gets one.
+
+    Raises:
+        SystemExit: with it.
+    """
+    if end.code == 1:
+        sys.exit(said)
 
 
 def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:

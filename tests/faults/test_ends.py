@@ -14,8 +14,10 @@ from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
 
 
-def stopped_in(words: str, folder: Path, *arguments: str) -> tuple[int, str]:
-    """Sends SIGTERM once a program has printed some words; gives exit code and last line."""
+def stopped_in(
+    words: str, folder: Path, *arguments: str, by: signal.Signals = signal.SIGTERM
+) -> tuple[int, str]:
+    """Sends a signal once a program has printed some words; gives exit code and last line."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *arguments]
     running = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -25,17 +27,20 @@ def stopped_in(words: str, folder: Path, *arguments: str) -> tuple[int, str]:
     for line in running.stdout:
         lines.append(line)
         if words in line:
-            running.send_signal(signal.SIGTERM)
+            running.send_signal(by)
     return running.wait(timeout=60), lines[-1]
 
 
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("mode", ["train", "test"])
-def test_sigterm_in_a_test_is_no_success(tmp_path: Path, finished_run: Path, mode: str) -> None:
+def test_a_signal_in_a_test_is_no_success(
+    tmp_path: Path, finished_run: Path, mode: str, by: signal.Signals
+) -> None:
     run = tmp_path / "run"
     given = ("evaluation.test_tasks=3000000", "evaluation.batch_size=20", f"hydra.run.dir={run}")
     if mode == "test":
         given = (*given, "mode=test", f"ckpt_path={finished_run}")
-    code, last = stopped_in("testing on", tmp_path, *given)
+    code, last = stopped_in("testing on", tmp_path, *given, by=by)
     checkpoint = (finished_run if mode == "test" else run) / "last.ckpt"
     assert code == 1
     assert last == f"stopped in the test; test it with mode=test ckpt_path={checkpoint}\n"

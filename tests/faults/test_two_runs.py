@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from rl2_lightning.config import run_name
 from rl2_lightning.run_folder import LOCK, new_folder
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
@@ -84,6 +85,27 @@ def test_a_stopped_run_is_resumed_or_left_alone(tmp_path: Path) -> None:
     assert f"resume it with ckpt_path={run / 'last.ckpt'}" in mistake_told(tmp_path, *SMALL, place)
     call_program(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2", place)
     assert json.loads((run / "summary.json").read_text())["iterations"] == 2
+
+
+@pytest.mark.parametrize("given", ["learner.learning_rate=abc", "memory.num_layers=2e9"])
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path, given: str) -> None:
+    mistake_told(tmp_path, *SMALL, given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_is_left_alone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    mistake_told(tmp_path, *SMALL, "learner.learning_rate=abc", f"hydra.run.dir={run}")
+    assert run.is_dir()
+
+
+def test_a_run_is_named_by_experiment_family_or_the_run_before() -> None:
+    time = "2026-01-01_12-00-00"
+    assert run_name("mab_n10_k5", "bernoulli_bandit", None) == "mab_n10_k5"
+    assert run_name("default", "grid_navi", None) == "grid_navi"
+    assert run_name("default", "grid_navi", f"outputs/mine/{time}/last.ckpt") == "mine"
+    assert run_name("default", "grid_navi", "outputs/a_run/last.ckpt") == "grid_navi"
 
 
 def test_a_folder_in_use(tmp_path: Path) -> None:
