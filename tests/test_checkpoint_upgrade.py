@@ -108,7 +108,7 @@ def test_it_can_be_tested_but_not_resumed(tmp_path: Path) -> None:
     old = shared()
     path = write(old.content(), tmp_path)
     require_matching_checkpoint(run_of(path, old))
-    with pytest.raises(UserError, match=r"old\.ckpt holds weights alone, .* begin a new training"):
+    with pytest.raises(UserError, match=r"old\.ckpt has only weights .* start a new training"):
         require_matching_checkpoint(run_of(path, old, mode="train"))
 
 
@@ -219,19 +219,19 @@ def test_nothing_that_a_file_names_is_called(
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (("env", "_target_"), "os.system", "has env._target_=os.system, which this program"),
+        (("env", "_target_"), "os.system", "has env._target_=os.system, which format 1"),
         (("env", "num_arms"), 1, "does not fit: env.num_arms=1 is out of range; use another"),
         (("env", "weight"), 1, "does not fit: unknown config key 'env.weight'; use another"),
         (("network", "memory", "_target_"), "torch.nn.GRU", "network.memory._target_=torch.nn.GRU"),
-        (("network", "memory"), None, "tells nothing of network.memory"),
+        (("network", "memory"), None, "has no settings of network.memory"),
         (("network", "depth"), 2, "unknown config key '.*network.depth'"),
         (
             ("algorithm", "_target_"),
             "A2C",
-            "has algorithm._target_=A2C, which this program did not",
+            "has algorithm._target_=A2C, which format 1 did not",
         ),
         (("algorithm", "momentum"), 0.9, "unknown config key '.*learner.momentum'"),
-        (("trial",), [], "tells nothing of trial"),
+        (("trial",), [], "has no settings of trial"),
         (("trial", "episodes_per_trial"), None, "episodes_per_trial=None and .*=None, which is no"),
         (
             ("trial", "steps_per_trial"),
@@ -252,7 +252,7 @@ def test_settings_that_do_not_fit_are_told(
 def test_sizes_beyond_all_memory_are_told(tmp_path: Path) -> None:
     fields = {"_target_": "rl2_lightning.envs.grid_navi.GridNavi", "size": 10**9, "horizon": 5}
     said = refused(planted(("env",), fields), tmp_path)
-    assert "has env.size=1000000000, env.horizon=5, which this machine has no memory for" in said
+    assert "has env.size=1000000000, env.horizon=5, too large for this machine's memory" in said
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_sizes_beyond_all_memory_are_told(tmp_path: Path) -> None:
 def test_weights_of_another_program_are_told(name: str, tmp_path: Path) -> None:
     content = shared().content()
     content["state_dict"][name] = torch.zeros(1)
-    assert f"has weights {name!r}, which no agent had" in refused(content, tmp_path)
+    assert f"has unknown weights {name!r}" in refused(content, tmp_path)
 
 
 def test_weights_of_two_agents_are_told(tmp_path: Path) -> None:
@@ -295,4 +295,4 @@ def test_settings_within_themselves_are_told(tmp_path: Path) -> None:
 def test_a_file_without_a_configuration_is_told(tmp_path: Path) -> None:
     content = shared().content()
     del content["hyper_parameters"]
-    assert "tells no configuration" in refused(content, tmp_path)
+    assert "has no configuration" in refused(content, tmp_path)

@@ -44,7 +44,7 @@ EARLY = {
     "no switch": ("trial.continues=maybe", "trial.continues=maybe", "true or false"),
     "null": ("collection.num_trials=null", "collection.num_trials=null", "needs a value"),
     "no list": ("agent.inputs=observation", "agent.inputs=observation", "give a list"),
-    "no stages": ("collection.curriculum=3", "collection.curriculum=3", "fields within it"),
+    "no stages": ("collection.curriculum=3", "collection.curriculum=3", "set its fields"),
     "lists within a list": (
         "agent.encoder_hidden_sizes=[[8]]",
         "agent.encoder_hidden_sizes=[[8]]",
@@ -56,9 +56,9 @@ EARLY = {
     "number for a group": (
         "seed=2 learner=5",
         "error: learner=5 names no file",
-        "write a file's name",
+        "give a file name",
     ),
-    "nothing for a group": ("env=null", "error: env=null names no file", "write a file's name"),
+    "nothing for a group": ("env=null", "error: env=null names no file", "give a file name"),
     "sweep without -m": ("seed=1,2", "seed=1,2", "--multirun"),
     "stage of no steps": (
         "+collection.curriculum={small:{env_steps:0,num_trials:8}}",

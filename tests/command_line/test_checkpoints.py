@@ -103,7 +103,7 @@ def test_file_that_is_no_checkpoint(tmp_path: Path, content: str) -> None:
         torch.save({"hyper_parameters": {"width": 3}}, path)
     told = mistake_told(tmp_path, *SMALL, "mode=train", f"ckpt_path={path}")
     if content == "another program's":
-        assert f"ckpt_path={path} holds no weights: " in told
+        assert f"ckpt_path={path} has no weights: " in told
     else:
         assert f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint" in told
 
@@ -115,8 +115,8 @@ def test_weights_alone_cannot_be_resumed(tmp_path: Path, finished_run: Path, lef
     weights = tmp_path / "weights.ckpt"
     torch.save(checkpoint, weights)
     told = mistake_told(tmp_path, *SMALL, "trainer.max_epochs=2", f"ckpt_path={weights}")
-    assert told.startswith(f"error: ckpt_path={weights} holds weights alone, without the state of ")
-    assert told.endswith("begin a new training with start_from, or test it")
+    assert told.startswith(f"error: ckpt_path={weights} has only weights and no optimiser state")
+    assert told.endswith("start a new training with start_from, or test it")
     uses = {"test": ("mode=test", f"ckpt_path={weights}"), "start": (f"start_from={weights}",)}
     for name, use in uses.items():
         folder = tmp_path / name

@@ -111,10 +111,10 @@ LATE = {
     "no mass": ("env=cart_pole env.cart_mass=[0,1]", "env.cart_mass=[0.0, 1.0]", "at least 0.1"),
     "range the wrong way round": (
         "env=pendulum env.gravity=[12,8]",
-        "env.gravity=[12.0, 8.0] is no range",
-        "give two numbers, the lower first",
+        "env.gravity=[12.0, 8.0] is not a range",
+        "give two numbers, the lower one first",
     ),
-    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is no range", "two"),
+    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is not a range", "two"),
     "maze without cells": ("env=visual_maze env.size=0", "env.size=0", "at least 2"),
     "profiler": ("trainer.profiler=fast", "trainer.profiler=fast cannot be used", "simple"),
     "strategy": ("trainer.strategy=dpp", "trainer.strategy=dpp cannot be used", "leave it out"),
@@ -225,7 +225,9 @@ def test_what_is_no_class_of_the_group(
     line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
     name, base = GROUPS[group]
     if told is None:
-        assert line == f"error: {group}._target_={target} is no {name}: name a subclass of {base}"
+        assert (
+            line == f"error: {group}._target_={target} is not a {name}: name a subclass of {base}"
+        )
     else:
         assert line.startswith(f"error: {group}._target_={target} {told}")
         assert line.endswith("; name a class as package.module.Class")
@@ -260,4 +262,4 @@ def test_settings_of_another_kind(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_module", raising=False)
     line = mistake_told(tmp_path, *SMALL, f"{group}._target_=own_module.Own")
-    assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are no ")
+    assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are not a ")

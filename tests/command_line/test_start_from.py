@@ -80,7 +80,7 @@ def test_a_training_that_is_resumed_does_not_begin_again(tmp_path: Path, start: 
     assert int(resumed["clock.iterations_done"]) == 2
 
 
-@pytest.mark.filterwarnings("ignore:start_from=.* begun anew")
+@pytest.mark.filterwarnings("ignore:start_from=.* starting anew")
 def test_another_learner_begins_with_the_agent_alone(tmp_path: Path, start: Path) -> None:
     before = torch.load(start, weights_only=True)["state_dict"]
     taken = train(tmp_path, OTHER, "learner.learning_rate=0", f"start_from={start}")
@@ -98,7 +98,7 @@ def test_another_learner_begins_with_the_agent_alone(tmp_path: Path, start: Path
 
 def test_a_critic_that_does_not_fit_begins_anew(tmp_path: Path, start: Path) -> None:
     before = torch.load(start, weights_only=True)["state_dict"]
-    with pytest.warns(UserWarning, match=r"has no critic of this learner: begun anew"):
+    with pytest.warns(UserWarning, match=r"has no critic of this learner: starting anew"):
         taken = train(tmp_path, SEES, "learner.learning_rate=0", f"start_from={start}")
     agent = {name: one for name, one in before.items() if name.startswith("agent.")}
     assert all(torch.equal(tensor, taken[name]) for name, tensor in agent.items())

@@ -68,7 +68,7 @@ def test_what_iterations_are_counted_by_stays(
         field = "+collection.curriculum={a:{env_steps:16,num_trials:8}}"
     line = mistake_told(tmp_path, f"ckpt_path={unlike_the_defaults}", field)
     assert "a training cannot change it half way" in line
-    assert line.endswith("or begin a new training with start_from")
+    assert line.endswith("or start a new training with start_from")
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:

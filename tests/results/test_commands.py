@@ -65,7 +65,7 @@ def test_a_row_and_then_the_page(tree: Path) -> None:
         ),
         (
             ("experiment=mab_n10_k5", "ckpt_path=none.ckpt"),
-            "ckpt_path=none.ckpt is no file: give the path of a checkpoint",
+            "ckpt_path=none.ckpt is not a file: give the path of a checkpoint",
         ),
         (
             ("experiment=mab_n10_k5", "ckpt_path=last.ckpt", "evaluation.test_task=3"),
