@@ -162,7 +162,7 @@ def test_a_value_does_not_depend_on_single_actions(separate: bool) -> None:
 
 
 def test_numbers_cannot_be_asked_for() -> None:
-    with pytest.raises(UserError, match=r"^agent\.policy_head=action_queries with actions th"):
+    with pytest.raises(UserError, match=r"^agent\.policy_head=action_queries with contin"):
         make_agent(point_trials(2), hidden_sizes=(6,), policy_head="action_queries")
 
 

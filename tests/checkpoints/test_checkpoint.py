@@ -196,7 +196,7 @@ def test_what_a_use_needs_besides(tmp_path: Path, agent: Agent, left_out: str) -
 def test_an_agent_that_the_file_does_not_tell(tmp_path: Path, agent: Agent) -> None:
     for section in ({"format": FORMAT}, {"format": FORMAT, "agent": [1]}):
         path = saved(with_section(section)(content_of(agent)), tmp_path)
-        with pytest.raises(UserError, match="the checkpoint tells no agent"):
+        with pytest.raises(UserError, match="the checkpoint has no agent"):
             Agent.load(path)
 
 

@@ -74,5 +74,5 @@ def test_a_callback_that_nothing_is_gathered_for(tmp_path: Path) -> None:
     cfg = compose_config(tmp_path, *TINY, "callbacks.evaluation=null")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other callbacks show"):
+    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other callbacks need"):
         evaluation_of(build_trainer(cfg, data, learner))
