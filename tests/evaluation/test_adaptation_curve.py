@@ -65,7 +65,7 @@ def test_episode_returns_equal_a_literal_loop():
 
 def test_an_episode_beyond_the_most_is_refused():
     trials = uneven_trials(num_trials=17, num_steps=12)
-    with pytest.raises(ValueError, match=r"holds 4 episodes, but num_episodes is 3"):
+    with pytest.raises(ValueError, match=r"has 4 episodes, but num_episodes is 3"):
         episode_returns(trials, NUM_EPISODES - 1)
 
 

@@ -137,5 +137,5 @@ def test_an_impossible_volatility_is_refused(which: str, value: float, bound: st
 
 
 def test_the_low_volatility_is_not_above_the_high_one() -> None:
-    with pytest.raises(UserError, match=r"^env.low_volatility=0.3 is above .*=0.1: .*places$"):
+    with pytest.raises(UserError, match=r"^env.low_volatility=0.3 is above .*=0.1: .*values$"):
         RestlessBandit(3, low_volatility=0.3)

@@ -46,7 +46,7 @@ def test_numbers_that_are_not_finite(
 def test_what_the_specs_do_not_say(tmp_path: Path, fault: str) -> None:
     line = mistake_told(tmp_path, *FAULTY, *of(fault))
     assert line.startswith("error: Faulty.")
-    assert ": give " in line
+    assert ": return " in line
 
 
 def test_an_end_before_the_time(tmp_path: Path) -> None:
