@@ -1,4 +1,4 @@
-"""The cells of the tables, their published figures, and the rows that are measured for them."""
+"""The cells of the tables, their published figures, and their measured rows."""
 
 import csv
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from rl2_lightning.errors import UserError
 FOLDER = Path(__file__).parent
 PUBLISHED = FOLDER / "published"
 Row = dict[str, str]
-HALF_WIDTH = "_half_width"  # at the end of a column's name: 1.96 standard errors of the other
-MEASURE = "measure_"  # at its beginning: not a player's return
+HALF_WIDTH = "_half_width"  # suffix of a column's name: 1.96 standard errors of the column without
+MEASURE = "measure_"  # prefix of a column's name: not a player's return
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        table: "mab" or "mdp", the paper's, or "worlds", the other families.
+        table: "mab" or "mdp" for the paper's tables, or "worlds" for the other families.
         experiment: name of the experiment that trains it.
-        place: what tells it from the other cells of its table, by column.
-        published: figures of other players, as published, by column.
-        bar: what greedy play of the last checkpoint is to reach.
+        place: values that distinguish it from the other cells of its table, by column.
+        published: published figures of other players, by column.
+        bar: bar that the last checkpoint should reach.
     """
 
     table: str
@@ -36,7 +36,7 @@ class Cell:
     bar: Bar
 
     def is_of(self, row: Row) -> bool:
-        """Whether a row of its table belongs to it."""
+        """Whether a row of its table belongs to this cell."""
         return all(row[name] == value for name, value in self.place.items())
 
 
@@ -44,7 +44,7 @@ SIZES = {"mab": ("num_pulls", "num_arms"), "mdp": ("n",)}
 
 
 def all_cells() -> dict[str, Cell]:
-    """The cells of all tables by the name of their experiment, the paper's first."""
+    """The cells of all tables by the name of their experiment, those of the paper first."""
     published = {table: _read(PUBLISHED / f"{table}.csv") for table in SIZES}
     cells = {}
     for row in _read(PUBLISHED / "bars.csv"):
@@ -66,7 +66,7 @@ def find_cell(experiment: str) -> Cell:
     """The cell that an experiment trains.
 
     Raises:
-        UserError: it belongs to no table.
+        UserError: the experiment is in no table.
     """
     cells = all_cells()
     if experiment not in cells:
@@ -75,13 +75,13 @@ def find_cell(experiment: str) -> Cell:
 
 
 def read_rows(folder: Path, table: str) -> list[Row]:
-    """The measured rows of a table, as they stand in its file; none where there is no file."""
+    """The measured rows of a table from its file; none if there is no file."""
     path = folder / f"{table}.csv"
     return _read(path) if path.exists() else []
 
 
 def require_no_loss(folder: Path, cell: Cell, seed: int, num_tasks: int) -> None:
-    """A row replaces none that was measured on more tasks.
+    """Check that a row does not replace one that was measured on more tasks.
 
     Raises:
         UserError: it would.
@@ -91,12 +91,12 @@ def require_no_loss(folder: Path, cell: Cell, seed: int, num_tasks: int) -> None
             raise UserError(
                 f"evaluation.test_tasks={num_tasks} would replace the row of {cell.experiment} and "
                 f"seed {seed} in {cell.table}.csv, which has {row['num_tasks']} tasks: leave it "
-                "out, or take that row away first"
+                "out, or remove that row first"
             )
 
 
 def write_row(folder: Path, cell: Cell, row: Row) -> None:
-    """Puts a row into its table, in the place of that of the same cell and seed."""
+    """Write a row into its table, replacing that of the same cell and seed."""
     cells = [one for one in all_cells().values() if one.table == cell.table]
 
     def place(one: Row) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def write_row(folder: Path, cell: Cell, row: Row) -> None:
 
     rows = [one for one in read_rows(folder, cell.table) if place(one) != place(row)]
     rows = sorted([*rows, row], key=place)
-    # Not all cells have the same reference players: a column stands where it first appears.
+    # Cells have different reference players: columns are in the order of first appearance.
     names = dict.fromkeys(name for one in rows for name in one if name != "command")
     columns = [*names, "command"]
     text = StringIO(newline="")

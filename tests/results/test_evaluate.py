@@ -216,7 +216,7 @@ def test_a_seed_that_is_no_number_names_no_file(
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["seed"] = seed
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"tells seed=.*, which is no number: use another one"):
+    with pytest.raises(UserError, match=r"has seed=.*, which is not a number: use another one"):
         evaluated(tmp_path / "tables", tmp_path / "other.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 
