@@ -1,4 +1,4 @@
-"""Checkpoints of format 1: what they held stands in today's form, or is refused by name."""
+"""Checkpoints of format 1 are converted to the current format, or rejected by name."""
 
 import copy
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def write(content: dict[str, Any], folder: Path) -> Path:
 
 
 def run_of(path: Path, old: Old, mode: str = "test") -> DictConfig:
-    """The configuration of a run that goes on with a checkpoint."""
+    """The configuration of a run that starts from a checkpoint."""
     return compose_config(
         path.parent,
         *(f"mode={mode}", f"ckpt_path={path}"),
@@ -77,7 +77,7 @@ def test_settings_stand_in_their_groups(old: Old, tmp_path: Path) -> None:
         "sees_task": old.network.get("critic_sees_task", False),
         "hidden_sizes": old.network["critic_hidden_sizes"],
     }
-    assert config["callbacks"] == {}, "they named classes that are elsewhere now"
+    assert config["callbacks"] == {}, "they named classes that have moved"
 
 
 def test_an_agent_acts_as_it_did(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_training_begins_from_it(tmp_path: Path) -> None:
     learner = build_learner(cfg, build_data(cfg))
     learner.take_weights(require_matching_checkpoint(cfg, "start_from").state_dict)
     assert (learner.clock.env_steps, learner.clock.iterations) == (0, 0)
-    # Trials twice as long have twice the return.
+    # Trials of twice the length have twice the return.
     learner.value_scale.follow(2 * old.trial_steps)
     assert learner.value_scale.running_mean.item() == pytest.approx(2 * 0.5)
 
@@ -177,7 +177,7 @@ def shared_run() -> DictConfig:
 
 
 def planted(place: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """A checkpoint in which a field of the configuration holds something else."""
+    """A checkpoint with another value in one field of the configuration."""
     content = copy.deepcopy(shared().content())
     node = content["hyper_parameters"]
     for name in place[:-1]:
@@ -187,7 +187,7 @@ def planted(place: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 
 def refused(content: dict[str, Any], folder: Path) -> str:
-    """What is said of a checkpoint that a run is given."""
+    """The error for a checkpoint that a run should load."""
     path = write(content, folder)
     cfg = shared_run().copy()
     cfg.ckpt_path = str(path)

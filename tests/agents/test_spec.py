@@ -1,4 +1,4 @@
-"""What an agent is built from, as plain data that a checkpoint holds."""
+"""The agent's spec as plain data in a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class TitledSettings(RecurrentSettings):
 
 
 class Outside(GRU):
-    """A memory of a user's own."""
+    """A user-defined memory."""
 
 
 def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
@@ -55,7 +55,7 @@ def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
 
 
 class Titled(GRU):
-    """One with a setting that is called like its class."""
+    """A memory with a setting of the same name as an attribute of its class."""
 
     Settings = TitledSettings
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole and finite, or refused in one line, and never written otherwise."""
+"""Checkpoints are complete and finite, or rejected in one line, and never written otherwise."""
 
 import zipfile
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Plain data of a stranger that is no checkpoint: refused, soon, and before memory is taken."""
+"""Untrusted plain data that is not a checkpoint is rejected early, before memory is allocated."""
 
 import copy
 import zipfile
@@ -49,7 +49,7 @@ def test_tensors_that_are_none(tmp_path: Path, agent: Agent, kind: str, place: s
         content["beside"] = {"deep": [make()]}
     path = saved(content, tmp_path)
     told = told_of(path)
-    # Some are refused by PyTorch itself.
+    # Some are rejected by PyTorch itself.
     assert (place in told and words in told) or "is not a whole checkpoint" in told
     with pytest.raises(UserError):
         Agent.load(path)

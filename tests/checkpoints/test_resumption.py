@@ -1,4 +1,4 @@
-"""What a training is resumed from fits its optimisers and its loop, or is refused by name."""
+"""A checkpoint fits the optimisers and the loop of the resumed training, or is rejected."""
 
 import copy
 from collections.abc import Callable

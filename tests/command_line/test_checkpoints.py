@@ -1,4 +1,4 @@
-"""Checkpoints that a run cannot use: one line, cause, value, remedy."""
+"""Checkpoints that a run cannot use are reported in one line with cause, value and remedy."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_an_agent_that_asks_plays_any_number_of_arms(tmp_path: Path) -> None:
     folder = tmp_path / "of_70"
     call_program(tmp_path, *tested, f"hydra.run.dir={folder}")
     assert (folder / "summary.json").exists()
-    # A key of its own for each action is no more than these have.
+    # Learnt keys, one per action, are not in this checkpoint.
     told = mistake_told(tmp_path, *tested, "agent.action_queries.keys=learned")
     assert "agent.action_queries.keys=drawn, this run has learned" in told
 

@@ -1,4 +1,4 @@
-"""Mistakes that only the classes know which a config names: one line each, and no traceback."""
+"""Mistakes that only the configured classes can detect: one line each, and no traceback."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
 from tests.builders import compose_config
 from tests.command_line.program import SMALL, call_program, mistake_told
 
-# What is typed, and what the line must hold.
+# Arguments, and what the error line must contain.
 LATE = {
     "added key": ("++learner.lerning_rate=1", "'learner.lerning_rate'", "known are critic, learn"),
     "no number": ("learner.num_epochs=many", "learner.num_epochs=many", "whole number"),
@@ -159,7 +159,7 @@ def test_an_uneven_stage(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an accelerator")
 def test_more_processes_than_cores_where_lightning_chooses(tmp_path: Path) -> None:
-    # Not as a program: if this were let through, it would start them all.
+    # Not as a program: if this were accepted, it would start all processes.
     cfg = compose_config(tmp_path, "trainer.devices=512", "trainer.accelerator=auto")
     told = rf"^trainer.devices=512 but this machine has {os.cpu_count()} CPU core\(s\): set trainer"
     with pytest.raises(UserError, match=told):

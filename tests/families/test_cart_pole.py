@@ -1,4 +1,4 @@
-"""Cart-poles: gymnasium's steps, drawn physics, and the player that knows it."""
+"""Cart-poles: gymnasium's steps, random physics, and the player that knows it."""
 
 import gymnasium
 import numpy as np

@@ -1,4 +1,4 @@
-"""A family that fails: one line that names it, no figure, and no poisoned file."""
+"""A faulty family is named in one line, without results or a corrupt file."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.command_line.program import SMALL, call_program, mistake_told
 from tests.faults.faulty import FAULTS
 
 FAULTY = (*SMALL, "env._target_=tests.faults.faulty.Faulty", "~env.num_arms", "memory=gru")
-# Tasks that are played at once, in training and in the held-out plays of `SMALL`.
+# The number of tasks played at once, in training and in the held-out play of `SMALL`.
 PLACES = {"training": 8, "validation": 4, "test": 6}
 NUMBERS = [name for name in FAULTS if name.startswith(("nan_", "infinite_"))]
 SHAPES = [name for name in FAULTS if name.startswith(("double", "flat", "narrow", "too_few"))]
@@ -36,7 +36,7 @@ def test_numbers_that_are_not_finite(
         assert line.endswith("there is no checkpoint yet")
         assert not (run / "last.ckpt").exists()
         return
-    # The iteration before is saved, and can be gone on with.
+    # The previous iteration is saved, and can be resumed from.
     assert line.endswith(f"resume with ckpt_path={run / 'last.ckpt'}") == (place == "test")
     if (run / "last.ckpt").exists():
         assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
