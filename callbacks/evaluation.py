@@ -47,7 +47,7 @@ class HeldOutEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds played trials, `[B, T]`."""
+        """Add played trials, `[B, T]`."""
         add_returns(self._curves[dataloader_idx], batch)
 
     def on_test_batch_end(
@@ -59,7 +59,7 @@ class HeldOutEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds played trials, `[B, T]`."""
+        """Add played trials, `[B, T]`."""
         add_returns(self._curves[dataloader_idx], batch)
         analysis = held_out_of(trainer, "test").analysis
         if analysis is not None:

@@ -84,7 +84,7 @@ class Above(Bar):
         return f"above {' and '.join(name.replace('_', ' ') for name in self.players)}"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the intervals."""
+        """Compare the intervals."""
         low = agent.trial_return - agent.trial_half_width
         others = [references[name] for name in self.players]
         return all(low > other.trial_return + other.trial_half_width for other in others)
@@ -112,7 +112,7 @@ class Chance(Bar):
         return "no better than random"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the intervals."""
+        """Compare the intervals."""
         random = references["random"]
         low = agent.trial_return - agent.trial_half_width
         return low <= random.trial_return + random.trial_half_width

@@ -239,7 +239,7 @@ def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
 
 
 def attach(data: TrialDataModule, learner: Learner, *, rank: int = 0, iteration: int = 0) -> None:
-    """Stands in for a trainer of two ranks."""
+    """Stand in for a trainer of two ranks."""
     learner.clock.iterations_done.fill_(iteration)
     data.trainer = SimpleNamespace(
         world_size=2,

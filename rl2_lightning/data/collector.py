@@ -108,6 +108,6 @@ class TrialCollector(BaseCollector):
     def shutdown(
         self, timeout: float | None = None, close_env: bool = True, raise_on_error: bool = True
     ) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         if close_env and not self.env.is_closed:
             self.env.close(raise_if_closed=raise_on_error)

@@ -122,7 +122,7 @@ class TrialDataModule(pl.LightningDataModule):
         return self._loaders("test")
 
     def teardown(self, stage: str) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         self.close()
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ class CartPole(TaskEnv):
         self._state = torch.zeros(num_tasks, 4, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the physics."""
+        """Draw the physics."""
         ranges = {
             CART_MASS: self.settings.cart_mass,
             POLE_LENGTH: self.settings.pole_length,

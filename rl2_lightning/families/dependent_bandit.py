@@ -62,7 +62,7 @@ class DependentBandit(BernoulliArms):
         super().__init__(num_tasks, 2, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the arms' probabilities, `[num_tasks, 2]`."""
+        """Draw the arms' probabilities, `[num_tasks, 2]`."""
         first = torch.rand(num_tasks, 1, generator=self.generator, device=self.device)
         worse_arm = self.settings.worse_arm
         if worse_arm is not None:
@@ -157,7 +157,7 @@ def evidence(tally: Tally) -> tuple[Tensor, Tensor]:
 
 
 def first_arm_mean(worse_arm: float | None, for_first: Tensor, for_second: Tensor) -> Tensor:
-    """Gives the posterior mean of the first arm's probability.
+    """Return the posterior mean of the first arm's probability.
 
     Args:
         worse_arm: probability of the worse arm, as in `DependentBanditSettings`.

@@ -55,13 +55,13 @@ class GaussianBandit(BanditEnv):
         super().__init__(num_tasks, self.settings.num_arms, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the arms' means, `[num_tasks, K]`."""
+        """Draw the arms' means, `[num_tasks, K]`."""
         shape = (num_tasks, self.settings.num_arms)
         means = torch.randn(shape, generator=self.generator, device=self.device)
         return TensorDict({ARM_MEANS: means}, [num_tasks], self.device)
 
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Draws rewards around the means of the arms."""
+        """Draw rewards around the means of the arms."""
         means = self.expected_reward(action)
         draw = torch.randn(means.shape, generator=self.generator, device=self.device)
         return means + self.settings.noise * draw
@@ -116,7 +116,7 @@ class ThompsonSamplingGaussian(GaussianPlayer):
     """Pulls the arm that is best in one joint sample of the posterior (Thompson, 1933)."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest sample."""
+        """Pick the arm of the highest sample."""
         mean, deviation = self.belief(memory)
         draw = torch.randn(mean.shape, generator=generator, device=mean.device)
         return best_arm(mean + deviation * draw)
@@ -130,7 +130,7 @@ class BayesUCB(GaussianPlayer):
     """
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest quantile."""
+        """Pick the arm of the highest quantile."""
         mean, deviation = self.belief(memory)
         # At the first pull all arms are equal, and the quantile would be infinite.
         level = mean.new_tensor(1 - 1 / max(memory.pull + 1, 2))
@@ -158,5 +158,5 @@ class GittinsGaussian(GaussianPlayer):
         _ = self._bonuses.table
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest index."""
+        """Pick the arm of the highest index."""
         return best_arm(self.belief(memory)[0] + self._bonuses.before_next_pull(memory))

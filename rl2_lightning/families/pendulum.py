@@ -75,7 +75,7 @@ class Pendulum(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the physics."""
+        """Draw the physics."""
         ranges = {
             MASS: self.settings.mass,
             LENGTH: self.settings.length,

@@ -136,7 +136,7 @@ class DriftFilter(Player):
     def choose(
         self, memory: Tensor, observation: Observation, generator: torch.Generator
     ) -> Tensor:
-        """Picks the arm of the higher mean."""
+        """Pick the arm of the higher mean."""
         mean = (memory.sum(1) * _cells(memory)).sum(1)
         return (mean < 0.5).long()
 

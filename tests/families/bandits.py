@@ -60,5 +60,5 @@ def after(action: Tensor, reward: Tensor) -> Inputs:
 
 
 def pull(env: TaskEnv, action: Tensor) -> Transition:
-    """Pulls an arm of every bandit."""
+    """Pull an arm of every bandit."""
     return env.play(action, torch.ones(env.num_tasks, 1, dtype=torch.bool))

@@ -54,7 +54,7 @@ def play_actions(
 
 
 def reset_first_row(env: TrialEnv, state: TensorDictBase, goal: float = 4.0) -> TensorDictBase:
-    """Starts a new trial in the first of the rows."""
+    """Start a new trial in the first of the rows."""
     mask = torch.zeros(*env.batch_size, 1, dtype=torch.bool)
     mask[0] = True
     tasks = TensorDict({"goal": torch.full((*env.batch_size, 1), goal)}, env.batch_size)

@@ -63,7 +63,7 @@ class ArmMultisetProgram:
         self.value = float(value[0])
 
     def best_arm(self, tally: Tally) -> Tensor:
-        """Looks up the optimal arm of every bandit, `[B]`, int64."""
+        """Look up the optimal arm of every bandit, `[B]`, int64."""
         device = tally.pulls.device
         keys, best = (table.to(device) for table in self._best[tally.pull])
         arms = state_number(tally)

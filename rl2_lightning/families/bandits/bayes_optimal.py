@@ -44,11 +44,11 @@ class BayesOptimal(BanditPlayer):
         return self._program.value
 
     def prepare(self) -> None:
-        """Solves the program."""
+        """Solve the program."""
         _ = self._program
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks an optimal arm."""
+        """Pick an optimal arm."""
         memory.next_pull(self.num_pulls)
         return self._program.best_arm(memory)
 

@@ -33,7 +33,7 @@ class BanditEnv(TaskEnv):
 
     @abstractmethod
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Pulls an arm of every bandit; see `advance`.
+        """Pull an arm of every bandit; see `advance`.
 
         Returns:
             Reward, `[B, 1]`, float32.
@@ -44,7 +44,7 @@ class BanditEnv(TaskEnv):
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pulls an arm of every bandit."""
+        """Pull an arm of every bandit."""
         return self._observation, self.pull(action, playing), self._ended
 
 

@@ -40,7 +40,7 @@ class GittinsIndex(BanditPlayer):
         _ = self._table
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest index."""
+        """Pick the arm of the highest index."""
         pull = memory.next_pull(self.num_pulls)
         start = _num_states_before(pull)
         indices = self._table[start : start + _num_states(pull)].to(memory.pulls.device)

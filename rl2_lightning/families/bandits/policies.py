@@ -103,7 +103,7 @@ class ThompsonSampling(BanditPlayer):
     """Pulls the arm that is best in one joint sample of the posterior (Thompson, 1933)."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest sample."""
+        """Pick the arm of the highest sample."""
         return best_arm(sample_posterior(memory, generator))
 
 
@@ -159,7 +159,7 @@ class UCB1(BanditPlayer):
         self.exploration = exploration
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest bound."""
+        """Pick the arm of the highest bound."""
         width = (2 * math.log(max(memory.pull, 1)) / (memory.pulls + 2)).sqrt()
         return best_arm(posterior_mean(memory) + self.exploration * width)
 

@@ -38,7 +38,7 @@ class TwoArmProgram:
         self.value = float(value[0, 0, 0])
 
     def best_arm(self, tally: Tally) -> Tensor:
-        """Looks up the optimal arm of every bandit, `[B]`, int64."""
+        """Look up the optimal arm of every bandit, `[B]`, int64."""
         first, second = tally.totals.long().unbind(1)
         layer = self._layers[tally.pull].to(tally.pulls.device)
         return layer[tally.pulls[:, 0].long(), first, second].long()

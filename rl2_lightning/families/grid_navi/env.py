@@ -71,7 +71,7 @@ class GridNavi(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the goals' rows and columns, `[num_tasks, 2]`."""
+        """Draw the goals' rows and columns, `[num_tasks, 2]`."""
         index = torch.randint(
             len(self._goal_cells), (num_tasks,), generator=self.generator, device=self.device
         )

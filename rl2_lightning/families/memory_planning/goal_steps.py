@@ -55,7 +55,7 @@ class GoalStepsMetric(ColumnMeans):
         super().__init__(2 * NUM_GOALS, **kwargs)
 
     def update(self, trials: TensorDictBase) -> None:
-        """Adds a batch of trials, `[B, T]`, with the reward and the mask."""
+        """Add a batch of trials, `[B, T]`, with the reward and the mask."""
         steps, reached = steps_per_goal(trials)
         values = torch.cat([steps, reached], dim=1).double()
         self.add(values, torch.cat([steps > 0, torch.ones_like(reached)], dim=1))
@@ -84,7 +84,7 @@ class StepsPerGoal(Analysis):
         metric.update(trials)
 
     def figure(self, findings: Mapping[str, GoalSteps], title: str) -> Figure:
-        """Draws the steps of each goal, with 95 % intervals."""
+        """Draw the steps of each goal, with 95 % intervals."""
         # Imported here, because training needs no pictures.
         from matplotlib.figure import Figure
 

@@ -108,7 +108,7 @@ class TabularMDP(TaskEnv):
         return self._one_hot[self._state]
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Plays one step of every MDP."""
+        """Play one step of every MDP."""
         noise = torch.randn(self.num_tasks, generator=self.generator, device=self.device)
         reward = self.expected_reward(action) + noise.unsqueeze(1)
         probabilities = self.tasks[TRANSITION_PROBABILITIES][self._rows, self._state, action]

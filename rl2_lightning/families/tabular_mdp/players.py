@@ -241,14 +241,14 @@ class Optimal(Player):
     def choose(
         self, memory: tuple[Tensor, int], observation: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Takes the best action."""
+        """Take the best action."""
         action_values, step = memory
         return best_actions(action_values[step], observation.argmax(-1), generator)
 
     def learn(
         self, memory: tuple[Tensor, int], observation: Tensor, inputs: Inputs
     ) -> tuple[Tensor, int]:
-        """Counts the steps of an episode."""
+        """Count the steps of an episode."""
         action_values, step = memory
         return action_values, (step + 1) % self.horizon
 
@@ -256,7 +256,7 @@ class Optimal(Player):
 def best_actions(
     action_values: Tensor, state: Tensor, generator: torch.Generator, epsilon: float = 0.0
 ) -> Tensor:
-    """Chooses the actions of the highest value.
+    """Choose the actions of the highest value.
 
     Ties are broken uniformly at random, like in the published players: all untried actions have
     the same value.

@@ -105,7 +105,7 @@ class StayProbabilityMetric(Metric):
         self.add_state("num_trials", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, choices: TwoStepChoices) -> None:
-        """Adds a batch of trials, `[B, E]`."""
+        """Add a batch of trials, `[B, E]`."""
         counts = count_repeats(choices)
         self.totals += counts.sum(0)
         self.products += counts.T @ counts

@@ -52,7 +52,7 @@ class SearchMetric(ColumnMeans):
         self.num_episodes = num_episodes
 
     def update(self, trials: TensorDictBase) -> None:
-        """Adds a batch of trials.
+        """Add a batch of trials.
 
         Args:
             trials: `[B, T]`, with the reward, the index of the episode and the mask.
