@@ -132,7 +132,7 @@ class Checkpoint:
         """
         theirs, ours = self._part(prefix), module.state_dict()
         for key in sorted(ours.keys() ^ theirs.keys()):
-            lacks = "lacks" if key in ours else "has besides"
+            lacks = "lacks" if key in ours else "also has"
             raise UserError(
                 f"{self._name} {lacks} the weights {prefix}{key}: it was trained with other "
                 "settings of agent, memory or learner"

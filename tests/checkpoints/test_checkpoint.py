@@ -206,7 +206,7 @@ def test_an_agent_that_the_file_does_not_tell(tmp_path: Path, agent: Agent) -> N
         (lambda state: state.pop("agent.policy.layers.0.bias"), "lacks the weights agent.policy"),
         (
             lambda state: state.update({"agent.more": torch.ones(1)}),
-            "has besides the weights agent.more",
+            "also has the weights agent.more",
         ),
         (
             lambda state: state.update({"agent.policy.layers.0.bias": torch.ones(4)}),
