@@ -1,4 +1,4 @@
-"""Trains or tests an agent: `python train.py experiment=mab_n10_k5`."""
+"""Train or test an agent: `python train.py experiment=mab_n10_k5`."""
 
 import os
 from contextlib import closing
@@ -15,10 +15,10 @@ from rl2_lightning.run_folder import checkpoint_in, claimed, removed_if_refused
 
 
 def run(cfg: DictConfig) -> float:
-    """Checks, builds, fits, tests.
+    """Check the config, build the objects, train and test.
 
     Returns:
-        The mean return of a trial on the test's tasks, played greedily: what a sweep maximises.
+        The mean return of a trial on the test tasks in greedy play, which a sweep maximises.
     """
     overrides = HydraConfig.get().overrides.task
     if cfg.ckpt_path is not None:
@@ -29,7 +29,7 @@ def run(cfg: DictConfig) -> float:
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
-    # Heavy, and so only after the check.
+    # Heavy imports, and so only after the check.
     from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
     from rl2_lightning.learners.ranks import leave_other_ranks
     from rl2_lightning.parts import leave_out_foreign
@@ -53,13 +53,13 @@ def run(cfg: DictConfig) -> float:
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def job(cfg: DictConfig) -> float:
-    """One run, of several in a sweep."""
+    """A single run, or one job of a sweep."""
     with one_line_errors(in_job=True), removed_if_refused():
         return run(cfg)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     register_schemas()
     with one_line_errors():
         tidy_arguments()

@@ -1,1 +1,1 @@
-"""Measurements of speed, as shares of what the machine allows."""
+"""Speed measurements."""

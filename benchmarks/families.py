@@ -1,7 +1,7 @@
-"""Env steps per second of collecting in each family of tasks: `python -m benchmarks.families`.
+"""Measure collecting in each family, in env steps per second: `python -m benchmarks.families`.
 
-Collecting is all that passes between two optimisations: tasks, episodes, the agent with a GRU of
-64, and the advantages. What is given on the command line overrides the config.
+Collecting is everything between two optimisations: tasks, episodes, the agent with a GRU of 64, and
+the advantages. Arguments on the command line override the config.
 """
 
 import sys
@@ -19,7 +19,7 @@ from rl2_lightning.session import quieten
 FAMILIES = sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml"))
 MEASURED = 5  # iterations
 NUM_TRIALS, NUM_STEPS = 2000, 100
-MAZE_TRIALS = 100  # whose images take much memory
+MAZE_TRIALS = 100  # fewer, because images need much memory
 WORKLOAD = [
     "memory.hidden_size=64",
     "trial.episodes_per_trial=null",
@@ -38,7 +38,7 @@ def collecting_rate(family: str, overrides: list[str]) -> float:
     settings = [f"env={family}", *WORKLOAD, f"collection.num_trials={num_trials}", *overrides]
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose("train", [f"output_dir={folder}", *settings])
-        # The callbacks of a user's run that write files or draw are left out.
+        # Leave out the callbacks of a normal run, which write files and draw.
         cfg.callbacks, cfg.logger = {}, {}
         measured = IterationRates()
         fit(cfg, measured, Throughput())
@@ -46,7 +46,7 @@ def collecting_rate(family: str, overrides: list[str]) -> float:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     quieten()
     register_schemas()
     table = Table(box=box.SIMPLE_HEAD, title=f"Collecting trials of {NUM_STEPS} steps")

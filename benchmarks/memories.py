@@ -1,8 +1,8 @@
-"""What each memory costs to learn with: `python -m benchmarks.memories [matrix ...]`.
+"""Measure the cost of learning with each memory: `python -m benchmarks.memories [matrix ...]`.
 
-Forward and backward pass over a window, and the most memory that it takes, for trials of several
-lengths. Memories are those of `configs/memory`, of width 128 and one layer, fed by encodings of
-that width, on one core; what they hold is measured in a process of its own.
+Measures the time of a forward and backward pass over a window, and its peak memory for trials of
+several lengths. The memories are those of `configs/memory`, with width 128 and one layer, on
+encodings of that width and one core. Peak memory is measured in a separate process.
 """
 
 import resource
@@ -32,7 +32,7 @@ LENGTHS, NUM_LONG_TRIALS = (250, 500, 1000, 2000), 32
 
 
 def make_memory(name: str, num_steps: int) -> Memory:
-    """A memory of width 128 and one layer, which holds so many steps where that is a setting."""
+    """A memory of width 128 and one layer, with `max_steps=num_steps` if it has this setting."""
     cfg = OmegaConf.load(CONFIGS / "memory" / f"{name}.yaml")
     sizes = {"hidden_size": WIDTH, "num_layers": 1, "max_steps": num_steps}
     settings = {key: value for key, value in cfg.items() if key != "_target_"}
@@ -51,7 +51,7 @@ def learn(memory: Memory, encoding: Tensor) -> None:
 def seconds_to_learn(
     names: Sequence[str], num_trials: int, num_steps: int, repetitions: int = REPETITIONS
 ) -> dict[str, float]:
-    """The median time of a pass, by memory; they take turns, since machines change their speed."""
+    """The median seconds of a pass, by memory; they take turns, as a machine's speed varies."""
     torch.manual_seed(0)
     encoding = torch.randn(num_trials, num_steps, WIDTH)
     memories = {name: make_memory(name, num_steps) for name in names}
@@ -65,7 +65,7 @@ def seconds_to_learn(
 
 
 def megabytes_to_learn(name: str, num_trials: int, num_steps: int) -> float:
-    """By how much a pass raises the most memory that this process has ever had."""
+    """The increase of this process's peak memory by a pass, in MB."""
     torch.set_num_threads(1)
     memory = make_memory(name, num_steps)
     learn(memory, torch.randn(2, 2, WIDTH))
@@ -76,17 +76,17 @@ def megabytes_to_learn(name: str, num_trials: int, num_steps: int) -> float:
 
 
 def most_kilobytes() -> int:
-    """The most memory that this process has ever had."""
+    """The peak memory of this process."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # On Linux the other figure begins with that of the process that has started this one.
+    # On Linux, ru_maxrss starts with that of the parent process.
     (line,) = (one for one in status.read_text().splitlines() if one.startswith("VmHWM:"))
     return int(line.split()[1])
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     names = sys.argv[1:] or MEMORIES
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -1,7 +1,6 @@
-"""Frames per second of what is seen in mazes: `python -m benchmarks.rendering`.
+"""Measure the rendering of mazes, in frames per second: `python -m benchmarks.rendering`.
 
-Of stepping mazes and rendering what is seen after each step, without an agent; on a GPU, if there
-is one.
+Steps mazes and renders the view after each step, without an agent; on a GPU, if there is one.
 """
 
 from statistics import median
@@ -23,8 +22,8 @@ def frames_per_second(size: int, device: torch.device, num_mazes: int = NUM_MAZE
 
     Args:
         size: cells of a side.
-        device: where the mazes are.
-        num_mazes: how many are rendered at once.
+        device: device of the mazes.
+        num_mazes: number of mazes rendered at once.
     """
     env = VisualMaze(num_mazes, size=size, device=device)
     env.reset()
@@ -44,7 +43,7 @@ def frames_per_second(size: int, device: torch.device, num_mazes: int = NUM_MAZE
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     table = Table(box=box.SIMPLE_HEAD, title=f"{NUM_MAZES} mazes on {device.type}")
     table.add_column("cells of a side", justify="right")

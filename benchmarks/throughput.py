@@ -1,8 +1,8 @@
-"""Env steps per second of collecting, of optimising and of both, beside what the machine allows.
+"""Measure collecting and optimising in env steps per second, relative to the machine's speed.
 
-`python -m benchmarks.throughput [overrides of the config]`. The bound is the machine's own rate
-of matrix products, measured in the same process in the shapes of the recurrent product: a loop
-at 100 % would do nothing but the matrix products that the network needs.
+Usage: `python -m benchmarks.throughput [overrides of the config]`. The bound is the machine's rate
+of matrix products, measured in the same process with the shapes of the recurrent product: a loop at
+100 % would only compute the matrix products that the network needs.
 """
 
 import sys
@@ -39,19 +39,19 @@ PARTS = {"collect": "collecting", "optimise": "optimising", "train": "the whole"
 
 
 class IterationRates(Callback):
-    """Keeps the rates of each iteration."""
+    """Records the rates of each iteration."""
 
     def __init__(self) -> None:
         self.steps: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the rates of the iteration before."""
+        """Read the rates of the previous iteration."""
         for part, seen in self.steps.items():
             if f"{part}/steps_per_second" in trainer.callback_metrics:
                 seen.append(trainer.callback_metrics[f"{part}/steps_per_second"].item())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the rates of the last iteration."""
+        """Read the rates of the last iteration."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def rate(self, part: str) -> float:
@@ -60,10 +60,10 @@ class IterationRates(Callback):
 
 
 class Rates(IterationRates):
-    """Keeps the machine's own rate as well, measured just before each iteration.
+    """Also records the machine's rate, measured just before each iteration.
 
-    A machine shared with others changes its speed from second to second: only what is measured
-    side by side can be compared.
+    The speed of a shared machine changes from second to second, so that only simultaneous
+    measurements can be compared.
 
     Args:
         product: one matrix product in the shapes of the recurrent product.
@@ -75,7 +75,7 @@ class Rates(IterationRates):
         self.products: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the rates of the iteration before, and measures the machine's."""
+        """Read the rates of the previous iteration, and measure the machine's."""
         super().on_train_epoch_start(trainer, pl_module)
         self.products.append(self._product.rate())
 
@@ -90,7 +90,7 @@ class RecurrentProduct:
     """The product `[rows, H] x [H, 3 H]` that a GRU computes at each step.
 
     Args:
-        rows: trials of a minibatch.
+        rows: number of trials of a minibatch.
         hidden_size: H.
     """
 
@@ -102,7 +102,7 @@ class RecurrentProduct:
         self._bias = torch.randn(3 * hidden_size, device=device)
 
     def rate(self, repeats: int = 15, calls: int = 10) -> float:
-        """Floating-point operations per second, the median of short runs."""
+        """The floating-point operations per second, as the median of short runs."""
 
         def lap() -> float:
             start = perf_counter()
@@ -116,14 +116,14 @@ class RecurrentProduct:
 
 
 def operations(cfg: DictConfig) -> tuple[float, float, float]:
-    """Floating-point operations of the matrix products behind one env step.
+    """The floating-point operations of the matrix products for one env step.
 
-    Every weight takes part in one product a step. Learning multiplies three times: forward, for
-    the gradient of the weight, and for that of what came in. Nobody needs the gradient of the
-    agent's inputs, nor that of the memory's first state.
+    Every weight is used in one product per step. Learning takes three: the forward pass, the
+    gradient of the weight, and the gradient of the input. The gradients of the agent's inputs and
+    of the memory's first state are not needed.
 
     Returns:
-        Of collecting, of optimising, and of both.
+        The numbers for collecting, for optimising, and for both.
     """
     data = build_data(cfg)
     products = {"inputs": 0, "states": 0, "heads": 0}
@@ -137,7 +137,7 @@ def operations(cfg: DictConfig) -> tuple[float, float, float]:
 
 
 def fit(cfg: DictConfig, *callbacks: Callback) -> None:
-    """Runs the iterations of a config."""
+    """Run the iterations of a config."""
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)
@@ -150,7 +150,7 @@ def measure(hidden_size: int, overrides: list[str]) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         settings = [*WORKLOAD, f"memory.hidden_size={hidden_size}", *overrides]
         cfg = compose("train", [f"output_dir={folder}", *settings])
-        # The callbacks of a user's run that write files or draw are left out.
+        # Leave out the callbacks of a normal run, which write files and draw.
         cfg.callbacks, cfg.logger = {}, {}
         rows = cfg.collection.num_trials // cfg.learner.num_minibatches
         rates = Rates(RecurrentProduct(rows, hidden_size))
@@ -169,7 +169,7 @@ def measure(hidden_size: int, overrides: list[str]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     quieten()
     register_schemas()
     table = Table(box=box.SIMPLE_HEAD, title="Throughput on bandits (n=10, k=5)")

@@ -1,1 +1,1 @@
-"""The Lightning callbacks that `configs/callbacks` names."""
+"""The Lightning callbacks used in `configs/callbacks`."""

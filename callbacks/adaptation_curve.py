@@ -1,4 +1,4 @@
-"""Draws and writes the adaptation curve after each validation and test."""
+"""Draw and write the adaptation curve after each validation and test."""
 
 import csv
 import io
@@ -20,16 +20,16 @@ from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
 
 COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")
-MAX_SCALARS = 10  # episodes of a curve that TensorBoard gets as scalars
+MAX_SCALARS = 10  # episodes of a curve that are logged as scalars to TensorBoard
 
 
 class AdaptationCurveLogger(Callback):
-    """Puts the agent's and the reference players' curves into a CSV, a PNG and TensorBoard.
+    """Writes the agent's and the reference players' curves to a CSV, a PNG and TensorBoard.
 
-    `adaptation_curve.csv` grows by one row for each player and episode: validations over the
-    whole run, then the test. A reference player's rows are written once, at iteration 0. When a
-    run is resumed, the rows of iterations that it plays again are dropped; a new run starts a new
-    file. `adaptation_curve.png` shows the latest curve. Rank zero writes.
+    Each validation and the test append one row per player and episode to `adaptation_curve.csv`. A
+    reference player's rows are written once, at iteration 0. When a run is resumed, the rows of
+    iterations that it repeats are dropped; a new run starts a new file. `adaptation_curve.png`
+    shows the latest curve. Only rank zero writes.
 
     Args:
         dirpath: folder of the files.
@@ -41,7 +41,7 @@ class AdaptationCurveLogger(Callback):
         self._references_written = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drops the rows of iterations that are still to come."""
+        """Drop the rows of iterations that will be repeated."""
         if trainer.is_global_zero:
             done = trainer.current_epoch
             _keep_rows(
@@ -51,7 +51,7 @@ class AdaptationCurveLogger(Callback):
             self._references_written = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds a validation."""
+        """Add a validation."""
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write(
                 trainer, pl_module, "validation", with_references=not self._references_written
@@ -59,7 +59,7 @@ class AdaptationCurveLogger(Callback):
             self._references_written = True
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the test in place of an earlier one."""
+        """Write the test, replacing an earlier one."""
         if trainer.is_global_zero:
             _keep_rows(self._table, lambda row: row["stage"] != "test")
             self._write(trainer, pl_module, "test", with_references=True)
@@ -108,7 +108,7 @@ def _keep_rows(path: Path, keep: Callable[[dict[str, str]], bool]) -> None:
     if not path.exists():
         return
     with path.open(encoding="utf-8", newline="") as file:
-        # A run that was killed may have left half a row.
+        # A killed run may have left an incomplete row.
         whole = [row for row in csv.DictReader(file) if None not in row.values()]
     kept = [row for row in whole if keep(row)]
     text = io.StringIO()

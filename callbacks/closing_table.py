@@ -1,4 +1,4 @@
-"""The table of all players that closes a run on the console."""
+"""Print a table of all players at the end of a run."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import box, get_console
@@ -8,22 +8,22 @@ from rl2_lightning.callbacks.outcome import Outcome, outcome_of
 
 
 class ClosingTable(Callback):
-    """Prints the returns of agent and reference players at the end of a test, the best first."""
+    """Prints the returns of agent and reference players after a test, the best first."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the table on rank zero."""
+        """Print the table on rank zero."""
         if trainer.is_global_zero:
             get_console().print(closing_table(outcome_of(trainer, pl_module, "test")))
 
 
 def closing_table(outcome: Outcome) -> Table:
-    """Lays out the players of an outcome, sorted by their mean return of a trial.
+    """Make a table of the players of an outcome, sorted by their mean return of a trial.
 
     Args:
         outcome: the curves of all players.
 
     Returns:
-        A table whose best player is bold.
+        A table with the best player in bold.
     """
     held_out, reference = outcome.held_out, outcome.held_out.reference
     table = Table(

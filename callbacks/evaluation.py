@@ -1,4 +1,4 @@
-"""Gathers what held-out trials tell of an agent, in validations and tests."""
+"""Evaluate an agent's held-out trials in validations and tests."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,13 +15,13 @@ from rl2_lightning.learners.learner import Learner
 
 
 class HeldOutEvaluation(Callback):
-    """Accumulates the adaptation curves of an agent, and what its family's analysis says of it.
+    """Accumulates the adaptation curves of an agent and the results of the family's analysis.
 
-    The other callbacks read both here; it has to stand before them.
+    The other callbacks read both from this one, which has to precede them.
 
     Attributes:
         curves: the agent's curves of the last validation or test, by the way it acted.
-        findings: the same of the family's own analysis; of a test.
+        findings: results of the family's own analysis in the last test, by the way it acted.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class HeldOutEvaluation(Callback):
         self._analyses: list[Metric] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins new curves."""
+        """Start new curves."""
         self._begin(held_out_of(trainer, "validation"), pl_module.device, analyses=False)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins new curves."""
+        """Start new curves and analyses."""
         self._begin(held_out_of(trainer, "test"), pl_module.device, analyses=True)
 
     def on_validation_batch_end(
@@ -47,7 +47,7 @@ class HeldOutEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds played trials, `[B, T]`."""
+        """Add played trials, `[B, T]`."""
         add_returns(self._curves[dataloader_idx], batch)
 
     def on_test_batch_end(
@@ -59,18 +59,18 @@ class HeldOutEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds played trials, `[B, T]`."""
+        """Add played trials, `[B, T]`."""
         add_returns(self._curves[dataloader_idx], batch)
         analysis = held_out_of(trainer, "test").analysis
         if analysis is not None:
             analysis.add(self._analyses[dataloader_idx], batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Computes the curves over all ranks."""
+        """Compute the curves over all ranks."""
         self._finish(pl_module, "validation")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Computes curves and findings over all ranks."""
+        """Compute curves and findings over all ranks."""
         self._finish(pl_module, "test")
 
     def _begin(self, held_out: HeldOut, device: torch.device, *, analyses: bool) -> None:
@@ -90,6 +90,6 @@ class HeldOutEvaluation(Callback):
 
 
 def held_out_of(trainer: Trainer, stage: str) -> HeldOut:
-    """The held-out tasks of a stage, which the datamodule keeps as `held_out[stage]`."""
+    """The held-out tasks of a stage, `held_out[stage]` of the data module."""
     held_out: Mapping[str, HeldOut] = cast(Any, trainer).datamodule.held_out
     return held_out[stage]

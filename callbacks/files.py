@@ -1,11 +1,11 @@
-"""Files that a reader never finds half written."""
+"""Write files atomically."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all, in UTF-8; makes its folder.
+    """Write a text file atomically in UTF-8, and create its folder.
 
     Args:
         path: the file, which is replaced if it exists.

@@ -1,4 +1,4 @@
-"""What a validation or a test has found, for the callbacks that show or write it."""
+"""The outcome of a validation or a test, for the callbacks that show or write it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Outcome:
 
     Attributes:
         stage: "validation" or "test".
-        iteration: iterations that the agent has been trained for.
-        env_steps: env steps that it has learnt from.
+        iteration: number of iterations that the agent has been trained for.
+        env_steps: number of env steps that it has been trained on.
         agents: the agent's curves, by the way it acted.
         references: the curves of the reference players, the reference last.
         held_out: the held-out tasks.
@@ -37,21 +37,21 @@ class Outcome:
     held_out: HeldOut
 
     def players(self) -> dict[str, Curve]:
-        """All curves by the player's name; the agent's are set apart from a player's "greedy"."""
+        """All curves by the player's name, with the prefix "agent_" for the agent's."""
         agents = {f"agent_{name}": curve for name, curve in self.agents.items()}
         return {**agents, **self.references}
 
 
 def outcome_of(trainer: Trainer, pl_module: LightningModule, stage: Stage) -> Outcome:
-    """Gathers the outcome of a stage that has just ended; reference players play once.
+    """Gather the outcome of a stage that has just ended; reference players only play once.
 
     Args:
-        trainer: the trainer, whose datamodule holds the tasks.
+        trainer: the trainer, whose data module has the tasks.
         pl_module: the learner.
         stage: the stage that ended.
 
     Returns:
-        The outcome, on whichever rank calls.
+        The outcome, on any rank.
     """
     held_out = held_out_of(trainer, stage)
     clock = cast(Learner, pl_module).clock
@@ -66,7 +66,7 @@ def outcome_of(trainer: Trainer, pl_module: LightningModule, stage: Stage) -> Ou
 
 
 def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
-    """The callback that has gathered what held-out trials tell.
+    """The callback that has evaluated the held-out trials.
 
     Raises:
         UserError: it was switched off.
@@ -75,22 +75,22 @@ def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
         if isinstance(callback, HeldOutEvaluation):
             return callback
     raise UserError(
-        "callbacks.evaluation=null while other callbacks show what it gathers: switch those off too"
+        "callbacks.evaluation=null while other callbacks need its results: switch those off, too"
     )
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """The callbacks of a trainer, which its type does not tell."""
+    """The callbacks of a trainer, which its type does not declare."""
     callbacks: list[Callback] = cast(Any, trainer).callbacks
     return callbacks
 
 
 def data_of(trainer: Trainer) -> TrialDataModule:
-    """The trials of a run."""
+    """The data module of a run."""
     data: TrialDataModule = cast(Any, trainer).datamodule
     return data
 
 
 def env_steps_of(pl_module: LightningModule) -> int:
-    """The env steps that a learner has learnt from."""
+    """The number of env steps that a learner has been trained on."""
     return cast(Learner, pl_module).clock.env_steps

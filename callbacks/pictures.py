@@ -1,4 +1,4 @@
-"""Images and films into TensorBoard."""
+"""Log images and films to TensorBoard."""
 
 from collections.abc import Iterable
 
@@ -8,16 +8,16 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 
 def log_image(loggers: Iterable[Logger], name: str, image: np.ndarray, step: int) -> None:
-    """Puts an image `[height, width, 3]` into TensorBoard, if that is among the loggers."""
+    """Log an image `[height, width, 3]` to TensorBoard, if it is among the loggers."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, image, step, dataformats="HWC")
 
 
 def log_gif(loggers: Iterable[Logger], name: str, gif: bytes, step: int) -> None:
-    """Puts a film into TensorBoard, which plays GIF files as images do.
+    """Log a film to TensorBoard, as an image, if it is among the loggers.
 
-    The writer's own `add_video` needs one more package to make such a file.
+    The writer's own `add_video` would need another package to encode the file.
     """
     summary = Summary(
         value=[Summary.Value(tag=name, image=Summary.Image(encoded_image_string=gif))]

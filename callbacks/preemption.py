@@ -1,4 +1,4 @@
-"""Ends a run in good order, also when the machine is taken away."""
+"""Stop a run gracefully, also when it is preempted."""
 
 import os
 import signal
@@ -16,20 +16,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Preemption(Callback):
-    """Saves the last checkpoint, at the end of the run or where SIGTERM or Ctrl-C cuts it.
+    """Saves the last checkpoint at the end of the run, or when SIGTERM or Ctrl-C stops it.
 
-    The signal ends the run after its iteration, a second one at once.
+    The first signal stops the run after the current iteration, a second one at once.
 
     A signal to any rank stops all of them at the end of the same iteration. Lightning's own
     handlers, which would cut the iteration short, are replaced while training runs.
 
     Args:
         checkpoint_path: file of the checkpoint, replaced if it exists.
-        seconds_to_second: a signal that follows another by less is the same one, sent along two
-            ways: to the whole job, and by the launcher to its workers.
+        seconds_to_second: a signal that arrives less than this after the first is ignored as a
+            duplicate: one signal may reach a process twice, sent to the whole job and by the
+            launcher to its workers.
 
     Attributes:
-        preempted: whether the run was stopped, and saved in `checkpoint_path`.
+        preempted: whether the run was stopped and saved to `checkpoint_path`.
     """
 
     def __init__(self, checkpoint_path: str, seconds_to_second: float = 2.0) -> None:
@@ -42,29 +43,29 @@ class Preemption(Callback):
         self._replaced: dict[signal.Signals, Handler] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the place of Lightning's handlers, which are registered just before."""
+        """Replace Lightning's handlers, which are registered just before."""
         self.preempted, self._received_at = False, None
-        # Only a main thread may set handlers.
+        # Only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread():
             self._trainer, self._pid = trainer, os.getpid()
             self._replaced = {one: signal.signal(one, self._receive) for one in SIGNALS}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets all ranks agree; a stop before the end would cut the iteration."""
+        """Let all ranks agree to stop, at the end of the iteration so as not to cut it."""
         received = self._received_at is not None
         if trainer.strategy.reduce_boolean_decision(received, all=False):
             self.preempted = True
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the last iteration, of the run or before the stop, and gives the handler back."""
+        """Save the last checkpoint, and restore the handlers."""
         trainer.save_checkpoint(self.checkpoint_path)
         self._restore()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the handler back."""
+        """Restore the handlers."""
         self._restore()
 
     def _restore(self) -> None:
@@ -75,14 +76,14 @@ class Preemption(Callback):
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            # A process forked off during training has this handler too, and no iteration to end.
+            # A process forked during training inherits this handler, but has no iteration to end.
             os._exit(128 + signum)
         now, name = monotonic(), signal.Signals(signum).name
         if self._received_at is None:
             self._received_at = now
-            self._say(f"{name}: the run stops and is saved after this iteration")
+            self._say(f"{name}: stopping after this iteration, with a checkpoint")
         elif now - self._received_at > self._seconds_to_second:
-            self._say(f"second {name}: the run stops at once, this iteration is lost")
+            self._say(f"second {name}: stopping at once, this iteration is lost")
             self._stop_at_once(signum)
 
     def _stop_at_once(self, signum: int) -> None:
@@ -93,6 +94,6 @@ class Preemption(Callback):
         sys.exit(128 + signum)
 
     def _say(self, text: str) -> None:
-        # print and logging may be interrupted in the middle, and cannot be entered again.
+        # print and logging are not reentrant: the signal may have interrupted them.
         if self._trainer is not None and self._trainer.is_global_zero:
             os.write(2, f"\n{text}\n".encode())

@@ -1,4 +1,4 @@
-"""One progress bar over the iterations of a run."""
+"""A progress bar over the iterations of a run."""
 
 import math
 from datetime import timedelta
@@ -22,12 +22,13 @@ from rl2_lightning.callbacks.outcome import env_steps_of, outcome_of
 
 
 class IterationProgressBar(ProgressBar):
-    """Shows phase, iteration, return, share of the reference, speed and time left in one line.
+    """Shows phase, iteration, return, share of the reference, speed and remaining time in one line.
 
-    Where standard output is not a terminal, it prints a plain line now and then. Rank zero shows.
+    If standard output is not a terminal, it prints a plain line from time to time. Only rank zero
+    prints.
 
     Args:
-        seconds_between_lines: least time between two plain lines.
+        seconds_between_lines: minimum time between two plain lines.
     """
 
     def __init__(self, seconds_between_lines: float = 10.0) -> None:
@@ -42,45 +43,45 @@ class IterationProgressBar(ProgressBar):
         self._steps_at_start = 0
 
     def enable(self) -> None:
-        """Shows progress from the next stage on."""
+        """Show progress from the next stage on."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Shows nothing from now on."""
+        """Show nothing from now on."""
         self._enabled = False
         self._close()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Prints above the bar."""
+        """Print above the bar."""
         get_console().print(*args, **kwargs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar, at the iteration that a resumed run has reached."""
+        """Open the bar, at the current iteration of a resumed run."""
         total = None if trainer.max_epochs in (None, -1) else trainer.max_epochs
         self._open("training", total, trainer.current_epoch)
         self._started_at = monotonic()
         self._steps_at_start = env_steps_of(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows what the last iteration gave, and that the next one collects."""
-        # Only now are the last iteration's metrics reduced over the ranks: to read them at its
-        # end would make rank zero reduce them alone, and wait for the others for ever.
+        """Show the results of the last iteration, and that the next one is collecting."""
+        # The last iteration's metrics are only now reduced over the ranks. Reading them at its end
+        # would make rank zero reduce them alone and wait forever for the others.
         self._show_iteration(trainer, pl_module)
         self._update(description="collecting")
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Shows that the collected trials are now optimised on."""
+        """Show that the collected trials are being optimised on."""
         if batch_idx == 0:
             self._update(description="optimising")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows that the held-out tasks are being played."""
+        """Show that the held-out tasks are being played."""
         self._update(description="validating")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the greedy agent's share of the reference."""
+        """Store the greedy agent's share of the reference."""
         if self._enabled and not trainer.sanity_checking:
             outcome = outcome_of(trainer, pl_module, "validation")
             share = outcome.held_out.share_of_reference(outcome.agents["greedy"])
@@ -88,13 +89,13 @@ class IterationProgressBar(ProgressBar):
                 self._share = f"share {share:.1%}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the last iteration's line on the console."""
+        """Leave the last iteration's line on the console."""
         self._printed_at = -math.inf
         self._show_iteration(trainer, pl_module)
         self._close()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens a bar for the test."""
+        """Open a bar for the test."""
         num_tasks = len(held_out_of(trainer, "test"))
         words = f"testing on {num_tasks:,} held-out tasks"
         self._open(words, sum(trainer.num_test_batches), 0)
@@ -110,18 +111,18 @@ class IterationProgressBar(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Moves the test's bar."""
+        """Advance the test's bar."""
         if self._progress is not None:
             self._progress.advance(self._task)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the test's bar."""
+        """Close the test's bar."""
         self._close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the terminal back."""
+        """Close the bar."""
         self._close()
 
     def _open(self, description: str, total: float | None, completed: int) -> None:
@@ -131,11 +132,11 @@ class IterationProgressBar(ProgressBar):
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description} {task.fields[count]}"),
-            BarColumn(bar_width=8),  # with all the rest, a line of 80 characters
+            BarColumn(bar_width=8),  # for a line of 80 characters in total
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             refresh_per_second=4,
-            # The time left is estimated over the whole run: an iteration may take minutes.
+            # Estimate the remaining time over the whole run: an iteration may take minutes.
             speed_estimate_period=math.inf,
         )
         self._task = self._progress.add_task(
@@ -179,7 +180,7 @@ class IterationProgressBar(ProgressBar):
         return "  ".join(parts)
 
     def _print_line(self, line: str) -> None:
-        """Prints a plain line, at most one in `seconds_between_lines`, unless there is a bar."""
+        """Print a plain line, at most one per `seconds_between_lines`, unless there is a bar."""
         if self._progress is None or self._progress.live.is_started:
             return
         now = monotonic()

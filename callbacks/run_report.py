@@ -1,4 +1,4 @@
-"""What a run is, at its start, and where it has written, at its end."""
+"""Print a description of a run at its start, and its folder at its end."""
 
 from typing import cast
 
@@ -10,11 +10,11 @@ from rl2_lightning.learners.learner import Learner
 
 
 class RunReport(Callback):
-    """Prints seed, device, sizes, budget and folder of a run; rank zero prints.
+    """Prints seed, device, sizes, budget and folder of a run, on rank zero.
 
     Args:
         dirpath: folder of the run.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, dirpath: str, seed: int) -> None:
@@ -22,7 +22,7 @@ class RunReport(Callback):
         self._seed = seed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints what will be trained."""
+        """Print what will be trained."""
         learner = cast(Learner, pl_module)
         device = trainer.strategy.root_device.type
         count = f"{trainer.world_size} x {device}" if trainer.world_size > 1 else device
@@ -31,13 +31,13 @@ class RunReport(Callback):
             trainer,
             f"seed {self._seed}, {count}, {trainer.precision}; {type(learner).__name__} with "
             f"{type(learner.agent.memory).__name__}: {sizes[0]:,} parameters of the agent, "
-            f"{sizes[1]:,} with all that it is trained with",
+            f"{sizes[1]:,} in total",
         )
         self._print(trainer, self._budget(trainer, learner))
         self._print(trainer, f"folder {self._folder}")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints where all was written."""
+        """Print where the results were written."""
         self._print(trainer, f"written to {self._folder}")
 
     def _budget(self, trainer: Trainer, learner: Learner) -> str:
@@ -48,7 +48,7 @@ class RunReport(Callback):
             line += f", of which trainer.max_epochs stops after {trainer.max_epochs:,}"
         if learner.clock.iterations:
             line += (
-                f"; goes on after iteration {learner.clock.iterations:,} and "
+                f"; resuming after iteration {learner.clock.iterations:,} and "
                 f"{env_steps_of(learner):,} env steps"
             )
         trials = data_of(trainer).world.specimen

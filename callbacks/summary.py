@@ -1,4 +1,4 @@
-"""The numbers of a finished run in one JSON file."""
+"""Write the results of a finished run to one JSON file."""
 
 import json
 import platform
@@ -17,13 +17,13 @@ PACKAGES = ("torch", "lightning", "torchrl", "tensordict", "rl2-lightning")
 
 
 class Summary(Callback):
-    """Writes `summary.json` at the end of a test; rank zero writes.
+    """Writes `summary.json` at the end of a test, on rank zero.
 
-    It also keeps the time that training took, over all the runs that a checkpoint was resumed in.
+    It also keeps the total training time over all runs that a checkpoint was resumed in.
 
     Args:
         dirpath: folder of the file.
-        seed: seed of the run, to be written with its numbers.
+        seed: seed of the run, which is written, too.
     """
 
     def __init__(self, dirpath: str, seed: int) -> None:
@@ -33,23 +33,23 @@ class Summary(Callback):
         self._started: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Wall seconds of training so far."""
+        """The wall-clock seconds of training so far."""
         return {"training_seconds": self._training_seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the time up; a test of an earlier checkpoint does not take time back."""
+        """Restore the time; the test of an earlier checkpoint does not reduce it."""
         self._seconds = max(self._seconds, state_dict["training_seconds"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._started = monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self._seconds, self._started = self._training_seconds(), None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file."""
+        """Write the file."""
         if trainer.is_global_zero:
             outcome = outcome_of(trainer, pl_module, "test")
             summary = json.dumps(self._summarise(outcome), indent=2, allow_nan=False)
@@ -87,5 +87,5 @@ class Summary(Callback):
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a checkout that was not installed
+    except PackageNotFoundError:  # run from a checkout without installation
         return None

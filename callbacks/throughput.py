@@ -1,4 +1,4 @@
-"""How fast trials are collected and optimised on."""
+"""Measure how fast trials are collected and optimised on."""
 
 from time import perf_counter
 from typing import Any
@@ -12,7 +12,7 @@ from rl2_lightning.callbacks.outcome import env_steps_of
 class Throughput(Callback):
     """Logs env steps per second of collecting and of optimising, over all ranks.
 
-    Collecting includes the advantages; optimising leaves validations out.
+    Collecting includes the advantages; optimising excludes validations.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Throughput(Callback):
         self._optimising = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The iteration begins with collecting."""
+        """Start the clock of the collecting."""
         self._env_steps = env_steps_of(pl_module)
         self._collecting = self._optimising = 0.0
         self._lap()
@@ -30,20 +30,20 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The first minibatch ends the collecting."""
+        """End the collecting at the first minibatch."""
         if batch_idx == 0:
             self._collecting = self._lap()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self._optimising += self._lap()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock again."""
+        """Restart the clock."""
         self._lap()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the rates of the iteration."""
+        """Log the rates of the iteration."""
         self._optimising += self._lap()
         steps = float(env_steps_of(pl_module) - self._env_steps)
         pl_module.log_dict(
@@ -55,7 +55,7 @@ class Throughput(Callback):
         )
 
     def _lap(self) -> float:
-        """Seconds since the last call, once the device has caught up."""
+        """The seconds since the last call, after synchronising with the device."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = perf_counter()

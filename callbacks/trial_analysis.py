@@ -1,4 +1,4 @@
-"""Writes what a family's own analysis says of the trials of a test, beyond their returns."""
+"""Write the results of a family's own analysis of test trials, beyond their returns."""
 
 import csv
 import io
@@ -24,11 +24,12 @@ COLUMNS = ("player", "quantity", "value", "half_width")
 
 
 class TrialAnalysis(Callback):
-    """Puts the figures of a family's own analysis into a CSV file, and those that matter elsewhere.
+    """Writes the figures of a family's own analysis to a CSV file and the main ones to TensorBoard.
 
-    `<name>.csv`, and `<name>.png` where there is something to be seen, are written after the test,
-    beside those of reference players, and both go to TensorBoard; for families without an analysis
-    nothing is. Rank zero writes.
+    After the test, `<name>.csv` and, if the analysis has a figure, `<name>.png` are written, with
+    the agent's figures and those of reference players. The agent's main figures and the picture are
+    also logged to TensorBoard. For families without an analysis nothing is written. Only rank zero
+    writes.
 
     Args:
         dirpath: folder of the files.
@@ -38,7 +39,7 @@ class TrialAnalysis(Callback):
         self._folder = Path(dirpath)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the figures."""
+        """Write the figures."""
         held_out = held_out_of(trainer, "test")
         analysis = held_out.analysis
         if not trainer.is_global_zero or analysis is None:
@@ -60,15 +61,16 @@ class TrialAnalysis(Callback):
 def write_findings(
     held_out: HeldOut, agents: Mapping[str, Finding], folder: Path
 ) -> np.ndarray | None:
-    """Writes what a family's analysis says of an agent, beside its reference players.
+    """Write the results of a family's analysis for an agent and the reference players.
 
     Args:
-        held_out: the tasks that were played; of a family that has an analysis.
-        agents: what was found of the agent, by the way it acted.
-        folder: where the files go.
+        held_out: the tasks that were played, of a family with an analysis.
+        agents: results of the agent, by the way it acted.
+        folder: folder of the files.
 
     Returns:
-        The picture that was written, `[height, width, 3]`, uint8, if there is something to be seen.
+        The picture that was written, `[height, width, 3]`, uint8; None if the analysis has no
+        figure.
     """
     analysis = held_out.analysis
     assert analysis is not None

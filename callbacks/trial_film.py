@@ -1,4 +1,4 @@
-"""Films what the agent sees, beside a map of where it goes."""
+"""Film the agent's view beside a map with its path."""
 
 from pathlib import Path
 from typing import cast
@@ -16,10 +16,10 @@ IMAGE_DIMS = 3  # channels, height and width
 
 
 class TrialFilm(Callback):
-    """Puts a film of a greedily played test trial into a GIF file and TensorBoard.
+    """Writes a film of a greedily played test trial to a GIF file and TensorBoard.
 
-    `trial_film.gif` is written after the test, for families whose observations are images of a
-    place that has a map; for others nothing is. Rank zero plays and writes.
+    `trial_film.gif` is written after the test, for families with image observations and a scene.
+    For others nothing is written. Only rank zero plays and writes.
 
     Args:
         dirpath: folder of the file.
@@ -29,7 +29,7 @@ class TrialFilm(Callback):
         self._file = Path(dirpath) / "trial_film.gif"
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Plays once more, and films."""
+        """Play a trial once more, and film it."""
         if not trainer.is_global_zero:
             return
         held_out = held_out_of(trainer, "test")

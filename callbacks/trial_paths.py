@@ -1,4 +1,4 @@
-"""Draws where the agent goes, episode by episode."""
+"""Draw the agent's paths, episode by episode."""
 
 from pathlib import Path
 from typing import cast
@@ -15,14 +15,14 @@ from rl2_lightning.learners.learner import Learner
 
 
 class TrialPaths(Callback):
-    """Puts the paths of some greedily played test trials into a PNG file and TensorBoard.
+    """Writes the paths of some greedily played test trials to a PNG file and TensorBoard.
 
-    `trial_paths.png` is written after the test, for families that are played in the plane; for
-    others nothing is. Rank zero plays and writes.
+    `trial_paths.png` is written after the test, for families with a scene. For others nothing is
+    written. Only rank zero plays and writes.
 
     Args:
         dirpath: folder of the file.
-        num_trials: how many of the test's tasks are played, at most.
+        num_trials: maximum number of test tasks that are played.
     """
 
     def __init__(self, dirpath: str, num_trials: int = 3) -> None:
@@ -30,7 +30,7 @@ class TrialPaths(Callback):
         self._num_trials = num_trials
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Plays once more, and watches."""
+        """Play trials once more, and draw their paths."""
         if not trainer.is_global_zero:
             return
         held_out = held_out_of(trainer, "test")

@@ -1,1 +1,1 @@
-"""The YAML files behind `train.py`."""
+"""The YAML files of `train.py`."""

@@ -1,1 +1,1 @@
-"""The tables of arXiv 1611.02779 from last checkpoints: evaluate one, or render them all."""
+"""The tables of arXiv 1611.02779 and more: evaluate a last checkpoint, or render all tables."""

@@ -1,4 +1,4 @@
-"""What the last checkpoint is to reach, in greedy play where a bar does not say otherwise."""
+"""Bars that last checkpoints should reach, in greedy play unless a bar says otherwise."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ Measures = Mapping[str, Estimate]
 
 
 class Bar(Protocol):
-    """A claim about an agent that an evaluation can refute; its text states it."""
+    """A claim about an agent that an evaluation can check; its text states the claim."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """As it stands in a table."""
+        """The text of the bar in a table."""
 
     @abstractmethod
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Whether it holds.
+        """Whether the claim holds.
 
         Args:
-            agent: of greedy play.
-            references: of reference players on the same tasks, the best one last.
-            measures: what the family's own analyses say of the agent.
+            agent: curve of greedy play.
+            references: curves of reference players on the same tasks, the best one last.
+            measures: figures of the family's own analysis for the agent.
         """
 
 
@@ -40,7 +40,7 @@ class Return(Bar):
         return str(self.value)
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the mean."""
+        """Compare the mean."""
         return agent.trial_return >= self.value
 
 
@@ -54,14 +54,14 @@ class ShareOfReference(Bar):
         return f"{self.share:.0%} of the reference"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the means."""
+        """Compare the means."""
         *_, reference = references.values()
         return agent.trial_return >= self.share * reference.trial_return
 
 
 @dataclass(frozen=True)
 class LaterEpisodes(Bar):
-    """From the second one each episode's return is at least this share of the reference's."""
+    """From episode 2 on, each return is at least this share of the reference's."""
 
     share: float
 
@@ -69,14 +69,14 @@ class LaterEpisodes(Bar):
         return f"{self.share:.0%} of the reference from episode 2"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the curves."""
+        """Compare the curves."""
         *_, reference = references.values()
         return bool((agent.mean[1:] >= self.share * reference.mean[1:]).all())
 
 
 @dataclass(frozen=True)
 class Above(Bar):
-    """The interval of the trial's return lies above those of other players."""
+    """The interval of the trial's return is above those of other players."""
 
     players: tuple[str, ...]
 
@@ -84,7 +84,7 @@ class Above(Bar):
         return f"above {' and '.join(name.replace('_', ' ') for name in self.players)}"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the intervals."""
+        """Compare the intervals."""
         low = agent.trial_return - agent.trial_half_width
         others = [references[name] for name in self.players]
         return all(low > other.trial_return + other.trial_half_width for other in others)
@@ -92,13 +92,13 @@ class Above(Bar):
 
 @dataclass(frozen=True)
 class Adapts(Bar):
-    """The interval of the second episode's return lies above that of the first's."""
+    """The interval of the second episode's return is above that of the first's."""
 
     def __str__(self) -> str:
         return "episode 2 above episode 1"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the intervals of the two episodes."""
+        """Compare the intervals of the two episodes."""
         first, second = agent.mean[:2].tolist()
         first_half_width, second_half_width = agent.half_width[:2].tolist()
         return second - second_half_width > first + first_half_width
@@ -106,13 +106,13 @@ class Adapts(Bar):
 
 @dataclass(frozen=True)
 class Chance(Bar):
-    """The interval of the trial's return reaches down to that of the random player."""
+    """The interval of the trial's return is not above that of the random player."""
 
     def __str__(self) -> str:
         return "no better than random"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the intervals."""
+        """Compare the intervals."""
         random = references["random"]
         low = agent.trial_return - agent.trial_half_width
         return low <= random.trial_return + random.trial_half_width
@@ -120,10 +120,10 @@ class Chance(Bar):
 
 @dataclass(frozen=True)
 class Plans(Bar):
-    """Reward and transition interact in what the agent repeats; or they do not.
+    """Reward and transition interact in the agent's choices; or they do not.
 
     Attributes:
-        does: which of the two is to hold.
+        does: whether they should interact.
     """
 
     does: bool
@@ -132,20 +132,20 @@ class Plans(Bar):
         return f"reward × transition: {'an' if self.does else 'no'} interaction"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Whether the interval of the interaction, sampled, lies above 0; or holds it."""
+        """Whether the interval of the interaction in sampled play is above 0; or includes 0."""
         value, half_width = measures["stay_adjusted_interaction_sampled"]
         return value > half_width if self.does else abs(value) <= half_width
 
 
 @dataclass(frozen=True)
 class Finds(Bar):
-    """The goal is found in this share of the first episodes and of the second ones.
+    """The goal is found in at least this share of the first and of the second episodes.
 
-    The second episodes are shorter, too.
+    The second episodes also have to be shorter.
 
     Attributes:
-        success: the share, in each of the two.
-        shorter: by what part of the first episodes' mean length.
+        success: minimum share for each of the two.
+        shorter: minimum reduction of the mean length, as a fraction of the first episodes'.
     """
 
     success: float
@@ -155,7 +155,7 @@ class Finds(Bar):
         return f"{self.success:.0%} success, episode 2 {self.shorter:.0%} shorter"
 
     def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
-        """Compares the means, of greedy play."""
+        """Compare the means of greedy play."""
 
         def mean(name: str, episode: int) -> float:
             return measures[f"search_{name}_episode_{episode}_greedy"].value
@@ -165,7 +165,7 @@ class Finds(Bar):
         ) <= (1 - self.shorter) * mean("length", 1)
 
 
-# The experiments of neither of the paper's tables, in the order in which they are shown.
+# The experiments that are in neither of the paper's tables, in the order of display.
 WORLDS: Mapping[str, Bar] = {
     "pair_independent": ShareOfReference(0.99),
     "pair_independent_without_reward": Chance(),

@@ -1,4 +1,4 @@
-"""The cells of the tables, their published figures, and the rows that are measured for them."""
+"""The cells of the tables, their published figures, and their measured rows."""
 
 import csv
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parent
 PUBLISHED = FOLDER / "published"
 CONFIGS = FOLDER.parent / "configs"
 Row = dict[str, str]
-HALF_WIDTH = "_half_width"  # at the end of a column's name: 1.96 standard errors of the other
-MEASURE = "measure_"  # at its beginning: not a player's return
+HALF_WIDTH = "_half_width"  # suffix of a column's name: 1.96 standard errors of the column without
+MEASURE = "measure_"  # prefix of a column's name: not a player's return
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        table: "mab" or "mdp", the paper's, or "worlds", the other families.
-        name: of the cell, and of the experiment that comes nearest to its bar.
-        place: what sets it apart from the other cells of its table, by column.
-        published: figures of other players, as published, by column.
-        bar: what greedy play of the last checkpoint is to reach.
+        table: "mab" or "mdp" for the paper's tables, or "worlds" for the other families.
+        name: name of the cell, and of the experiment that comes nearest to its bar.
+        place: values that distinguish it from the other cells of its table, by column.
+        published: published figures of other players, by column.
+        bar: bar that the last checkpoint should reach.
     """
 
     table: str
@@ -38,13 +38,13 @@ class Cell:
 
     @property
     def experiments(self) -> list[str]:
-        """Those that train it: its own, and `<name>_<memory>` of other memories."""
+        """The experiments of this cell: its own, and `<name>_<memory>` of other memories."""
         memories = sorted(path.stem for path in (CONFIGS / "memory").glob("*.yaml"))
         others = (f"{self.name}_{memory}" for memory in memories)
         return [self.name, *(name for name in others if experiment_file(name).exists())]
 
     def is_of(self, row: Row) -> bool:
-        """Whether a row of its table belongs to it."""
+        """Whether a row of its table belongs to this cell."""
         return all(row[name] == value for name, value in self.place.items())
 
 
@@ -57,7 +57,7 @@ def experiment_file(name: str) -> Path:
 
 
 def all_cells() -> dict[str, Cell]:
-    """The cells of all tables by name, the paper's first."""
+    """The cells of all tables by name, those of the paper first."""
     published = {table: _read(PUBLISHED / f"{table}.csv") for table in SIZES}
     cells = {}
     for row in _read(PUBLISHED / "bars.csv"):
@@ -79,7 +79,7 @@ def find_cell(experiment: str) -> Cell:
     """The cell that an experiment trains.
 
     Raises:
-        UserError: it belongs to no table.
+        UserError: the experiment is in no table.
     """
     cells = {name: cell for cell in all_cells().values() for name in cell.experiments}
     if experiment not in cells:
@@ -88,13 +88,13 @@ def find_cell(experiment: str) -> Cell:
 
 
 def read_rows(folder: Path, table: str) -> list[Row]:
-    """The measured rows of a table, as they stand in its file; none where there is no file."""
+    """The measured rows of a table from its file; none if there is no file."""
     path = folder / f"{table}.csv"
     return _read(path) if path.exists() else []
 
 
 def require_no_loss(folder: Path, cell: Cell, name: str, num_tasks: int) -> None:
-    """A row replaces none that was measured on more tasks.
+    """Check that a row does not replace one that was measured on more tasks.
 
     Raises:
         UserError: it would.
@@ -103,13 +103,13 @@ def require_no_loss(folder: Path, cell: Cell, name: str, num_tasks: int) -> None
         if row["name"] == name and int(row["num_tasks"]) > num_tasks:
             raise UserError(
                 f"evaluation.test_tasks={num_tasks} would replace the row {name} in "
-                f"{cell.table}.csv, which has {row['num_tasks']} tasks: leave it out, or take that "
-                "row away first"
+                f"{cell.table}.csv, which has {row['num_tasks']} tasks: leave it out, or remove "
+                "that row first"
             )
 
 
 def write_row(folder: Path, cell: Cell, row: Row) -> None:
-    """Puts a row into its table, in the place of that of the same name."""
+    """Write a row into its table, replacing that of the same name."""
     cells = [one for one in all_cells().values() if one.table == cell.table]
 
     def place(one: Row) -> tuple[int, int, str, int, str]:
@@ -119,7 +119,7 @@ def write_row(folder: Path, cell: Cell, row: Row) -> None:
 
     rows = [one for one in read_rows(folder, cell.table) if one["name"] != row["name"]]
     rows = sorted([*rows, row], key=place)
-    # Not all cells have the same reference players: a column stands where it first appears.
+    # Cells have different reference players: columns are in the order of first appearance.
     names = dict.fromkeys(name for one in rows for name in one if name != "command")
     columns = [*names, "command"]
     text = StringIO(newline="")

@@ -1,4 +1,4 @@
-"""The adaptation curves of a cell as files: of its reference players, and of each seed's agent."""
+"""Files with adaptation curves of a cell: of its reference players, and of each seed's agent."""
 
 import csv
 from collections import defaultdict
@@ -12,11 +12,11 @@ from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.evaluation.adaptation_curve import Curve
 
 COLUMNS = ("player", "episode", "mean", "half_width", "num_tasks")
-TRIAL = "trial"  # in the place of an episode's number: the sum over all of them
+TRIAL = "trial"  # instead of an episode's number: the sum over all episodes
 
 
 def write_curves(path: Path, origin: str, curves: Mapping[str, Curve]) -> None:
-    """Writes curves as CSV, to four decimals; the first line names the tasks."""
+    """Write curves as CSV with four decimals; the first line describes the tasks."""
     text = StringIO(newline="")
     text.write(f"# {origin}\n")
     writer = csv.writer(text, lineterminator="\n")
@@ -31,10 +31,10 @@ def write_curves(path: Path, origin: str, curves: Mapping[str, Curve]) -> None:
 
 
 def read_curves(path: Path) -> tuple[str, dict[str, Curve]]:
-    """Reads what `write_curves` wrote.
+    """Read a file written by `write_curves`.
 
     Returns:
-        The tasks, as text, and the curves by player.
+        The description of the tasks, and the curves by player.
     """
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on held-out tasks, and writes its row.
+"""Evaluate a checkpoint on held-out tasks, and write its row.
 
 `python -m results.evaluate experiment=mab_n100_k5 ckpt_path=outputs/a_run/last.ckpt`
 """
@@ -40,21 +40,21 @@ from rl2_lightning.session import quieten
 from rl2_lightning.stored import stored_groups
 
 KEPT = ("state_dict", SECTION, "epoch", "global_step", "pytorch-lightning_version")
-SUMMARY = "Summary"  # the callback that keeps the time of the training
+SUMMARY = "Summary"  # the callback that stores the training time
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint has shown.
+    """The results of a checkpoint.
 
     Attributes:
         agents: the agent's curves, greedy and sampled.
         references: the curves of the reference players on the same tasks, the reference last.
-        measures: what the family's own analysis says of the agent.
+        measures: figures of the family's own analysis for the agent.
         tasks_seed: seed of the tasks.
-        trained_on: in what the tasks of its training were others; empty where they were not.
-        env_steps: env steps that the agent has learnt from.
-        total_env_steps: env steps that it will have learnt from; see the function.
+        trained_on: differences of its training tasks from the cell's; empty if there are none.
+        env_steps: number of env steps that the agent has been trained on.
+        total_env_steps: the same for the finished training; see `total_env_steps`.
     """
 
     agents: Mapping[str, Curve]
@@ -67,12 +67,12 @@ class Evaluation:
 
 
 def evaluate(request: Request, folder: Path) -> Evaluation:
-    """Lets the agent and the reference players play the tasks of the test.
+    """Let the agent and the reference players play the test tasks.
 
     Args:
         request: the agent, and the cell.
-        folder: of the tables, with the reference players' curves, where what the family's own
-            analysis says is written.
+        folder: folder of the tables, with the reference players' curves; the results of the
+            family's own analysis are written there.
     """
     cfg, checkpoint = request.cfg, request.checkpoint
     world = build_world(cfg)
@@ -100,13 +100,13 @@ def evaluate(request: Request, folder: Path) -> Evaluation:
 
 
 def reference_curves(held_out: HeldOut, origin: str, path: Path) -> dict[str, Curve]:
-    """The reference players' curves on the tasks of the test, from the file if it holds them.
+    """The reference players' curves on the test tasks, from the file if it has them.
 
-    They are the same for all checkpoints of a cell, and may take an hour to play.
+    They are the same for all checkpoints of a cell, and may take an hour to compute.
 
     Args:
         held_out: the tasks.
-        origin: as `origin_of` gives it.
+        origin: description of the tasks by `origin_of`.
         path: the file.
     """
     if path.exists():
@@ -115,27 +115,27 @@ def reference_curves(held_out: HeldOut, origin: str, path: Path) -> dict[str, Cu
         if played == origin and list(curves) == list(held_out.players) and same_number:
             return curves
     write_curves(path, origin, held_out.reference_curves())
-    # Read back, so that a first and a later row hold the same digits.
+    # Read back, so that later rows have the same digits as the first.
     return read_curves(path)[1]
 
 
 def origin_of(cfg: DictConfig) -> str:
-    """The tasks and trials of an evaluation, as text."""
+    """A description of the tasks and trials of an evaluation, as text."""
     told = {group: OmegaConf.to_container(cfg[group]) for group in ("env", "trial")}
     return json.dumps({**told, "tasks_seed": cfg.evaluation.tasks_seed}, sort_keys=True)
 
 
 def total_env_steps(cfg: DictConfig, checkpoint: Checkpoint, clock: Clock) -> int:
-    """Env steps that a training has when it is finished.
+    """The number of env steps of a training when it is finished.
 
     Args:
         cfg: the composed config of the evaluation.
-        checkpoint: of the training.
-        clock: how far it is.
+        checkpoint: checkpoint of the training.
+        clock: counters of the training.
 
     Returns:
-        Those that it had, if it is finished. Else those of the whole iterations that its budget
-        holds, in which idle steps count.
+        The actual number, if it is finished. Otherwise that of the whole iterations that fit its
+        budget, including idle steps.
     """
     trained = stored_groups(cfg, checkpoint, "ckpt_path")
     trial = OmegaConf.merge(TrialConfig, trained["trial"])
@@ -150,9 +150,9 @@ def total_env_steps(cfg: DictConfig, checkpoint: Checkpoint, clock: Clock) -> in
 
 
 def small_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a test needs of a checkpoint, without the optimiser's state or paths of a machine."""
+    """The part of a checkpoint needed for a test, without optimiser state and local paths."""
     content = checkpoint.content
-    # What callbacks were told names folders.
+    # The settings of callbacks contain folders.
     nowhere: dict[str, Any] = {"output_dir": ".", "ckpt_path": None, "callbacks": {}, "logger": {}}
     seconds = _training_seconds(checkpoint)
     return {
@@ -163,7 +163,7 @@ def small_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _training_seconds(checkpoint: Checkpoint) -> float | None:
-    """Wall seconds of the training, over all runs that it was resumed in; None where unknown."""
+    """The seconds of the training, over all runs that it was resumed in; None if unknown."""
     node: Any = checkpoint.content
     for name in ("callbacks", SUMMARY, "training_seconds"):
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -196,7 +196,7 @@ def row_of(request: Request, found: Evaluation, command: str) -> Row:
         row[name] = f"{curve.trial_return:.4f}"
         row[f"{name}_half_width"] = f"{curve.trial_half_width:.4f}"
     for name, estimate in found.measures.items():
-        # What an agent does not do cannot always be measured.
+        # Some figures cannot be measured for every agent.
         numbers = [f"{number:.4f}" if isfinite(number) else "" for number in estimate]
         row[f"{MEASURE}{name}"], row[f"{MEASURE}{name}{HALF_WIDTH}"] = numbers
     row |= {f"published_{name}": figure for name, figure in cell.published.items()}
@@ -204,24 +204,24 @@ def row_of(request: Request, found: Evaluation, command: str) -> Row:
 
 
 def run(overrides: list[str], folder: Path) -> Row:
-    """Evaluates, and writes row, curves and weights.
+    """Evaluate, and write row, curves and weights.
 
     Args:
-        overrides: as on the command line; `experiment` and `ckpt_path` among them.
-        folder: where the tables stand.
+        overrides: overrides as on the command line, including `experiment` and `ckpt_path`.
+        folder: folder of the tables.
 
     Returns:
         The row.
 
     Raises:
         UserError: an override is missing, the checkpoint is of another family or size, or a row
-            of more tasks would be lost.
+            measured on more tasks would be lost.
     """
     request = compose_evaluation(overrides)
     name = request.name
     require_no_loss(folder, request.cell, name, request.cfg.evaluation.test_tasks)
     found = evaluate(request, folder)
-    # The command that anyone can repeat is that on the kept weights.
+    # Store the command with the stored weights, which anyone can repeat.
     named = [text for text in overrides if not text.startswith("ckpt_path=")]
     command = ["python", "-m", "results.evaluate", *named]
     command.append(f"ckpt_path=results/checkpoints/{name}.ckpt")
@@ -233,7 +233,7 @@ def run(overrides: list[str], folder: Path) -> Row:
 
 
 def main() -> None:
-    """Prints what was reached."""
+    """Evaluate, and print the main results."""
     quieten()
     register_schemas()
     with one_line_errors():

@@ -1,4 +1,4 @@
-"""A small picture of each family for the README: `python -m results.pictures`."""
+"""Render a small picture of each family for the README: `python -m results.pictures`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from results.tables import AGENTS, WRONG_PRIOR
 from rl2_lightning.evaluation.plots import draw_adaptation_curves
 
 PICTURES = FOLDER.parent / "docs" / "images" / "families"
-# The cell whose curves stand for a family, by the name of its file in configs/env/.
+# The cell whose curves represent a family, by the name of its file in configs/env/.
 SHOWN: Mapping[str, str] = {
     "bernoulli_bandit": "mab_n100_k10",
     "gaussian_bandit": "gaussian_n100_k5",
@@ -29,11 +29,11 @@ SHOWN: Mapping[str, str] = {
 
 
 def family_figure(cell: str, folder: Path) -> Figure:
-    """The agent's curve beside the random player and the reference, without words.
+    """The agent's curve with the random player's and the reference's, without a legend.
 
     Args:
-        cell: whose curves are drawn, with its first seed.
-        folder: of the curves.
+        cell: cell whose curves are drawn, with seed 1.
+        folder: folder of the curves.
     """
     _, agents = read_curves(folder / f"{cell}_seed1.csv")
     _, found = read_curves(folder / f"{cell}_oracles.csv")
@@ -52,7 +52,7 @@ def family_figure(cell: str, folder: Path) -> Figure:
 
 
 def render(folder: Path) -> None:
-    """Writes the picture of every family."""
+    """Write the picture of every family."""
     folder.mkdir(parents=True, exist_ok=True)
     for family, cell in SHOWN.items():
         figure = family_figure(cell, FOLDER / "curves")

@@ -1,4 +1,4 @@
-"""Renders the tables and the adaptation curves: `python -m results.render`."""
+"""Render the tables and the adaptation curves: `python -m results.render`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ COLUMNS_OF_PANELS = 3
 
 
 def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | None:
-    """A panel for each cell that has been evaluated; its first seed."""
+    """A figure with a panel for each evaluated cell, with its first row."""
     shown = [(cell, rows[cell.name][0]) for cell in cells if rows[cell.name]]
     if not shown:
         return None
@@ -56,7 +56,7 @@ def curves_figure(cells: Sequence[Cell], rows: Rows, folder: Path) -> Figure | N
 
 
 def render(folder: Path) -> None:
-    """Writes `README.md` and the figures beside the tables."""
+    """Write `README.md` and the figures next to the tables."""
     cells = all_cells()
     parts, commands = [INTRODUCTION], []
     for table, title in TITLES.items():
@@ -82,7 +82,7 @@ def render(folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> list[str]:
-    """Links to what the analyses have drawn."""
+    """Links to the pictures of the analyses."""
     drawn = sorted((folder / "analyses").glob("*/*.png"))
     return [f"![{path.parent.name}]({path.relative_to(folder).as_posix()})" for path in drawn]
 
@@ -91,45 +91,45 @@ INTRODUCTION = """\
 # Results
 
 Written by `python -m results.render` from `mab.csv`, `mdp.csv` and `worlds.csv`, which \
-`python -m results.evaluate` writes; [docs/results.md](../docs/results.md) says how. The weights \
-are in `checkpoints/`.
+`python -m results.evaluate` writes; [docs/results.md](../docs/results.md) describes how. The \
+weights are in `checkpoints/`.
 
 - The last checkpoint of a training counts, on 10 000 tasks unless its command says otherwise, \
-± 95 %. No training sees these tasks, and a run tests itself on others; a cell that was trained \
-again, with other settings, was evaluated on them again.
-- *Greedy* is the most likely action at each step, *sampled* a drawn one.
-- The *bar* is what greedy play is to reach. Cells that miss it stay here with what they reached; \
-"open" is what has not been trained yet.
-- While it is trained, an agent may learn from the mean reward of an action in place of its draw \
-(`collection.expected_rewards`), and its critic may see the task (`learner.critic.sees_task`): the \
-experiment files say where. Neither is there when it is tested. In MDPs and in the cart-pole the \
-agent also sees the previous observation, beside the inputs of RL²; the cells "without reward" do \
-not show it the reward."""
+± 95 %. No training sees these tasks, and runs use others for their own tests; a cell that was \
+trained again with other settings was evaluated on them again.
+- *Greedy* takes the most likely action at each step, *sampled* draws one.
+- The *bar* is the target of greedy play. Cells that miss it are listed with their result; "open" \
+cells have not been trained yet.
+- During training, an agent may learn from the mean reward of an action instead of the drawn one \
+(`collection.expected_rewards`), and its critic may see the task (`learner.critic.sees_task`); see \
+the experiment files. Neither is used in tests. In MDPs and in the cart-pole the agent also sees \
+the previous observation, in addition to the inputs of RL²; in the cells "without reward" it does \
+not see the reward."""
 RETURNS = {
     "mab": "Total reward of a trial: n pulls of k arms, p ~ U[0, 1].",
     "mdp": "Total reward of a trial: n episodes of 10 steps, 10 states, 5 actions.",
     "worlds": (
         "Total reward of a trial, and that of its first two episodes in greedy play. "
-        "[environments.md](../docs/environments.md) tells what the families are about, and what "
-        "their reference players know."
+        "[environments.md](../docs/environments.md) describes the families, and what their "
+        "reference players know."
     ),
 }
 PLAYERS = {
     "mab": (
         "The reference players on the same tasks, and in brackets as published, on 1000 tasks. The "
-        "constants of ε-greedy and UCB1 are tuned on tasks of their own; the published ones were "
-        "on those that are reported. Our Gittins indices know how many pulls are left."
+        "constants of ε-greedy and UCB1 are tuned on separate tasks; the published ones were tuned "
+        "on the reported tasks. Our Gittins indices take into account how many pulls are left."
     ),
     "mdp": (
-        "The reference players on the same tasks, with the prior that the tasks have. Those *as "
-        "published* expect mean rewards around 0, where the tasks have 1; greedy, ε-greedy and "
-        "UCRL2 among them start from next to no prior at all. The published figures, in brackets, "
-        "on 1000 tasks, are to be compared with these. They are left out of the figure. The "
-        "optimal policy is told the MDP, as no learner is."
+        "The reference players on the same tasks, with the tasks' own prior. Those *as published* "
+        "expect mean rewards around 0, whereas the tasks have 1; greedy, ε-greedy and UCRL2 among "
+        "them start with almost no prior. The published figures, in brackets, on 1000 tasks, are "
+        "to be compared with these. They are left out of the figure. The optimal policy knows the "
+        "MDP, which no learner does."
     ),
 }
-MEASURES = "What the families' own analyses say of the agent, ± 95 %:"
-REPEAT = "Each row again, from its weights and without training:"
+MEASURES = "Figures of the families' own analyses for the agent, ± 95 %:"
+REPEAT = "Each row can be reproduced from its weights, without training:"
 
 
 if __name__ == "__main__":

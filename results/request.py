@@ -1,4 +1,4 @@
-"""What is evaluated: a cell of a table, and a checkpoint that fits it."""
+"""Compose an evaluation: a cell of a table, and a checkpoint that fits it."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes
 
-# Tasks of their own: settings are chosen while looking at those that runs are tested on.
+# Separate tasks, since settings are chosen by results on the tasks that runs are tested on.
 TASKS = ("evaluation.tasks_seed=2017", "evaluation.test_tasks=10000")
 
 
@@ -50,7 +50,9 @@ class Request:
         parts = [f"{key.rpartition('.')[-1]}{int(value)}" for key, value in sizes.items()]
         seed = self.checkpoint.config.get("seed")
         if type(seed) is not int:
-            raise UserError(f"the checkpoint has seed={seed!r}, not a number: use another one")
+            raise UserError(
+                f"the checkpoint has seed={seed!r}, which is not a number: use another one"
+            )
         return "_".join(
             [self.experiment, *(["trained_on", *parts] if parts else []), f"seed{seed}"]
         )
@@ -60,7 +62,7 @@ def compose_evaluation(overrides: list[str]) -> Request:
     """The cell, the config of its evaluation, and a checkpoint that fits both.
 
     Args:
-        overrides: as on the command line; `experiment` and `ckpt_path` among them.
+        overrides: overrides as on the command line, including `experiment` and `ckpt_path`.
 
     Raises:
         UserError: an override is missing, or the checkpoint is of another family or size.
@@ -78,7 +80,7 @@ def compose_evaluation(overrides: list[str]) -> Request:
     check(cfg, num_cores=os.cpu_count() or 1, multirun=False)
     leave_out_foreign(cfg, overrides)
     require_cell(cell, differences_from(cell, cfg), "the command has", "leave it out")
-    # Before the agent: a checkpoint of another cell often has another agent too.
+    # Checked before the agent: a checkpoint of another cell often has another agent, too.
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
     trained = differences_from(cell, checkpoint.config)
     refused = trained
@@ -113,13 +115,14 @@ def differences_from(
 
     Args:
         cell: the cell.
-        settings: what is compared with the experiment; plain values, of which nothing is built.
+        settings: settings to compare with the experiment; plain values, from which nothing is
+            built.
 
     Returns:
         The settings' value and the experiment's, by the field's name.
 
     Raises:
-        UserError: the settings tell nothing of family or trial.
+        UserError: the settings lack the family or the trial.
     """
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         experiment = compose("train", ["output_dir=.", f"experiment={cell.name}"])
@@ -127,7 +130,7 @@ def differences_from(
     for group in ("env", "trial"):
         theirs = settings.get(group)
         if not isinstance(theirs, Mapping):
-            raise UserError(f"the checkpoint tells nothing of {group}: use another one")
+            raise UserError(f"the checkpoint has no settings of {group}: use another one")
         differing = differences(OmegaConf.create(dict(theirs)), experiment[group])
         found |= {f"{group}.{key}": pair for key, pair in differing.items()}
     return found
@@ -136,16 +139,16 @@ def differences_from(
 def require_cell(
     cell: Cell, differing: Mapping[str, tuple[Any, Any]], said: str, remedy: str
 ) -> None:
-    """A row is of the family and the size that its experiment names.
+    """Check that a row has the family and the size of its experiment.
 
     Args:
         cell: the row's cell.
-        differing: as `differences_from` gives them.
-        said: where the settings stand, as the beginning of a sentence.
+        differing: differences as returned by `differences_from`.
+        said: source of the settings, as the beginning of a sentence.
         remedy: what the user can do.
 
     Raises:
-        UserError: the family or the trial is another.
+        UserError: the family or the trial differs.
     """
     for key, (theirs, ours) in differing.items():
         raise UserError(f"{said} {key}={theirs}, experiment={cell.name} has {ours}: {remedy}")

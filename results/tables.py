@@ -1,4 +1,4 @@
-"""The tables as Markdown."""
+"""Render the tables as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from results.curves import read_curves
 from rl2_lightning.evaluation.adaptation_curve import Curve
 
 AGENTS = {"agent_greedy": "agent, greedy", "agent_sampled": "agent, sampled"}
-# Players that believe in another prior than the tasks': they are published so.
+# Suffix of players with another prior than the tasks', as published.
 WRONG_PRIOR = "_prior_mean_0"
-# It is told the task, which no learner is, and is no measure of one.
+# It knows the task, which no learner does, and so is no yardstick for learners.
 TOLD_THE_TASK = "optimal_policy"
 AGENT_COLUMNS = ("cell", "agent", "seed", *AGENTS.values())
 LAST_COLUMNS = ("bar", "reached", "env steps", "training")
 PUBLISHED = {"rl2": "RL² as published", "snail": "SNAIL as published"}
-EPISODES = (1, 2)  # whose returns tell whether an agent adapts
+EPISODES = (1, 2)  # a comparison of their returns shows whether an agent adapts
 Rows = Mapping[str, Sequence[Row]]  # by cell
 
 
@@ -26,7 +26,7 @@ def players_of(row: Row) -> list[str]:
 
 
 def cell_text(cell: Cell) -> str:
-    """The sizes of a cell, as the paper writes them; else its name."""
+    """The sizes of a cell in the paper's notation; else its name."""
     if cell.table == "worlds":
         return cell.name
     return ", ".join(
@@ -35,13 +35,13 @@ def cell_text(cell: Cell) -> str:
 
 
 def best_learner(row: Row) -> str:
-    """The best of the players that have to find out what the task is."""
+    """The best of the players that do not know the task."""
     learners = [name for name in players_of(row) if name not in (*AGENTS, TOLD_THE_TASK)]
     return max(learners, key=lambda name: float(row[name]))
 
 
 def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each cell and seed: the agent beside the best player that learns."""
+    """One line for each cell and seed: the agent and the best player that learns."""
     columns = (
         *AGENT_COLUMNS,
         "best player that learns",
@@ -61,11 +61,11 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
 
 
 def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
-    """One line for each cell and seed: the agent beside the last player, and its first episodes.
+    """One line for each cell and seed: the agent, the reference, and the first episodes.
 
     Args:
-        cells: of the table.
-        rows: of each of them.
+        cells: cells of the table.
+        rows: rows of each cell.
         curves: folder of the curves.
     """
     episodes = [f"episode {number}" for number in EPISODES]
@@ -84,7 +84,7 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
 
 
 def players_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each reference player on our tasks, and in brackets as published."""
+    """One line for each reference player: our figures, and the published ones in brackets."""
     measured = {cell_text(cell): rows[cell.name][0] for cell in cells if rows[cell.name]}
     lines = _head(["player", *measured])
     for name in _reference_players(measured.values()):
@@ -100,7 +100,7 @@ def players_table(cells: Sequence[Cell], rows: Rows) -> str:
 
 
 def _reference_players(rows: Iterable[Row]) -> list[str]:
-    """The reference players, each before itself with the other prior, the optimum last."""
+    """The reference players, each followed by itself with the other prior, the optimum last."""
     names = [name for row in rows for name in players_of(row) if name not in AGENTS]
     bases = dict.fromkeys(name.removesuffix(WRONG_PRIOR) for name in names)
     ordered = [name for base in bases for name in (base, f"{base}{WRONG_PRIOR}")]
@@ -110,7 +110,7 @@ def _reference_players(rows: Iterable[Row]) -> list[str]:
 
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each figure that a family's own analysis gives of an agent."""
+    """One line for each figure of a family's own analysis of an agent."""
     lines = _head(["cell", "agent", "seed", "figure", *AGENTS.values()])
     for cell in cells:
         for row in rows[cell.name]:
@@ -135,10 +135,10 @@ def _measure(row: Row, name: str) -> str:
 
 
 def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
-    """Cell and seed, the agent's returns, the reference's, and the share of it."""
+    """Cell and seed, the agent's returns, the reference's, and the agent's share of it."""
     returns = [_row_figure(row, name) for name in AGENTS]
     agent, optimum = float(row["agent_greedy"]), float(row[reference])
-    # A share of a loss says nothing.
+    # A share of a negative return is meaningless.
     share = f"{agent / optimum:.1%}" if min(agent, optimum) > 0 else ""
     beside = f"{_row_figure(row, reference)} ({_words(reference)})"
     return [cell_text(cell), row["agent"], row["seed"], *returns, beside, share]
@@ -149,7 +149,7 @@ def _last(row: Row) -> list[str]:
 
 
 def _open(cell: Cell, columns: Sequence[str], known: Sequence[str]) -> str:
-    """The line of a cell that nobody has trained."""
+    """The line of a cell that has not been trained yet."""
     nothing = [""] * len(LAST_COLUMNS[1:])
     start = [cell_text(cell), "", "", "open"]
     return _line([*start, *[""] * (len(columns) - 4 - len(known) - len(nothing)), *known, *nothing])
@@ -170,7 +170,7 @@ def _figure(value: float, half_width: float) -> str:
 
 
 def _steps(row: Row) -> str:
-    """How far the training went."""
+    """The progress of the training in env steps."""
     steps, total = int(row["env_steps"]), int(row["total_env_steps"])
     text = f"{steps / 1e6:.1f} M"
     if steps < total:

@@ -6,7 +6,7 @@ __all__ = ["Agent"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, for torch takes long to import, and a mistyped command is to fail at once.
+    # Imported lazily: torch takes long to import, and a mistyped command should fail at once.
     if name == "Agent":
         from rl2_lightning.agents.agent import Agent
 

@@ -3,17 +3,17 @@
 import ctypes
 import sys
 
-# Of glibc's malloc.h.
+# Constants from glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 LARGEST_MMAP_THRESHOLD = 32 * 1024**2
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc reuse freed blocks of up to 32 MiB; other allocators are left as they are.
+    """Make glibc reuse freed blocks of up to 32 MiB; other allocators are unaffected.
 
-    By default it hands the large intermediate results of each step back to the kernel, which
-    clears their pages anew for the next: on a CPU up to a third of the time of learning.
+    By default glibc returns the large intermediate tensors of each step to the kernel, which zeroes
+    their pages again for the next step. On a CPU this takes up to a third of the learning time.
     """
     if sys.platform != "linux":
         return

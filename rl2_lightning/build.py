@@ -1,4 +1,4 @@
-"""From a checked config to the objects of a run."""
+"""Build the objects of a run from a checked config."""
 
 import os
 from collections.abc import Mapping
@@ -39,10 +39,10 @@ from rl2_lightning.plugins import build_plugins
 
 
 def require_machine(cfg: DictConfig) -> None:
-    """Looks for the devices that Lightning would take; on a CPU it would start any number.
+    """Check that the machine has the requested devices; on a CPU Lightning starts any number.
 
     Raises:
-        UserError: there are fewer than the config asks for.
+        UserError: there are fewer devices than the config asks for.
     """
     accelerator, wanted = cfg.trainer.accelerator, cfg.trainer.devices
     if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
@@ -55,7 +55,7 @@ def build_world(cfg: DictConfig) -> World:
     """The family of tasks and the trials that the config names.
 
     Raises:
-        UserError: its settings do not fit.
+        UserError: the family's settings are invalid.
     """
     family = find_class(cfg, "env", TaskEnv)
     settings = read_settings(cfg, "env", family.Settings)
@@ -71,7 +71,7 @@ def build_world(cfg: DictConfig) -> World:
 
 
 def build_data(cfg: DictConfig) -> TrialDataModule:
-    """The trials: of the family, the lengths and the seeds that the config names."""
+    """The data module: trials of the configured family, with the configured lengths and seeds."""
     world = build_world(cfg)
     return TrialDataModule(
         world,
@@ -82,7 +82,7 @@ def build_data(cfg: DictConfig) -> TrialDataModule:
 
 
 def build_held_out(cfg: DictConfig, world: World) -> dict[str, HeldOut]:
-    """The tasks of validation and test."""
+    """The held-out tasks of validation and test, by name."""
     evaluation = cast(EvaluationConfig, OmegaConf.to_object(cfg.evaluation))
     sets = {
         "validation": (Purpose.VALIDATION_TASKS, evaluation.validation_tasks),
@@ -95,10 +95,10 @@ def build_held_out(cfg: DictConfig, world: World) -> dict[str, HeldOut]:
 
 
 def build_agent(cfg: DictConfig, world: World) -> Agent:
-    """The agent, its weights drawn from the run's seed.
+    """The agent, with weights drawn from the run's seed.
 
     Raises:
-        UserError: its settings contradict each other, or the lengths of trials and windows.
+        UserError: its settings contradict each other or the lengths of trials and windows.
     """
     torch.manual_seed(derive_seed(Purpose.NETWORK, cfg.seed))
     memory_class = find_class(cfg, "memory", Memory)
@@ -121,7 +121,7 @@ def build_agent(cfg: DictConfig, world: World) -> Agent:
 
 
 def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
-    """The learner around the agent; its checkpoints hold the config."""
+    """The learner with its agent; its checkpoints store the config."""
     learner_class = find_class(cfg, "learner", Learner)
     settings = cast(LearnerSettings, read_settings(cfg, "learner", learner_class.Settings))
     settings.check_run(_run_shape(cfg))
@@ -150,7 +150,7 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
     """Lightning's trainer: devices, precision, checkpoints, loggers and callbacks.
 
     Raises:
-        UserError: the machine has not what the config asks for.
+        UserError: the machine lacks what the config asks for.
     """
     keep_freed_memory()
     settings: dict[str, Any] = dict(cfg.trainer)
@@ -158,10 +158,11 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
         settings["max_epochs"] or data.plan.num_iterations, data.plan.num_iterations
     )
     if isinstance(learner, ManualLearner):
-        # Lightning clips in the automatic optimisation only, and refuses it here.
+        # Lightning clips gradients only in automatic optimisation and rejects the argument here.
         learner.gradient_clip_val = settings.pop("gradient_clip_val")
         if num_ranks(cfg) > 1 and settings["strategy"] in ("auto", "ddp"):
-            # A loss of one of several optimisers leaves the parameters of the others alone.
+            # With several optimisers, one loss leaves the parameters of the others without
+            # gradients.
             settings["strategy"] = "ddp_find_unused_parameters_true"
     try:
         return pl.Trainer(
@@ -180,7 +181,7 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
 
 
 def _why_no_trainer(settings: Mapping[str, Any], reason: str) -> str:
-    """Lightning's reason in one line, with the settings that it speaks of."""
+    """Lightning's reason in one line, with the settings that it mentions."""
     reason = " ".join(reason.split()).rstrip(".!")
     spoken_of = [
         f"trainer.{name}={value}"

@@ -1,6 +1,7 @@
-"""Checkpoints: read whole and looked at, written whole or not at all.
+"""Checkpoints: validated completely when read, written atomically.
 
-They hold tensors and plain containers only. Nothing that a file names is imported, built or called.
+They contain only tensors and plain containers. Nothing that a file names is imported, built or
+called.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ FORMAT = 2
 
 
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Args:
-        content: as Lightning writes it, with what `describe` adds.
-        name: what errors call it.
+        content: as Lightning writes it, with the section that `describe` adds.
+        name: its name in error messages.
 
     Attributes:
-        content: the same.
+        content: the argument of that name.
     """
 
     def __init__(self, content: dict[str, Any], name: str) -> None:
@@ -39,20 +40,20 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: str | PathLike[str], field: str | None = None) -> Checkpoint:
-        """Reads a file, and looks at all of it.
+        """Read a file and validate all of it.
 
         Args:
-            path: of the file.
-            field: of the configuration, that names it.
+            path: path of the file.
+            field: the config field that names the file.
 
         Raises:
-            UserError: it is damaged or no checkpoint of this program, holds numbers that are not
-                finite, or was written by a newer version; or a setting refers to something.
+            UserError: the file is damaged, is not a checkpoint of this program, contains non-finite
+                numbers, was written by a newer version, or has a setting with an interpolation.
         """
         place = Path(path)
         name = f"{field}={place}" if field else str(place)
         if not place.is_file():
-            raise UserError(f"{name} is no file: give the path of a checkpoint")
+            raise UserError(f"{name} is not a file: give the path of a checkpoint")
         content = load(place, name)
         version = _format_of(content, name)
         if version > FORMAT:
@@ -62,11 +63,11 @@ class Checkpoint:
         for key, tensor in _learnt(content):
             if not tensor.isfinite().all():
                 raise UserError(
-                    f"{name} holds numbers that are not finite in {key}: use an earlier checkpoint"
+                    f"{name} has non-finite numbers in {key}: use an earlier checkpoint"
                 )
         require_plain({key: content.get(key) for key in ("hyper_parameters", SECTION)}, name)
         if version < FORMAT:
-            # Late: only files of earlier versions need the families.
+            # Imported here because only files of earlier formats need the families.
             from rl2_lightning.checkpoint_upgrade import upgrade
 
             content = upgrade(content, name)
@@ -74,19 +75,19 @@ class Checkpoint:
 
     @property
     def agent_spec(self) -> Any:
-        """What the agent is built from, as it stands in the file."""
+        """The agent's spec, as stored in the file."""
         return self.content[SECTION].get("agent")
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of the training, as it stands in the file.
+        """The configuration of the training, as stored in the file.
 
         Raises:
             UserError: there is none.
         """
         config = self.content.get("hyper_parameters")
         if not isinstance(config, dict):
-            raise UserError(f"{self._name} tells no configuration: it is of another program")
+            raise UserError(f"{self._name} has no configuration: it is not from this program")
         return config
 
     @property
@@ -96,7 +97,7 @@ class Checkpoint:
         return state
 
     def require_optimizer(self) -> None:
-        """Looks whether a training can be resumed from it.
+        """Check that a training can be resumed from it.
 
         Raises:
             UserError: the state of the optimiser or of the training loop is missing.
@@ -105,12 +106,12 @@ class Checkpoint:
         are_there = isinstance(optimizers, list) and isinstance(loops, dict)
         if not are_there or not optimizers or not loops:
             raise UserError(
-                f"{self._name} holds weights alone, without the state of an optimiser: it cannot "
-                "be resumed from; begin a new training with start_from, or test it"
+                f"{self._name} has only weights and no optimiser state: it cannot "
+                "be resumed; start a new training with start_from, or test it"
             )
 
     def require_clock(self) -> None:
-        """Looks at what the run's clock has counted.
+        """Check the counters of the run's clock.
 
         Raises:
             UserError: a count is negative.
@@ -120,18 +121,18 @@ class Checkpoint:
                 raise UserError(f"{self._name} has {key} below 0: use another checkpoint")
 
     def require_fitting(self, module: nn.Module, prefix: str = "") -> None:
-        """Compares names, shapes and dtypes with a module that is to take the weights.
+        """Compare names, shapes and dtypes with those of the module that will load the weights.
 
         Args:
             module: the module.
-            prefix: of its entries in the checkpoint.
+            prefix: prefix of its entries in the checkpoint.
 
         Raises:
-            UserError: one is missing, or another.
+            UserError: an entry is missing, unexpected, or of another shape or dtype.
         """
         theirs, ours = self._part(prefix), module.state_dict()
         for key in sorted(ours.keys() ^ theirs.keys()):
-            lacks = "lacks" if key in ours else "has besides"
+            lacks = "lacks" if key in ours else "also has"
             raise UserError(
                 f"{self._name} {lacks} the weights {prefix}{key}: it was trained with other "
                 "settings of agent, memory or learner"
@@ -147,14 +148,14 @@ class Checkpoint:
     def fitting_state(
         self, module: nn.Module, parts: Collection[str] | None = None
     ) -> tuple[dict[str, Tensor], list[str]]:
-        """What of a module's state can be had from here, each of its parts whole or not at all.
+        """The part of a module's state that this checkpoint can supply, in whole submodules.
 
         Args:
-            module: what is to take the weights.
-            parts: names of its parts; None for all.
+            module: the module that will load the weights.
+            parts: names of the submodules to consider; None for all.
 
         Returns:
-            Parameters and buffers by name, and the names of the parts that do not fit.
+            Parameters and buffers by name, and the names of the submodules that are left out.
         """
         ours: dict[str, dict[str, Tensor]] = {}
         for key, tensor in module.state_dict().items():
@@ -177,7 +178,7 @@ class Checkpoint:
         }
 
     def load_into(self, module: nn.Module, prefix: str = "") -> None:
-        """Gives a module its weights.
+        """Load the weights into a module.
 
         Raises:
             UserError: they do not fit; see `require_fitting`.
@@ -191,26 +192,26 @@ def describe(agent_spec: Mapping[str, Any]) -> dict[str, Any]:
     """The section that this program adds to a checkpoint.
 
     Args:
-        agent_spec: what the agent is built from, as plain data.
+        agent_spec: the agent's spec as plain data.
     """
     return {SECTION: {"format": FORMAT, "agent": dict(agent_spec)}}
 
 
 def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> None:
-    """Writes a checkpoint beside its place and moves it there: a killed run keeps the one before.
+    """Write a checkpoint atomically, so that a killed run keeps the previous one.
 
     Args:
-        content: what it holds.
-        path: of the file, which is replaced if it exists.
+        content: the content of the checkpoint.
+        path: path of the file, which is replaced if it exists.
 
     Raises:
-        NonFiniteLossError: a number is not finite; what is there stays.
-        OSError: it cannot be written, as on a full disk; what is there stays.
-        UserError: a tensor is of a form that is not read again.
+        NonFiniteLossError: a number is not finite; an existing file is kept.
+        OSError: the file cannot be written, e.g. on a full disk; an existing file is kept.
+        UserError: a tensor has a form that could not be read back.
     """
     for key, tensor in _learnt(content):
         if fault := fault_of(tensor):
-            raise UserError(f"{key} is {fault}, and could not be read again: give it another form")
+            raise UserError(f"{key} is {fault}, and could not be read back: use another form")
         if not tensor.isfinite().all():
             raise NonFiniteLossError(
                 f"{key} is not finite: no checkpoint is written in place of {path}"
@@ -226,7 +227,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
         unfinished.replace(place)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
-        # Where a disk is full PyTorch closes its archive, and fails at that once more.
+        # On a full disk PyTorch then closes its archive, which raises a second error.
         cause = error if isinstance(error, OSError) else error.__context__
         if isinstance(cause, OSError):
             reason = cause.strerror or str(cause)
@@ -235,7 +236,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
 
 
 def _learnt(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a checkpoint but those of callbacks, to which infinity may mean something."""
+    """All tensors of a checkpoint except those of callbacks, where infinity may have a meaning."""
     looked_at = {key: value for key, value in content.items() if key != "callbacks"}
     return ((name, leaf) for name, leaf in leaves_in(looked_at) if isinstance(leaf, Tensor))
 

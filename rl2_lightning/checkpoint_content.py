@@ -1,6 +1,6 @@
-"""What a checkpoint's file holds: plain containers, numbers, words and whole tensors.
+"""Validate a checkpoint file: plain containers, numbers, strings and complete tensors.
 
-A file is a stranger's until it has been looked at: it may be damaged, or made to be.
+A file is untrusted until it has been checked: it may be damaged or malicious.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from rl2_lightning.errors import UserError
 
-DEEPEST = 30  # containers within each other
-LARGEST_SIZE = 10**6  # entries, those of what is held twice counted twice
-LARGEST_NUMBER = 2**63  # whole numbers of settings are smaller
+DEEPEST = 30  # nested containers
+LARGEST_SIZE = 10**6  # entries; a container that is referenced twice counts twice
+LARGEST_NUMBER = 2**63  # integers in settings are smaller
 DTYPES = frozenset(
     {
         torch.bool,
@@ -28,27 +28,27 @@ DTYPES = frozenset(
     }
 )
 PLAIN = (type(None), bool, int, float, str)
-SUMMARY = "Summary"  # the callback that keeps the time of a training, in seconds
+SUMMARY = "Summary"  # the callback that stores the training time, in seconds
 SECONDS = "training_seconds"
 
 
 def load(place: Path, name: str) -> dict[str, Any]:
-    """Reads a file without executing anything that stands in it, and looks at all of it.
+    """Read a file without executing anything in it, and validate all of it.
 
     Args:
-        place: of the file.
-        name: what errors call it.
+        place: path of the file.
+        name: its name in error messages.
 
     Raises:
-        UserError: it is damaged, or no checkpoint.
+        UserError: it is damaged or not a checkpoint.
     """
     try:
         _require_whole(place)
         content = torch.load(place, map_location="cpu", weights_only=True)
         tensors = [(key, leaf) for key, leaf in leaves_in(content) if isinstance(leaf, Tensor)]
         if _size(content, {}) > LARGEST_SIZE:
-            raise ValueError("it is small in the file, and without end where it is read")
-    except Exception as error:  # what a broken file raises depends on the break
+            raise ValueError("it is small in the file, but too large once expanded")
+    except Exception as error:  # a damaged file can raise any exception
         raise UserError(
             f"{name} ({place.stat().st_size} bytes) is not a whole checkpoint of this program: it "
             "may be damaged or cut short; use another one"
@@ -58,18 +58,18 @@ def load(place: Path, name: str) -> dict[str, Any]:
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
     )
     if not is_state or not all(isinstance(key, str) for key in content):
-        raise UserError(f"{name} holds no weights: it is no checkpoint of this program")
+        raise UserError(f"{name} has no weights: it is not a checkpoint of this program")
     for key, tensor in tensors:
         if fault := fault_of(tensor, "cpu"):
             raise UserError(f"{name} has {key}, which is {fault}: use another checkpoint")
-    # What else hangs on the containers is not looked at, and not taken.
+    # Attributes of the containers have not been checked and are dropped.
     callbacks = own_callbacks(content.get("callbacks"))
     return {**content, "state_dict": dict(cast(dict[str, Tensor], state)), "callbacks": callbacks}
 
 
 def _require_whole(place: Path) -> None:
     with zipfile.ZipFile(place) as archive:
-        # PyTorch compresses nothing: what a file takes on the disk it takes in memory.
+        # PyTorch does not compress: a file needs as much memory as disk space.
         if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
             raise zipfile.BadZipFile("it is compressed")
         damaged = archive.testzip()
@@ -78,28 +78,28 @@ def _require_whole(place: Path) -> None:
 
 
 def fault_of(tensor: Tensor, device: str | None = None) -> str | None:
-    """Why a tensor is not to be worked with; None where it is.
+    """Why a tensor is not usable; None if it is.
 
     Args:
-        tensor: any.
-        device: where its numbers have to be; None for anywhere.
+        tensor: any tensor.
+        device: the device type on which its data has to be; None for any.
     """
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested or tensor.is_quantized:
-        return "no plain tensor"
+        return "not a plain tensor"
     if tensor.layout != torch.strided or tensor.dtype not in DTYPES:
         return f"a tensor of {tensor.layout} and {tensor.dtype}"
     if device is not None and tensor.device.type != device:
-        return f"a tensor without numbers, on {tensor.device}"
+        return f"a tensor without data, on {tensor.device}"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        return f"of shape {list(tensor.shape)} and shorter than that"
+        return f"of shape {list(tensor.shape)} but has too little data for it"
     return None
 
 
 def leaves_in(node: Any) -> Iterator[tuple[str, Any]]:
-    """All that nested containers hold, with dotted names; of what is held twice, the first.
+    """The leaves of nested containers, with dotted names; each container is visited once.
 
     Raises:
-        ValueError: a container holds itself, or there is no end of them.
+        ValueError: a container contains itself, or they are nested too deeply.
     """
     return _leaves(node, "", set(), ())
 
@@ -112,7 +112,7 @@ def _leaves(
         yield name, node
         return
     if id(node) in within or len(within) == DEEPEST:
-        raise ValueError(f"{name} has no end")
+        raise ValueError(f"{name} contains itself or is nested too deeply")
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -121,7 +121,7 @@ def _leaves(
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """How many things nested containers, none of which holds itself, hold where all is read."""
+    """The number of entries of nested, acyclic containers once shared ones are expanded."""
     parts = _parts(node)
     if parts is None:
         return 1
@@ -131,39 +131,39 @@ def _size(node: Any, known: dict[int, int]) -> int:
 
 
 def _parts(node: Any) -> Iterable[tuple[Any, Any]] | None:
-    """What a container holds, by key or position; None for anything else."""
+    """The entries of a container, by key or position; None for anything else."""
     if isinstance(node, Mapping):
         return node.items()
     return enumerate(node) if isinstance(node, list | tuple | Set) else None
 
 
 def require_plain(settings: Mapping[str, Any], name: str) -> None:
-    """Looks at settings, before anything else does.
+    """Check that settings are plain values, before anything else reads them.
 
     Interpolations would call OmegaConf's resolvers.
 
     Args:
-        settings: by the part of the file.
-        name: what errors call the file.
+        settings: the settings, by section of the file.
+        name: the file's name in error messages.
 
     Raises:
-        UserError: they are more than numbers, words, lists and dictionaries.
+        UserError: they contain more than numbers, strings, lists and dictionaries.
     """
     for key, value in _all_within(settings, "", set()):
         if isinstance(value, str) and "${" in value:
             raise UserError(
-                f"{name} has {key}={value!r}, and a checkpoint holds plain values: use another one"
+                f"{name} has {key}={value!r}, which is not a plain value: use another checkpoint"
             )
         is_plain = type(value) in PLAIN
         if not is_plain or (isinstance(value, int) and abs(value) >= LARGEST_NUMBER):
             kind = "a large number" if is_plain else f"a {type(value).__name__}"
             raise UserError(
-                f"{name} has {kind} in {key}, and a checkpoint holds plain values: use another one"
+                f"{name} has {kind} in {key}, which is not supported: use another checkpoint"
             )
 
 
 def _all_within(node: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """All values of settings; a container that is met again, and a key that is no word, too."""
+    """All values of settings; also containers met a second time and those with non-string keys."""
     parts = _parts(node) if isinstance(node, dict | list | tuple) else None
     if parts is None or (node and id(node) in seen):
         yield name, node
@@ -176,12 +176,12 @@ def _all_within(node: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any
 
 
 def own_callbacks(states: Any) -> dict[str, Any]:
-    """What callbacks have kept, of those alone whose state is known: a number of seconds.
+    """The stored states of callbacks, reduced to the one that is known: a number of seconds.
 
-    Others take paths out of a checkpoint, and delete what is there.
+    Other callbacks read paths from a checkpoint and delete the files there.
 
     Args:
-        states: as they stand in a file.
+        states: the states of all callbacks, as stored in a file.
     """
     state = states.get(SUMMARY) if isinstance(states, Mapping) else None
     seconds = state.get(SECONDS) if isinstance(state, Mapping) else None

@@ -1,7 +1,7 @@
-"""Checkpoints of format 1 in today's form.
+"""Convert checkpoints of format 1 to the current format.
 
-They name weights, classes and settings as the program did then. The tables here say what the names
-meant. What is in none of them is refused; nothing that a file names is imported or called.
+They use the former names of weights, classes and settings. The tables here map these to the current
+names. Names in none of the tables are rejected; nothing that a file names is imported or called.
 """
 
 import re
@@ -60,13 +60,13 @@ MEMORIES: Mapping[str, type[Memory]] = {
 LEARNERS: Mapping[str, str] = {
     "rl2_lightning.algorithms.ppo.PPO": "rl2_lightning.learners.ppo.PPO",
 }
-# Modules have moved, and have kept their names.
+# Modules that have moved and kept their names.
 MOVED = (
     ("rl2_lightning.envs.", "rl2_lightning.families."),
     ("rl2_lightning.networks.memory.", "rl2_lightning.agents.memories."),
 )
 GROUPS = ("env", "trial", "collection", "network", "algorithm")
-# What a training goes on with, which only fits the program that has written it.
+# The state needed to resume a training, which only fits the program that has written it.
 DROPPED = ("optimizer_states", "lr_schedulers", "loops")
 LAYER = r"(\d+\.(?:weight|bias))"
 WEIGHTS = tuple(
@@ -84,7 +84,7 @@ WEIGHTS = tuple(
         ),
         (r"network\.memories\.(?:shared|actor)\.((?:gru|lstm)\.\w+)", r"agent.memory.\1"),
         (r"network\.memories\.critic\.((?:gru|lstm)\.\w+)", r"critic.memory.\1"),
-        # One level deeper where actions are continuous.
+        # One level deeper for continuous actions.
         (rf"network\.actor\.module\.0\.module\.(?:0\.)?{LAYER}", r"agent.policy.layers.\1"),
         (r"network\.critic\.module\.(of_(?:features|elapsed|task)\.\w+)", r"critic.\1"),
         (r"value_norm\.(running_mean|running_mean_sq|debiasing_term)", r"value_scale.\1"),
@@ -92,19 +92,20 @@ WEIGHTS = tuple(
         (r"iterations_collected", r"clock.iterations_done"),
     )
 )
-# The layers after a ReLU were numbered by themselves, and are now counted with it.
+# The layers after the first ReLU had a numbering of their own, which now includes the ReLU.
 CRITIC_LAYER = re.compile(r"network\.critic\.module\.layers\.1\.(\d+)\.(weight|bias)")
 Kind = TypeVar("Kind")
 
 
 def upgrade(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Brings a checkpoint of format 1 into today's form.
+    """Convert a checkpoint of format 1 to the current format.
 
-    The state of its optimiser is left out: it can be tested, and trainings can begin from it.
+    The optimiser's state is dropped: the result can be tested or start a new training, but a
+    training cannot be resumed from it.
 
     Args:
-        content: of the file.
-        name: what errors call it.
+        content: the content of the file.
+        name: its name in error messages.
 
     Raises:
         UserError: something in it does not fit.
@@ -132,7 +133,7 @@ def upgrade(content: Mapping[str, Any], name: str) -> dict[str, Any]:
         "agent": asdict(agent),
         "memory": memory,
         "learner": {TARGET: learner_class, **algorithm, "critic": asdict(critic)},
-        # They named classes, and folders.
+        # Dropped, because they named classes and folders.
         "callbacks": {},
         "logger": {},
     }
@@ -146,14 +147,14 @@ def upgrade(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _upgrade_family(env: dict[str, Any], name: str) -> tuple[dict[str, Any], TaskEnv]:
-    """The settings of the family, and a specimen of it."""
+    """The settings of the family, and an instance of it."""
     target, family = _find(FAMILIES, env, "env", name)
     settings = stored_settings(family.Settings, env, "env", name)
     try:
         task_env: TaskEnv = cast(Any, family)(num_tasks=1, device="cpu", **vars(settings))
     except RuntimeError as error:
         sizes = ", ".join(f"env.{field}={value}" for field, value in vars(settings).items())
-        raise UserError(f"{name} has {sizes}, which this machine has no memory for") from error
+        raise UserError(f"{name} has {sizes}, too large for this machine's memory") from error
     return {TARGET: _moved(target), **asdict(settings)}, task_env
 
 
@@ -168,7 +169,7 @@ def _upgrade_memory(values: Any, name: str) -> tuple[dict[str, Any], type[Memory
 
 
 def _upgrade_layers(network: dict[str, Any], name: str) -> tuple[AgentSettings, CriticSettings]:
-    """What the agent and its critic are made of, beside the memory."""
+    """The settings of the agent and its critic, except the memory."""
     renamed = {
         "separate": "separate",
         "critic_sees_task": "sees_task",
@@ -184,7 +185,7 @@ def _upgrade_layers(network: dict[str, Any], name: str) -> tuple[AgentSettings, 
 
 
 def _upgrade_state(state: Mapping[str, Tensor], trial_steps: int, name: str) -> dict[str, Tensor]:
-    """Parameters and buffers; the value scale now remembers on which trials it was measured."""
+    """Parameters and buffers; the value scale now stores the length of the trials it was fit on."""
     upgraded = {"value_scale.trial_steps": torch.tensor(trial_steps)}
     for key, tensor in state.items():
         today = _upgrade_weight(str(key), name)
@@ -195,7 +196,7 @@ def _upgrade_state(state: Mapping[str, Tensor], trial_steps: int, name: str) -> 
 
 
 def _in_bounds(state: dict[str, Tensor], spec: AgentSpec) -> dict[str, Tensor]:
-    """Lets weights take the previous action as a share of its bounds, and not in its own unit."""
+    """Rescale weights: the previous action is now a share of its bounds, not in its own unit."""
     encoder = spec.make_encoder()
     columns = encoder.columns.get("previous_action")
     if columns is None or isinstance(spec.actions, Discrete):
@@ -210,17 +211,17 @@ def _in_bounds(state: dict[str, Tensor], spec: AgentSpec) -> dict[str, Tensor]:
 
 
 def _upgrade_weight(key: str, name: str) -> str:
-    """Today's name of a parameter or buffer."""
+    """The current name of a parameter or buffer."""
     for pattern, replacement in WEIGHTS:
         if pattern.fullmatch(key):
             return pattern.sub(replacement, key)
     if found := CRITIC_LAYER.fullmatch(key):
         return f"critic.layers.{int(found[1]) + 1}.{found[2]}"
-    raise UserError(f"{name} has weights {key!r}, which no agent had: use another checkpoint")
+    raise UserError(f"{name} has unknown weights {key!r}: use another checkpoint")
 
 
 def _trial_steps(trial: Mapping[str, Any], episode_steps: int, name: str) -> int:
-    """Most env steps of a whole trial."""
+    """The maximum number of env steps in a trial."""
     lengths = [
         (trial.get("episodes_per_trial"), episode_steps),
         (trial.get("steps_per_trial"), 1),
@@ -229,7 +230,7 @@ def _trial_steps(trial: Mapping[str, Any], episode_steps: int, name: str) -> int
     if len(given) != 1 or not 0 < given[0] < 2**31:
         raise UserError(
             f"{name} has trial.episodes_per_trial={lengths[0][0]} and trial.steps_per_trial="
-            f"{lengths[1][0]}, which is no length of a trial: use another checkpoint"
+            f"{lengths[1][0]}, which is not a valid trial length: use another checkpoint"
         )
     return given[0]
 
@@ -237,18 +238,18 @@ def _trial_steps(trial: Mapping[str, Any], episode_steps: int, name: str) -> int
 def _find(
     table: Mapping[str, Kind], values: dict[str, Any], group: str, name: str
 ) -> tuple[str, Kind]:
-    """The class that a group names, and what a table says of it; takes the name away."""
+    """The class that a group names and its entry in a table; removes the name from the group."""
     target = values.pop(TARGET, None)
     if not isinstance(target, str) or target not in table:
         raise UserError(
-            f"{name} has {group}.{TARGET}={target}, which this program did not have: use another "
+            f"{name} has {group}.{TARGET}={target}, which format 1 did not have: use another "
             "checkpoint"
         )
     return target, table[target]
 
 
 def _moved(target: str) -> str:
-    """Where a class is today."""
+    """The current path of a class."""
     for before, after in MOVED:
         target = target.replace(before, after)
     return target
@@ -256,5 +257,5 @@ def _moved(target: str) -> str:
 
 def _mapping(values: Any, group: str, name: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise UserError(f"{name} tells nothing of {group}: it is no checkpoint of this program")
+        raise UserError(f"{name} has no settings of {group}: it is not from this program")
     return {str(field): value for field, value in values.items()}

@@ -1,4 +1,4 @@
-"""A user's mistakes on the command line, told in one line each."""
+"""Report a user's mistakes on the command line in one line each."""
 
 import difflib
 import os
@@ -30,22 +30,22 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST_LINE = 2000  # characters of an error
 SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
 
-# What PyTorch says where memory is out, on a CPU or on a GPU, and what would fit.
+# Part of PyTorch's out-of-memory errors, on CPU and GPU, and the remedy.
 ALLOCATE = "to allocate"
 SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, agent and memory"
 
-# What Hydra says of a group for which no file is named.
+# Hydra's error for a group whose value is not a file name.
 NO_CHOICE = "Config group override must be a string"
 
-# What OmegaConf says of a field that is set within one that is null.
+# Part of OmegaConf's error for a field that is set within a null.
 WITHIN_NULL = "None"
 
 
 def tidy_arguments() -> None:
-    """Lets flags stand anywhere, where Hydra takes fields only in one row, and `logger` be null.
+    """Move flags to the front, since Hydra wants fields in one row; turn `logger=null` into `none`.
 
     Raises:
-        UserError: Hydra knows no such flag.
+        UserError: Hydra has no such flag.
     """
     flags, others = [], []
     arguments = iter(sys.argv[1:])
@@ -55,14 +55,14 @@ def tidy_arguments() -> None:
             continue
         action, has_value = _flag(argument)
         flags.append(argument)
-        # One that takes a value, and does not hold it already, is followed by it.
+        # A flag that takes a value is followed by it, unless the argument already contains it.
         if action.nargs is None and not has_value:
             flags += [value for value in (next(arguments, None),) if value is not None]
     sys.argv[1:] = flags + ["logger=none" if text == "logger=null" else text for text in others]
 
 
 def checkpoint_named() -> str | None:
-    """The file that `ckpt_path` names on the command line; None where there is none."""
+    """The file that `ckpt_path` names on the command line; None if there is none."""
     paths = [text.partition("=")[2] for text in sys.argv[1:] if text.startswith("ckpt_path=")]
     if not paths or not Path(paths[-1]).exists():
         return None
@@ -70,11 +70,11 @@ def checkpoint_named() -> str | None:
 
 
 def _flag(argument: str) -> tuple[Action, bool]:
-    """A flag of Hydra's, and whether the argument also holds its value."""
+    """A flag of Hydra's, and whether the argument also contains its value."""
     known = get_args_parser()._option_string_actions
     if argument in known:
         return known[argument], False
-    # After two dashes the value follows an equals sign, after one it follows the letter.
+    # A long flag has its value after an equals sign, a short one right after the letter.
     name = argument.partition("=")[0] if argument.startswith("--") else argument[:2]
     if name in known:
         return known[name], True
@@ -83,11 +83,11 @@ def _flag(argument: str) -> tuple[Action, bool]:
 
 @contextmanager
 def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
-    """Ends the program with one line on standard error and exit code 1 at a user's mistake.
+    """At a user's mistake, end the program with one line on standard error and exit code 1.
 
-    With `HYDRA_FULL_ERROR=1` in the environment the traceback is shown instead. It is meant
-    around the whole program, for mistakes that Hydra finds, and once more around the job: past
-    Hydra, which would print a line of its own about a job that failed.
+    With `HYDRA_FULL_ERROR=1` in the environment the traceback is shown instead. Wrap the whole
+    program in it, for mistakes that Hydra finds, and the job once more: otherwise Hydra would print
+    a line of its own about the failed job.
 
     Args:
         in_job: whether Hydra has composed the config.
@@ -106,20 +106,20 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        # In a sweep the other runs go on; Hydra names the overrides of this one.
+        # In a sweep the other runs continue; Hydra reports the overrides of this one.
         diverged = in_job and isinstance(error, NonFiniteLossError)
         if diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         line = _line_of(error, in_job)
         if line is None:
             raise
-        # The process that was started first speaks for all ranks.
+        # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
         sys.exit(1 if is_other_rank else _line(line))
 
 
 def _line_of(error: Exception, in_job: bool) -> str | None:
-    """What a user is told of an error; None where it is no mistake of theirs."""
+    """The line that reports an error to the user; None if it is not the user's mistake."""
     text = str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error)
@@ -143,14 +143,14 @@ def _line_of(error: Exception, in_job: bool) -> str | None:
 
 
 def _line(text: str) -> str:
-    """An error in one line: a name that stands in a file may hold anything, line ends as well."""
+    """An error in one line; names read from a file may contain anything, also line breaks."""
     shown = "".join(char if char.isprintable() else " " for char in f"error: {text}")
     return shorten(shown, LONGEST_LINE, placeholder=" ...")
 
 
 @contextmanager
 def _hydra_raises(raises: bool) -> Iterator[None]:
-    """Lets Hydra raise errors instead of printing them; processes that a job starts must not."""
+    """Make Hydra raise errors instead of printing them; not for processes that a job starts."""
     before = os.environ.pop(FULL_ERROR, None)
     if raises:
         os.environ[FULL_ERROR] = "1"
@@ -163,7 +163,7 @@ def _hydra_raises(raises: bool) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """What Hydra or OmegaConf found wrong with the config, with a remedy, in one line."""
+    """The mistake that Hydra or OmegaConf found in the config, with a remedy, in one line."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
@@ -204,7 +204,7 @@ def _no_choice() -> str:
     groups += ["experiment", "sweep", "debug"]
     culprits = [text for text in no_word if text.partition("=")[0] in groups]
     told = ", ".join(culprits)
-    return f"{told} names no file of the group: write a file's name, as in env=bernoulli_bandit"
+    return f"{told} names no file of the group: give a file name, as in env=bernoulli_bandit"
 
 
 def _suggestion(name: str, known: Iterable[object]) -> str:

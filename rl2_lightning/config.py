@@ -1,6 +1,6 @@
-"""The schemas behind the YAML files.
+"""The schemas of the YAML files.
 
-Imports nothing heavy: a mistake is told before torch is loaded.
+Imports nothing heavy, so that a mistake is reported before torch is loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rl2_lightning.settings import Settings, between
 
 @dataclass
 class TrialConfig(Settings):
-    """What a trial is; exactly one of the two lengths is given."""
+    """The length of a trial; exactly one of the two lengths is given."""
 
     episodes_per_trial: int | None = between(1)
     steps_per_trial: int | None = between(1)
@@ -29,7 +29,7 @@ class TrialConfig(Settings):
 
 @dataclass
 class StageConfig:
-    """A part of the budget that is collected in another way."""
+    """A part of the budget with other collection settings."""
 
     env_steps: int = between(1)
     num_trials: int = between(1)
@@ -38,7 +38,7 @@ class StageConfig:
 
 @dataclass
 class CollectionConfig(Settings):
-    """How trials are gathered, over all ranks."""
+    """How trials are collected, over all ranks."""
 
     num_trials: int = between(1)
     total_env_steps: int = between(1)
@@ -50,7 +50,7 @@ class CollectionConfig(Settings):
 
     @property
     def stages(self) -> dict[str, StageConfig]:
-        """The curriculum, where it is used."""
+        """The stages of the curriculum; empty if it is not used."""
         return self.curriculum or {} if self.uses_curriculum else {}
 
 
@@ -67,9 +67,9 @@ class EvaluationConfig(Settings):
 
 @dataclass
 class TrainerConfig(Settings):
-    """What goes to `lightning.Trainer`.
+    """The arguments passed to `lightning.Trainer`.
 
-    Its other arguments are the program's own business, or would break an iteration in two.
+    The program sets its other arguments itself, or they would stop a run within an iteration.
     """
 
     accelerator: str = MISSING
@@ -88,7 +88,7 @@ class TrainerConfig(Settings):
 
 @dataclass
 class TrainConfig:
-    """The whole of a run."""
+    """The configuration of a run."""
 
     mode: str = MISSING
     seed: int = between(0)
@@ -108,11 +108,11 @@ class TrainConfig:
 
 
 def register_schemas() -> None:
-    """Makes the schemas known to Hydra, under the names that the YAML files refer to."""
+    """Register the schemas with Hydra under the names that the YAML files refer to."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    # Once made, a folder is the same wherever the config refers to it, also in jobs of a sweep.
+    # Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
     OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
@@ -121,12 +121,12 @@ RUN_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 
 
 def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
-    """The name under which a run's folder stands.
+    """The name in the path of a run's folder.
 
     Args:
-        experiment: that is chosen.
-        env: family of tasks that is chosen.
-        ckpt_path: a checkpoint that the run begins with.
+        experiment: the chosen experiment.
+        env: the chosen family of tasks.
+        ckpt_path: the checkpoint that the run starts from, if any.
 
     Returns:
         The experiment's name; without one, the name above the folder of the run that wrote the
@@ -142,10 +142,10 @@ def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
 
 
 def starts_from_weights(cfg: DictConfig) -> bool:
-    """Whether a new training begins with the weights of another one."""
+    """Whether a new training starts from the weights of another one."""
     return cfg.mode == "train" and cfg.ckpt_path is None and cfg.start_from is not None
 
 
 def num_ranks(cfg: DictConfig) -> int:
-    """Processes that train together."""
+    """The number of processes that train together."""
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)

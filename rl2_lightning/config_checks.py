@@ -1,4 +1,4 @@
-"""The rules between the fields of a config; what breaks one is told before torch is loaded."""
+"""The rules between the fields of a config, checked before torch is loaded."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.settings import check_ranges
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-WITHIN_AN_ITERATION = "it would end the run within an iteration, from which none can be resumed"
+WITHIN_AN_ITERATION = "it would end the run within an iteration, where it cannot be resumed"
 PARTS_OF_DATA = "it would leave out a part of an iteration or of the held-out tasks"
 
-# Arguments of Lightning's trainer that break what a run promises: why, and what is meant for it.
+# Arguments of Lightning's trainer that a run does not support: why, and what to use instead.
 REFUSED = {
     "max_steps": (WITHIN_AN_ITERATION, "trainer.max_epochs or collection.total_env_steps"),
     "min_steps": (WITHIN_AN_ITERATION, "collection.total_env_steps"),
     "max_time": (WITHIN_AN_ITERATION, "trainer.max_epochs, or stop the run with SIGTERM"),
     "min_epochs": ("the budget ends a run", "collection.total_env_steps"),
-    "val_check_interval": ("validations stand between iterations", "check_val_every_n_epoch"),
-    "accumulate_grad_batches": ("updates would be others", "learner.num_minibatches"),
+    "val_check_interval": ("validation runs between iterations", "check_val_every_n_epoch"),
+    "accumulate_grad_batches": ("it would change the updates", "learner.num_minibatches"),
     "overfit_batches": (PARTS_OF_DATA, "debug=fast"),
     "fast_dev_run": (PARTS_OF_DATA, "debug=fast"),
     "limit_train_batches": (PARTS_OF_DATA, "learner.num_minibatches"),
@@ -39,11 +39,11 @@ REFUSED = {
 
 
 def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
-    """Tells the first mistake of a composed config.
+    """Report the first mistake in a composed config.
 
     Args:
         cfg: the composed config.
-        num_cores: CPU cores of this machine.
+        num_cores: number of CPU cores of this machine.
         multirun: whether Hydra runs several jobs one after the other.
 
     Raises:
@@ -64,7 +64,7 @@ def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
 
 
 def require_devices(wanted: int, available: int, kind: str) -> None:
-    """Tells when a machine has fewer devices than a run asks for.
+    """Check that a machine has as many devices as a run asks for.
 
     Raises:
         UserError: `available` is less than `wanted`.
@@ -77,7 +77,7 @@ def require_devices(wanted: int, available: int, kind: str) -> None:
 
 
 def _check_names(cfg: DictConfig, prefix: str = "") -> None:
-    """With a plus Hydra adds a field to any schema."""
+    """Check that all fields are known: with a plus, Hydra adds a field to any schema."""
     schema = OmegaConf.get_type(cfg)
     for key, value in cfg.items():
         name = f"{prefix}{key!s}"
@@ -94,12 +94,12 @@ def _check_names(cfg: DictConfig, prefix: str = "") -> None:
 
 
 def _settle_devices(cfg: DictConfig) -> None:
-    """Puts a number in the place of "auto": all GPUs, or one process on the CPU."""
+    """Replace "auto" by a number: all GPUs, or one process on the CPU."""
     devices = cfg.trainer.devices
     if devices == "auto":
         cfg.trainer.devices = 1
         if cfg.trainer.accelerator != "cpu":
-            import torch  # heavy, and needed here alone
+            import torch  # heavy, and only needed here
 
             cfg.trainer.devices = max(1, torch.cuda.device_count())
     elif not isinstance(devices, int) or devices < 1:
@@ -114,7 +114,7 @@ def _check_mode(cfg: DictConfig) -> None:
     for field_name in ("start_from",) if starts_from_weights(cfg) else ("ckpt_path",):
         if cfg[field_name] is not None and not Path(cfg[field_name]).is_file():
             raise UserError(
-                f"{field_name}={cfg[field_name]} is no file: give the path of a checkpoint"
+                f"{field_name}={cfg[field_name]} is not a file: give the path of a checkpoint"
             )
 
 
@@ -146,13 +146,13 @@ def _check_processes(cfg: DictConfig, num_cores: int, multirun: bool) -> None:
     if multirun and num_ranks(cfg) > 1:
         raise UserError(
             f"--multirun with trainer.devices={cfg.trainer.devices} and "
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: the processes of a run are started by "
-            "running the command again; give each run a command of its own"
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: a run with several processes starts them "
+            "by running the command again; start each run with a command of its own"
         )
     if cfg.trainer.strategy.endswith(("_spawn", "_fork", "_notebook")):
         raise UserError(
-            f"trainer.strategy={cfg.trainer.strategy} leaves what was learnt in other processes: "
-            "set trainer.strategy=ddp"
+            f"trainer.strategy={cfg.trainer.strategy} leaves the trained weights in other "
+            "processes: set trainer.strategy=ddp"
         )
 
 

@@ -1,9 +1,9 @@
-"""The errors that end a run in one line."""
+"""The errors that end a run with a one-line message."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text gives the cause, the value and the remedy."""
+    """A mistake that the user can fix; its message gives the cause, the value and the remedy."""
 
 
 class NonFiniteLossError(UserError):
-    """The loss became infinite or not a number, so that another update would ruin the weights."""
+    """A quantity became infinite or NaN, so that another update would ruin the weights."""

@@ -15,16 +15,16 @@ Observation = Tensor | dict[str, Tensor]
 
 
 class Inputs(NamedTuple):
-    """What is shown before a step, of one step `[B]` or of a window `[B, T]`.
+    """What a player is shown before a step: for one step `[B]`, or for a window `[B, T]`.
 
     Attributes:
         observation: `[B, *observation]`.
-        previous_action: as the action was taken: `[B]`, int64, or `[B, A]`, float32. At a trial's
-            start it is `no_action`: the number of actions, or the middle of the bounds.
+        previous_action: the action as taken: `[B]`, int64, or `[B, A]`, float32. At a trial's start
+            it is `no_action`: the number of actions, or the middle of the bounds.
         previous_reward: `[B, 1]`, float32; 0 at a trial's start.
-        previous_done: `[B, 1]`, float32; 1 where an episode begins, also the first of a trial.
-        previous_observation: where the previous action was taken, as `observation`; zeros at a
-            trial's start.
+        previous_done: `[B, 1]`, float32; 1 where an episode begins, including the first of a trial.
+        previous_observation: the observation in which the previous action was taken, of the form of
+            `observation`; zeros at a trial's start.
     """
 
     observation: Observation
@@ -35,11 +35,11 @@ class Inputs(NamedTuple):
 
 
 def first_inputs(observation: Observation, action: Tensor) -> Inputs:
-    """What is shown where a trial begins.
+    """The inputs at the start of a trial.
 
     Args:
-        observation: of the first episode, `[B, *observation]`.
-        action: what stands for an action where none was taken, as `no_action` gives it.
+        observation: first observation of the first episode, `[B, *observation]`.
+        action: the placeholder for the previous action, as `no_action` returns it.
     """
     zero = torch.zeros(len(action), 1, device=action.device)
     nothing = tree_map(torch.zeros_like, observation)
@@ -49,14 +49,14 @@ def first_inputs(observation: Observation, action: Tensor) -> Inputs:
 def next_inputs(
     before: Inputs, action: Tensor, observation: Observation, reward: Tensor, done: Tensor
 ) -> Inputs:
-    """What is shown after a step.
+    """The inputs after a step.
 
     Args:
-        before: what was shown before it.
-        action: that was taken, `[B]` or `[B, A]`.
+        before: the inputs before the step.
+        action: the action taken, `[B]` or `[B, A]`.
         observation: `[B, *observation]`; after the end of an episode, the first of the next one.
         reward: `[B, 1]`, float32.
-        done: whether the step has ended an episode, `[B, 1]`.
+        done: whether the step ended an episode, `[B, 1]`.
     """
     return Inputs(observation, action, reward, done.float(), before.observation)
 
@@ -64,13 +64,13 @@ def next_inputs(
 def no_action(
     num: int, num_actions: int | None, centre: Sequence[float], device: torch.device | None
 ) -> Tensor:
-    """What stands for the previous action where none was taken.
+    """The placeholder for the previous action where none was taken.
 
     Args:
         num: B.
-        num_actions: how many discrete actions there are; None where they are continuous.
+        num_actions: number of discrete actions; None for continuous actions.
         centre: the middle of the bounds of continuous actions, A numbers.
-        device: of the result.
+        device: device of the result.
 
     Returns:
         The number of actions, `[B]`, int64; or the middle of the bounds, `[B, A]`, float32.
@@ -81,5 +81,5 @@ def no_action(
 
 
 def select_rows(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """Takes new entries `[B, ...]` in some rows, `[B, 1]`, bool, and old ones in the others."""
+    """Take new entries `[B, ...]` in the given rows, `[B, 1]`, bool, and old ones elsewhere."""
     return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)

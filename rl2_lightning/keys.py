@@ -4,53 +4,51 @@ Shapes: B trials, T steps, A actions (one-hot) or action dimensions, K arms, S s
 """
 
 # Played trials, a TensorDict [B].
-STEPS = "steps"  # TensorDict [B, T]: what follows, up to what the learner adds
+STEPS = "steps"  # TensorDict [B, T]: the entries below, without those that the learner adds
 TASK = "task"  # TensorDict of the tasks' parameters, [B]
-LAST_OBSERVATION = "last_observation"  # [B, E, *observation]: where each episode has led to
+LAST_OBSERVATION = "last_observation"  # [B, E, *observation]: last observation of each episode
 MEMORY_STATE = "memory_state"  # TensorDict [B, ...]: tensors of the agent's memory
 
-# What the environment shows, at the root of a step.
-OBSERVATION = "observation"  # [B, T, *observation]; a TensorDict where several things are shown
+# What the environment shows before a step, at the step's root.
+OBSERVATION = "observation"  # [B, T, *observation]; a TensorDict if there are several
 PREVIOUS_OBSERVATION = "previous_observation"  # as OBSERVATION; 0 at a trial's start
 PREVIOUS_ACTION = "previous_action"  # [B, T] int64, K for none; or [B, T, A] float32, 0 for none
 PREVIOUS_REWARD = "previous_reward"  # [B, T, 1], float32
 PREVIOUS_DONE = "previous_done"  # [B, T, 1], float32
-POSITION = "position"  # [B, T, 2], float32: x and y, where the last step led to
+POSITION = "position"  # [B, T, 2], float32: x and y after the last step
 EPISODE = "episode"  # [B, T, 1], int64: index of the episode in its trial
 ELAPSED = "elapsed"  # [B, T, 1], float32: elapsed fraction of the trial's budget
 IS_INIT = "is_init"  # [B, T, 1], bool: first step of a trial
 MASK = "mask"  # [B, T, 1], bool: false on the idle tail of a trial that ended early
 
-# What the environment answers, under "next" of a step.
+# What the environment returns, under "next" of a step.
 NEXT = "next"
 STEP_REWARD = "reward"  # [B, 1], float32
-TRIAL_DONE = "done"  # [B, 1], bool: end of the trial; of the episode where no trials are played
-TRIAL_TERMINATED = "terminated"  # [B, 1], bool: as above, and no value beyond it
+TRIAL_DONE = "done"  # [B, 1], bool: end of the trial; of the episode in a TaskEnv
+TRIAL_TERMINATED = "terminated"  # [B, 1], bool: as above, with no value beyond it
 TRUNCATED = "truncated"  # [B, 1], bool: the episode was cut
 EPISODE_ENDED = "episode_done"  # [B, 1], bool: end of an episode
-RESET = "_reset"  # [B, 1], bool: rows that a reset asks for
+RESET = "_reset"  # [B, 1], bool: the rows to reset
 REWARD = (NEXT, STEP_REWARD)  # [B, T, 1]
 DONE = (NEXT, TRIAL_DONE)  # [B, T, 1]
 TERMINATED = (NEXT, TRIAL_TERMINATED)  # [B, T, 1]
 EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
-DRAWN_REWARD = (NEXT, "drawn_reward")  # [B, T, 1]: what is earned, where a mean is learnt from
-REACHED = (NEXT, POSITION)  # [B, T, 2]: where this step led to
+DRAWN_REWARD = (NEXT, "drawn_reward")  # [B, T, 1]: the reward earned, where REWARD is its mean
+REACHED = (NEXT, POSITION)  # [B, T, 2]: position after this step
 
 # What the agent adds.
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
 ACTION_LOG_PROB = "action_log_prob"  # [B, T], float32
-FEATURES = "features"  # [B, T, H]: what the memory gives to the policy
+FEATURES = "features"  # [B, T, H]: the memory's output for the policy
 
 # What the learner adds.
 STATE_VALUE = "state_value"  # [B, T, 1], in units of the value scale
-OLD_STATE_VALUE = "old_state_value"  # [M, 1]: what the critic gave when the trial was collected
+OLD_STATE_VALUE = "old_state_value"  # [M, 1]: the critic's value when the trial was collected
 ADVANTAGE = "advantage"  # [B, T, 1]
 VALUE_TARGET = "value_target"  # [B, T, 1], in units of the value scale
 CRITIC_STATE = "critic_state"  # TensorDict [B, ...]: tensors of the critic's memory, if it has one
 
-# A window of a trial, as a minibatch holds it; beside them TASK, MEMORY_STATE and CRITIC_STATE.
+# Windows of trials in a minibatch, beside TASK, MEMORY_STATE and CRITIC_STATE.
 WINDOW = "window"  # TensorDict [N, W]: the steps that carry the loss
-BURN_IN = (
-    "burn_in"  # TensorDict [N, b]: the steps before them, at the first of which the states are
-)
+BURN_IN = "burn_in"  # TensorDict [N, b]: the steps before; the states are those at the first one
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial

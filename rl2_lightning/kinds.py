@@ -1,4 +1,4 @@
-"""Kinds of memories, learners and families: the subclasses of a base that are known here."""
+"""Kinds of memories, learners and families: the known subclasses of a base class."""
 
 import importlib
 import pkgutil
@@ -10,10 +10,10 @@ Base = TypeVar("Base")
 
 
 def known_kinds(base: type[Base]) -> list[type[Base]]:
-    """All subclasses of a class: those that come with its package, and those imported elsewhere.
+    """All subclasses of a class: those in its package, and those imported from elsewhere.
 
     Args:
-        base: in a module beside which the package keeps its kinds.
+        base: the base class; the other modules of its package define the kinds.
     """
     package = base.__module__.rpartition(".")[0]
     folder = Path(str(sys.modules[base.__module__].__file__)).parent

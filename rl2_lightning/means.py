@@ -1,4 +1,4 @@
-"""Means over trials with their intervals, over batches and over ranks."""
+"""Means over trials with confidence intervals, accumulated over batches and ranks."""
 
 import math
 from abc import abstractmethod
@@ -14,7 +14,7 @@ NORMAL_QUANTILE = 1.96  # standard errors on either side that enclose 95 % of a 
 
 
 class Estimate(NamedTuple):
-    """A figure with its interval; not a number where it was not measured.
+    """A figure with its confidence interval; NaN if it was not measured.
 
     Attributes:
         value: the estimate.
@@ -25,17 +25,18 @@ class Estimate(NamedTuple):
     half_width: float
 
     def text(self) -> str:
-        """For a reader."""
+        """The figure as text."""
         if not math.isfinite(self.value):
             return "not measured"
         return f"{self.value:+.3f} ± {self.half_width:.3f}"
 
 
 class ColumnMeans(Metric):
-    """Accumulates numbers of trials, a column each, into their means.
+    """Accumulate the means of per-trial numbers, one mean per column.
 
-    The states are sums, so that ranks may hold different numbers of trials. They are float64 and
-    stay so under every precision of the trainer: a rounded sum of squares gives no variance.
+    The states are sums, so that ranks may have different numbers of trials. They are float64 and
+    remain so under every precision of the trainer: a rounded sum of squares would make the variance
+    useless.
 
     Args:
         num_columns: C.
@@ -56,25 +57,25 @@ class ColumnMeans(Metric):
 
     @abstractmethod
     def compute(self) -> Any:
-        """What the means say, of all trials on all ranks."""
+        """The result, from the means over all trials on all ranks."""
 
     def add(self, values: Tensor, counted: Tensor) -> None:
-        """Adds a batch of trials.
+        """Add a batch of trials.
 
         Args:
-            values: `[B, C]`, float64, zero where they do not count.
-            counted: where they do, `[B, C]`, bool.
+            values: the numbers, `[B, C]`, float64; zero where they do not count.
+            counted: where they count, `[B, C]`, bool.
         """
         self.totals += values.sum(0)
         self.squares += values.square().sum(0)
         self.counts += counted.sum(0)
 
     def estimates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gives what was accumulated.
+        """Return the accumulated means.
 
         Returns:
-            The mean of each column, 1.96 standard errors of it, and how many trials counted; each
-            `[C]`, float64, CPU. What was not measured is not a number.
+            The mean of each column, 1.96 standard errors of it, and the number of trials that
+            counted; each `[C]`, float64, on the CPU. NaN where nothing was measured.
         """
         totals, squares, counts = self.totals.cpu(), self.squares.cpu(), self.counts.cpu()
         mean = totals / counts
@@ -83,12 +84,13 @@ class ColumnMeans(Metric):
         return mean, half_width.masked_fill(counts < 2, math.nan), counts
 
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
-        # The library's wrapper sets the fields of a dataclass anew and squeezes tensors of one
-        # number: carry the result past it in an object that it does not look into.
+        # The library's wrapper rebuilds dataclasses and squeezes tensors of one element: hide the
+        # result from it in an object that it does not inspect.
         wrapped = super()._wrap_compute(lambda: SimpleNamespace(result=compute()))
         return lambda: wrapped().result
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "ColumnMeans":
-        # `Module.to(bfloat16)` reaches the states: let them follow the device and keep the dtype.
+        # `Module.to(bfloat16)` would convert the states: move them to the device, but keep the
+        # dtype.
         super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args, **kwargs)
         return self

@@ -24,33 +24,33 @@ def find_class(cfg: DictConfig, group: str, base: type[Kind]) -> type[Kind]:
     """The class that a group of the config names by `_target_`.
 
     Args:
-        cfg: the composed config, which is the user's own.
-        group: of the config.
-        base: what the class has to be; it names its `Settings`, as those that extend it do.
+        cfg: the composed config, written by the user.
+        group: group of the config.
+        base: the required base class; it has a class attribute `Settings`, as its subclasses do.
 
     Raises:
-        UserError: it cannot be imported, or is something else.
+        UserError: the class cannot be imported, or is not a subclass of `base`.
     """
     found = import_class(cfg[group], group, base)
     schema: type[Settings] = cast(Any, base).Settings
     if not issubclass(cast(Any, found).Settings, schema):
         raise UserError(
-            f"{group}._target_={cfg[group][TARGET]} has Settings that are no {schema.__name__}: "
+            f"{group}._target_={cfg[group][TARGET]} has Settings that are not a {schema.__name__}: "
             f"let them extend {schema.__module__}.{schema.__name__}"
         )
     return found
 
 
 def import_class(node: Any, name: str, base: type[Kind]) -> type[Kind]:
-    """The class that a node of the user's own config names by `_target_`.
+    """The class that a node of the user's config names by `_target_`.
 
     Args:
-        node: of the config.
-        name: of the node.
-        base: what the class has to be.
+        node: node of the config.
+        name: name of the node.
+        base: the required base class.
 
     Raises:
-        UserError: it cannot be imported, or is something else, or is abstract.
+        UserError: the class cannot be imported, is not a subclass of `base`, or is abstract.
     """
     target = node.get(TARGET) if OmegaConf.is_dict(node) else None
     if not isinstance(target, str):
@@ -59,14 +59,14 @@ def import_class(node: Any, name: str, base: type[Kind]) -> type[Kind]:
     module, _, class_name = target.rpartition(".")
     try:
         found = getattr(import_module(module), class_name)
-    except Exception as error:  # what an import raises depends on the module
+    except Exception as error:  # an import can raise any exception
         reason = f"{type(error).__name__}: {error}"
         raise UserError(
             f"{said} cannot be imported: {reason}; name a class as package.module.Class"
         ) from error
     if not isinstance(found, type) or not issubclass(found, base):
         raise UserError(
-            f"{said} is no {base.__name__}: name a subclass of {base.__module__}.{base.__name__}"
+            f"{said} is not a {base.__name__}: name a subclass of {base.__module__}.{base.__name__}"
         )
     missing = [
         one for one in dir(found) if getattr(getattr(found, one), "__isabstractmethod__", False)
@@ -77,27 +77,28 @@ def import_class(node: Any, name: str, base: type[Kind]) -> type[Kind]:
 
 
 def read_settings(cfg: DictConfig, group: str, schema: type[Settings]) -> Settings:
-    """The settings of a group, each value of the type and in the range that its field takes.
+    """The settings of a group, with types and ranges checked.
 
     Raises:
-        UserError: one is not.
+        UserError: a value has a wrong type or is out of range.
     """
     given = {name: value for name, value in cfg[group].items() if name != TARGET}
     return make_settings(schema, given, group)
 
 
 def leave_out_foreign(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Takes out of a config what an experiment sets of another memory or learner than is chosen.
+    """Remove fields from a config that the experiment sets for another memory or learner.
 
-    An experiment is written for one of each. Where another one is chosen, its fields of the same
-    name are kept, and those that it does not have are left out, with a warning.
+    An experiment is written for one memory and one learner. If another one is chosen, fields that
+    it also has are kept, and fields that it does not have are removed with a warning.
 
     Args:
         cfg: the composed config; changed in place.
-        overrides: of the command line. The fields that they set stay, for an error to tell of them.
+        overrides: the overrides of the command line. Fields that they set are kept, so that they
+            raise an error.
 
     Raises:
-        UserError: a group names no class of its kind.
+        UserError: a group names no class of the required kind.
     """
     set_by_user = {text.lstrip("+~").partition("=")[0] for text in overrides}
     for group in ("memory", "learner"):
@@ -117,14 +118,14 @@ def leave_out_foreign(cfg: DictConfig, overrides: Sequence[str]) -> None:
                 del OmegaConf.select(cfg, holder)[name]
         if left_out:
             warnings.warn(
-                f"{own.__name__} has no {', '.join(left_out)}: left out, for the experiment was "
+                f"{own.__name__} has no {', '.join(left_out)}: left out, since the experiment was "
                 f"written for another {group}",
                 stacklevel=2,
             )
 
 
 def _foreign(node: DictConfig, own: type, others: Collection[type]) -> list[str]:
-    """The fields that a class's settings lack, and those of another one have; dotted names."""
+    """The dotted names of fields that a class's settings lack but those of another class have."""
     found = []
     of_own = {one.name: one for one in fields(own)}
     for name in map(str, node):

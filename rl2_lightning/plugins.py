@@ -1,4 +1,4 @@
-"""Callbacks and loggers: classes of anybody's, held against their own signatures."""
+"""Build callbacks and loggers of any class, with arguments checked against its signature."""
 
 import inspect
 import typing
@@ -17,15 +17,15 @@ PLAIN = (bool, int, float, str)
 
 
 def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
-    """Builds what a group of the config describes, without those that are null.
+    """Build the objects that a group of the config describes, except those that are null.
 
     Args:
         cfg: the composed config.
-        group: that holds them by name.
-        base: what each has to be.
+        group: the group, which contains them by name.
+        base: the required base class.
 
     Raises:
-        UserError: one names another class, or arguments that it does not take.
+        UserError: one is not a subclass of `base`, or is given arguments that it does not take.
     """
     built = []
     for name, node in cfg[group].items():
@@ -39,7 +39,7 @@ def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
             known = {one.name for one in fields(schema)}
             arguments = {key: value for key, value in arguments.items() if key in known}
         settings = make_settings(schema, arguments, full_name)
-        # A number where a word is wanted is now one.
+        # Values are now of the declared types, e.g. a number where a string is expected.
         plain = [one.name for one in fields(schema) if one.type is not Any]
         taken = {name: getattr(settings, name) for name in plain if name in arguments}
         built.append(_built({**node, **taken}, full_name))
@@ -49,21 +49,21 @@ def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
 def _built(node: dict[Any, Any], name: str) -> Any:
     try:
         one = instantiate(node)
-        _ = getattr(one, "log_dir", None)  # where a logger first looks at what it was given
-    except Exception as error:  # what a constructor raises depends on the class
+        _ = getattr(one, "log_dir", None)  # a logger first reads its arguments here
+    except Exception as error:  # a constructor can raise any exception
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-        raise UserError(f"{name} cannot be built: {reason}; mend its fields") from error
+        raise UserError(f"{name} cannot be built: {reason}; fix its fields") from error
     return one
 
 
 def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
-    """The arguments of a constructor as settings, and whether it takes others, too.
+    """The arguments of a constructor as settings, and whether it has `**kwargs`.
 
-    What is not a plain value can be anything.
+    Arguments that are not of a plain type accept any value.
 
     Raises:
-        UserError: the class does not say which arguments it takes.
+        UserError: the signature cannot be read.
     """
     try:
         parameters = list(inspect.signature(found).parameters.values())

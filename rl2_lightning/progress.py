@@ -1,4 +1,4 @@
-"""A progress bar for work that turns out to be slow."""
+"""A progress bar that appears only for slow work."""
 
 import sys
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 def track_slow(items: Iterable[Item], description: str) -> Iterable[Item]:
-    """Iterates over the items, and shows a bar on stderr where that takes long.
+    """Iterate over the items, with a bar on stderr if that takes long.
 
     On a terminal it appears after two seconds, in a log after half a minute.
     """

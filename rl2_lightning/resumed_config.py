@@ -1,4 +1,4 @@
-"""The config of a run that begins with a checkpoint: as it was stored, with overrides on top."""
+"""The config of a run that starts from a checkpoint: the stored one with overrides on top."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,16 +25,16 @@ TYPED: Mapping[str, type[Settings]] = {
 
 
 def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The config of a run that `ckpt_path` begins, by the name of a checkpoint or of its folder.
+    """The config of a run that starts from the checkpoint `ckpt_path`.
 
-    Each field in which it is not what was stored is printed.
+    Prints each field that differs from the stored one.
 
     Args:
         cfg: the composed config.
-        overrides: of the command line.
+        overrides: the overrides of the command line.
 
     Raises:
-        UserError: the checkpoint cannot be read, or what is stored there does not fit.
+        UserError: the checkpoint cannot be read, or its stored config does not fit.
     """
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
     merged, differing = with_stored_config(cfg, checkpoint, overrides)
@@ -49,30 +49,30 @@ def _effect(name: str, theirs: Any, ours: Any) -> str:
     if name != "collection.total_env_steps":
         return ""
     return (
-        f": the spent part of the budget is {theirs / ours:.3g} times what it was, and the "
-        "learning rate and all else that follows it goes on from there"
+        f": the spent part of the budget is {theirs / ours:.3g} times the former one, and the "
+        "learning rate and everything else that depends on it continues from there"
     )
 
 
 def with_stored_config(
     cfg: DictConfig, checkpoint: Checkpoint, overrides: Sequence[str]
 ) -> tuple[DictConfig, dict[str, tuple[Any, Any]]]:
-    """The config of the training that a run goes on with or tests, with the run's own on top.
+    """The stored config of the training that a run continues or tests, with the run's own on top.
 
-    The run's own is what the command sets by name, and what its `experiment` and `debug` make
-    different from the defaults. Callbacks and loggers are the run's
-    own, too: they are built of what they name, and nothing that a file names is.
+    The run's own fields are those that the command sets by name and those in which its `experiment`
+    and `debug` differ from the defaults. Callbacks and loggers are always the run's own, since
+    nothing that a checkpoint names is built.
 
     Args:
         cfg: the composed config.
-        checkpoint: that the run begins with.
-        overrides: of the command line.
+        checkpoint: the checkpoint that the run starts from.
+        overrides: the overrides of the command line.
 
     Returns:
-        The config, and the fields in which it is not what was stored: both values by name.
+        The config, and the fields in which it differs from the stored one: both values by name.
 
     Raises:
-        UserError: what is stored does not fit.
+        UserError: the stored config does not fit.
     """
     said = f"ckpt_path={cfg.ckpt_path}"
     stored, merged = checkpoint.config, cfg.copy()
@@ -82,7 +82,7 @@ def with_stored_config(
         if group == "trainer" and cfg.mode == "test":
             continue
         if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
-            continue  # for an error to tell
+            continue  # raises an error later
         ours = flat(OmegaConf.to_container(merged[group], resolve=True))
         for name, value in _stored_fields(merged, group, stored.get(group), said).items():
             full_name = f"{group}.{name}"
@@ -96,9 +96,9 @@ def with_stored_config(
 
 
 class _OwnFields:
-    """Which fields of a config are the command's own, and not defaults.
+    """Which fields of a config the command sets, as opposed to defaults.
 
-    Those that come with a choice of family, memory or learner are defaults, too.
+    Fields that come with a choice of family, memory or learner count as defaults.
     """
 
     def __init__(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ class _OwnFields:
         self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
 
     def field(self, name: str) -> bool:
-        """Whether the command sets a field, by its name or with what it is in."""
+        """Whether the command sets a field, by its name or with a node that contains it."""
         parts = name.split(".")
         holders = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
         return name in self._changed or not holders.isdisjoint(self._named)
@@ -122,9 +122,9 @@ def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
 
 
 def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[str, Any]:
-    """The fields of a group as a file has them, each of the type that it takes; dotted names."""
+    """The fields of a group as stored in a file, with types checked, by dotted name."""
     if not isinstance(stored, Mapping):
-        raise UserError(f"{said} has no settings of {group}: it is no checkpoint of this program")
+        raise UserError(f"{said} has no settings of {group}: it is not from this program")
     values = {name: value for name, value in stored.items() if name != TARGET}
     if group in PARTS:
         schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings

@@ -1,4 +1,4 @@
-"""The folder of a run: its own from the first file to the last, and never another run's."""
+"""The folder of a run, which no other run can use."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rl2_lightning.errors import UserError
 
 LAST_CHECKPOINT = "last.ckpt"
-SUMMARY = "summary.json"  # what a run writes last: with it the run is finished
+SUMMARY = "summary.json"  # written last: a folder with it holds a finished run
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.txt"
 LOCK = ".lock"
@@ -21,16 +21,16 @@ _made: set[Path] = set()  # folders that this process has made and no run has us
 
 
 def rank_of_process() -> int:
-    """This process's number among those of the run, as whoever started it has told."""
+    """The rank of this process in the run, from the environment variables of its launcher."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def new_folder(path: str) -> str:
-    """Makes a folder that no other run has, also where several begin in the same second.
+    """Make a folder that no other run has, even if several start in the same second.
 
     Args:
-        path: of the folder; with `_2` and so on behind it, where there is one already.
+        path: path of the folder; `_2` and so on is appended if it exists.
     """
     if rank_of_process() > 0:
         return path  # the first process makes it
@@ -46,16 +46,16 @@ def new_folder(path: str) -> str:
 
 
 def checkpoint_in(path: str) -> str:
-    """The checkpoint that is meant by a path: the file itself, or the last one of a run's folder.
+    """The checkpoint that a path refers to: the file itself, or the last one in a run's folder.
 
     Raises:
-        UserError: there is no such file, or no run has written a checkpoint into the folder.
+        UserError: there is no such file, or the folder has no checkpoint.
     """
     place = Path(path)
     if place.is_file():
         return path
     if not place.is_dir():
-        raise UserError(f"ckpt_path={path} is no file: give the path of a checkpoint, or of a run")
+        raise UserError(f"ckpt_path={path} is not a file: give the path of a checkpoint or run")
     if not (place / LAST_CHECKPOINT).is_file():
         raise UserError(
             f"ckpt_path={path} is a folder without {LAST_CHECKPOINT}: give the folder of a run, or "
@@ -66,14 +66,14 @@ def checkpoint_in(path: str) -> str:
 
 @contextmanager
 def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
-    """Keeps the folder of a run to itself, and writes there what was asked for.
+    """Lock the folder of a run, and write the config and the overrides into it.
 
     Args:
         cfg: the composed config.
-        overrides: of the command line.
+        overrides: the overrides of the command line.
 
     Raises:
-        UserError: the folder holds another run or is in use by one, or cannot be written to.
+        UserError: the folder belongs to another run, is in use by one, or cannot be written to.
     """
     if rank_of_process() > 0:
         yield

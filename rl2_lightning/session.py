@@ -1,4 +1,4 @@
-"""A training run from its first iteration, or from a checkpoint, to its last checkpoint."""
+"""The training and the test of a run, from its start or from a checkpoint."""
 
 import logging
 import math
@@ -31,10 +31,10 @@ TALKATIVE_LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
 )
 
-# What gloo and NCCL say where another rank is gone.
+# Errors of gloo and NCCL after another rank has ended.
 LOST_RANK = re.compile(r"by peer|gloo/transport|ncclRemoteError|NCCL communicator was aborted")
 
-# What Lightning says of data loaders that make no sense of trials, and of its own workings.
+# Lightning's warnings about data loaders that do not apply to trials, and about its internals.
 IRRELEVANT_WARNINGS = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
@@ -46,7 +46,7 @@ IRRELEVANT_WARNINGS = (
 
 
 def quieten() -> None:
-    """Keeps the libraries' notices about themselves off the console."""
+    """Keep the libraries' notices about themselves off the console."""
     for name in TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for pattern in IRRELEVANT_WARNINGS:
@@ -54,10 +54,10 @@ def quieten() -> None:
 
 
 def read_checkpoint(cfg: DictConfig) -> Checkpoint | None:
-    """The checkpoint that a run begins with, to resume, to test, or to take weights from.
+    """The checkpoint that a run starts from, to resume it, test it, or take its weights.
 
     Returns:
-        The checkpoint; None where the config names none.
+        The checkpoint; None if the config names none.
 
     Raises:
         UserError: it cannot be read, or does not fit the run.
@@ -68,21 +68,21 @@ def read_checkpoint(cfg: DictConfig) -> Checkpoint | None:
 
 
 def take_weights(learner: Learner, checkpoint: Checkpoint, cfg: DictConfig) -> None:
-    """Gives a learner what it can have of a checkpoint.
+    """Load into a learner what it can use of a checkpoint.
 
-    To test and to begin anew the agent alone is needed; what else was learnt is taken where it is
-    of the same learner, and fits.
+    A test or a new training needs only the agent. Other weights are taken if they come from the
+    same learner and fit.
 
     Args:
-        learner: of the run.
-        checkpoint: that the run begins with.
+        learner: learner of the run.
+        checkpoint: the checkpoint that the run starts from.
         cfg: the composed config.
 
     Raises:
         UserError: the weights do not fit.
     """
     if cfg.mode == "train" and cfg.ckpt_path is not None:
-        checkpoint.require_fitting(learner)  # Lightning takes them, when it takes the rest
+        checkpoint.require_fitting(learner)  # Lightning loads them with the rest
         return
     checkpoint.require_fitting(learner.agent, prefix="agent.")
     parts = None if is_of_learner(cfg, checkpoint) else ("agent", "clock")
@@ -93,7 +93,8 @@ def take_weights(learner: Learner, checkpoint: Checkpoint, cfg: DictConfig) -> N
         return
     if left_out:
         warnings.warn(
-            f"start_from={cfg.start_from} has no {', '.join(left_out)} of this learner: begun anew",
+            f"start_from={cfg.start_from} has no {', '.join(left_out)} of this learner: "
+            "starting anew",
             stacklevel=2,
         )
     learner.take_weights(state)
@@ -106,19 +107,19 @@ def fit(
     cfg: DictConfig,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Trains to the end of the budget, or to where a callback ends it.
+    """Train to the end of the budget, or until a callback stops the run.
 
     Args:
-        trainer: Lightning's.
-        learner: who learns.
+        trainer: Lightning's trainer.
+        learner: the learner to train.
         data: the trials.
         cfg: the composed config.
-        checkpoint: that the training is resumed from, if it is.
+        checkpoint: the checkpoint that the training is resumed from, if any.
 
     Raises:
-        NonFiniteLossError: names the last good checkpoint.
+        NonFiniteLossError: a quantity is not finite; names the last good checkpoint.
         UserError: the checkpoint cannot be resumed from, or a file cannot be written.
-        SystemExit: the run was stopped by a signal; it is saved.
+        SystemExit: the run was stopped by a signal, after saving a checkpoint.
     """
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
@@ -136,10 +137,10 @@ def fit(
         raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
     except OSError as error:
         raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
-    except Exception as error:  # what Lightning raises of a state depends on the state
+    except Exception as error:  # a damaged state can raise any exception in Lightning
         if LOST_RANK.search(str(error)):
             raise UserError(
-                f"another process of this run has ended, see what it said; {_remedy(cfg)}"
+                f"another process of this run has ended, see its error; {_remedy(cfg)}"
             ) from error
         if isinstance(error, UserError) or resumption is None or resumption.is_done:
             raise
@@ -149,7 +150,7 @@ def fit(
 
 
 def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: CollectionPlan) -> None:
-    """A run that stops where it begins is not what anybody means; at its budget's end it is tested.
+    """Reject a run without iterations left, unless its budget is spent: then it is only tested.
 
     Raises:
         UserError: the checkpoint has reached `trainer.max_epochs`.
@@ -170,20 +171,20 @@ def closing_test(
     cfg: DictConfig,
     checkpoint: Checkpoint | None = None,
 ) -> float:
-    """Tests the weights that the learner holds.
+    """Test the learner's weights.
 
     Args:
-        trainer: Lightning's.
-        learner: who was trained, or has taken the weights of the checkpoint.
+        trainer: Lightning's trainer.
+        learner: the learner after training, or with the checkpoint's weights.
         data: the trials.
         cfg: the composed config.
-        checkpoint: that the run began with, if it did.
+        checkpoint: the checkpoint that the run started from, if any.
 
     Returns:
-        The mean return of a trial, played greedily; nan if nobody measured.
+        The mean return of a trial in greedy play; nan if no callback measured it.
 
     Raises:
-        NonFiniteLossError: names the last good checkpoint.
+        NonFiniteLossError: a quantity is not finite; names the last good checkpoint.
         UserError: a file cannot be written.
         SystemExit: the test was stopped by a signal.
     """
@@ -218,7 +219,7 @@ def _require_no_interrupt(end: SystemExit, said: str) -> None:
 
 
 def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
-    """Gives callbacks of a test what they have kept of the training."""
+    """Restore the callbacks' states from the training, for a test."""
     kept = checkpoint.content["callbacks"]
     for callback in callbacks_of(trainer):
         if callback.state_key in kept:
@@ -226,7 +227,7 @@ def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
 
 
 def _remedy(cfg: DictConfig, way: str = "resume with ") -> str:
-    """What to do with the last good checkpoint."""
+    """How to continue from the last good checkpoint."""
     last = Path(cfg.output_dir) / LAST_CHECKPOINT
     kept = last if cfg.mode == "train" and last.exists() else cfg.ckpt_path
     return f"{way}ckpt_path={kept}" if kept else "there is no checkpoint yet"

@@ -1,4 +1,4 @@
-"""Settings: dataclasses whose fields know which values they take."""
+"""Settings: dataclasses whose fields declare the values that they accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rl2_lightning.errors import UserError
 
 POSITIVE = {"low": 1, "high": float("inf")}
 
-# What OmegaConf says of a value that does not fit its field, and what would fit.
+# OmegaConf's errors for a value that does not fit its field, and the remedies.
 WRONG_TYPES = (
     ("could not be converted to Integer", "give a whole number"),
     ("could not be converted to Float", "give a number"),
@@ -23,16 +23,16 @@ WRONG_TYPES = (
     ("is not a ListConfig|with ListConfig", "give a list, such as [1,2]"),
     ("Cannot convert '.*' to string", "give a single word"),
     ("NoneType is not a subclass of", "leave the null out"),
-    ("is not a subclass of|Cannot assign .* to Dict", "set the fields within it instead"),
+    ("is not a subclass of|Cannot assign .* to Dict", "set its fields instead"),
 )
 
 
 @dataclass
 class Settings:
-    """What can be set of a family, a memory or a learner; a class names its own as `Settings`."""
+    """The settings of a family, a memory or a learner: its class attribute `Settings`."""
 
     def check(self) -> None:
-        """Looks at fields that depend on each other.
+        """Check fields that depend on each other.
 
         Raises:
             UserError: they contradict each other.
@@ -48,12 +48,12 @@ def between(low: float, high: float = float("inf"), *, default: Any = MISSING) -
 
 
 def one_of(*choices: str, default: str = MISSING) -> Any:
-    """A field whose value is one of some words."""
+    """A field whose value is one of the given strings."""
     return _field(default, {"choices": choices})
 
 
 def range_within(low: float, high: float = float("inf"), *, default: Any = MISSING) -> Any:
-    """A field of two numbers in [low, high], the lower one first."""
+    """A field of two numbers in [low, high], in ascending order."""
     return _field(default, {"low": low, "high": high, "is_range": True})
 
 
@@ -66,21 +66,21 @@ def _field(default: Any, rule: Mapping[str, Any]) -> Any:
 def make_settings(
     schema: type[SettingsType], values: Mapping[str, Any] | DictConfig, group: str = ""
 ) -> SettingsType:
-    """Builds settings from plain values, each of which has to fit its field.
+    """Build settings from plain values, each of which has to fit its field.
 
-    Nothing in the values is built, imported or called, whatever they hold.
+    Nothing in the values is built, imported or called, whatever they contain.
 
     Args:
         schema: the dataclass.
-        values: by field; the others keep their defaults.
-        group: what the fields are a part of, such as "env", for the errors.
+        values: values by field; the other fields keep their defaults.
+        group: the group of the fields, such as "env", for error messages.
 
     Raises:
         UserError: a field is unknown or has no value, or its value is of a wrong type or range.
     """
     prefix = f"{group}." if group else ""
     merged = OmegaConf.structured(schema)
-    # One by one, for of some that do not fit OmegaConf does not tell the name.
+    # One by one, because some of OmegaConf's errors do not name the field.
     for name, value in values.items():
         try:
             merged = OmegaConf.merge(merged, {name: value})
@@ -100,13 +100,13 @@ def make_settings(
 def stored_settings(
     schema: type[SettingsType], values: Mapping[str, Any], group: str, name: str
 ) -> SettingsType:
-    """As `make_settings`, of values that stand in a file.
+    """Like `make_settings`, for values stored in a file.
 
     Args:
         schema: the dataclass.
-        values: by field; the others keep their defaults.
-        group: what the fields are a part of.
-        name: what errors call the file.
+        values: values by field; the other fields keep their defaults.
+        group: the group of the fields.
+        name: the file's name in error messages.
 
     Raises:
         UserError: a field is unknown or has no value, or its value is of a wrong type or range.
@@ -114,21 +114,21 @@ def stored_settings(
     try:
         return make_settings(schema, values, group)
     except UserError as error:
-        # What would mend a field of the command does not mend a file.
+        # The remedy for a field on the command line does not apply to a file.
         cause = str(error).rpartition(": ")[0]
         raise UserError(f"{name} does not fit: {cause}; use another checkpoint") from error
 
 
 def wrong_type(name: str, value: Any, reason: str) -> str | None:
-    """A line about a value that is of another type than its field.
+    """The error message for a value of the wrong type.
 
     Args:
-        name: of the field, with those of its groups.
-        value: what was set.
-        reason: what OmegaConf says of it.
+        name: full name of the field, with its groups.
+        value: the value given.
+        reason: OmegaConf's error.
 
     Returns:
-        The line; None where OmegaConf speaks of something else.
+        The message; None if OmegaConf's error is about something else.
     """
     for pattern, remedy in WRONG_TYPES:
         if re.search(pattern, reason):
@@ -138,14 +138,14 @@ def wrong_type(name: str, value: Any, reason: str) -> str | None:
 
 
 def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
-    """Tells the first value that its field does not take.
+    """Report the first value that its field does not accept.
 
     Args:
-        cfg: a config with a dataclass behind it; what lies within it may have one too.
-        prefix: the names of its groups, each with a dot.
+        cfg: a structured config; its nodes may be structured, too.
+        prefix: the names of its groups, each followed by a dot.
 
     Raises:
-        UserError: a value is out of range, or a list within a list.
+        UserError: a value is out of range, or a list is nested in a list.
     """
     schema = OmegaConf.get_type(cfg)
     rules = {one.name: one.metadata for one in fields(schema)} if is_dataclass(schema) else {}
@@ -153,7 +153,7 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
         name = f"{prefix}{key!s}"
         if isinstance(value, DictConfig):
             check_ranges(value, f"{name}.")
-        # OmegaConf takes a list where a number or a word of a list is wanted.
+        # OmegaConf accepts a list as an element of a list of numbers or strings.
         if isinstance(value, ListConfig) and key in rules and any(map(OmegaConf.is_config, value)):
             raise UserError(f"{name}={value} has a wrong type: give a list, such as [1,2]")
         if value is not None and rules.get(str(key)):
@@ -168,15 +168,15 @@ def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:
         return
     low, high = rule["low"], rule["high"]
     for one in value if OmegaConf.is_list(value) else [value]:
-        if not low <= one <= high:  # not-a-number is told the lower bound
+        if not low <= one <= high:  # for NaN the message names the lower bound
             allowed = f"at most {high}" if one > high else f"at least {low}"
             raise UserError(f"{name}={value} is out of range: set it to {allowed}")
     if rule.get("is_range") and (len(value) != 2 or value[0] > value[1]):
-        raise UserError(f"{name}={value} is no range: give two numbers, the lower first")
+        raise UserError(f"{name}={value} is not a range: give two numbers, the lower one first")
 
 
 def _misfit(prefix: str, name: str, value: Any, error: OmegaConfBaseException) -> str:
-    """Why a value was not taken, in one line."""
+    """Why a value was rejected, in one line."""
     full_name = f"{prefix}{error.full_key or name}"
     if isinstance(error, ConfigKeyError):
         node = error.parent_node
@@ -188,7 +188,7 @@ def _misfit(prefix: str, name: str, value: Any, error: OmegaConfBaseException) -
 
 
 def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """All values within nested containers, with dotted names."""
+    """The leaves of nested containers, with dotted names."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from _leaves(value, f"{name}{key}.")
@@ -200,7 +200,7 @@ def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_all(settings: Settings) -> None:
-    """Lets settings look at their fields, those within first."""
+    """Check settings, nested ones first."""
     for one in fields(settings):
         value = getattr(settings, one.name)
         if isinstance(value, Settings):

@@ -1,6 +1,6 @@
-"""What a checkpoint was trained with, held against a run that is to use it.
+"""Compare the settings that a checkpoint was trained with to those of the run that loads it.
 
-What stands in a file is merged into the settings of the run's own classes, or refused by name; no
+The stored values are merged into the settings of the run's own classes, or rejected by name; no
 class that a file names is ever looked up.
 """
 
@@ -25,18 +25,18 @@ SCHEMAS: Mapping[str, type[Settings]] = {
 
 
 def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[str, dict[str, Any]]:
-    """The settings of a training, by group, each value of the type that its field takes.
+    """The settings of a training by group, with types checked.
 
-    Of another learner than the run's there are none, unless the training is to be resumed: who
-    only acts, or begins anew, has no need of it.
+    The learner's settings are left out if it is not the run's learner, unless the training is
+    resumed: a test or a new training does not need them.
 
     Args:
         cfg: the composed config of the run.
-        checkpoint: of the training.
-        field: of the config, that names the checkpoint.
+        checkpoint: checkpoint of the training.
+        field: the config field that names the checkpoint.
 
     Raises:
-        UserError: a class is another one than the run's, or a value does not fit.
+        UserError: a class differs from the run's, or a value does not fit.
     """
     stored, said = checkpoint.config, f"{field}={cfg[field]}"
     groups: dict[str, dict[str, Any]] = {}
@@ -59,7 +59,7 @@ def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[s
 
 
 def run_groups(cfg: DictConfig) -> dict[str, dict[str, Any]]:
-    """The settings of a run, in the same form as `stored_groups`."""
+    """The settings of a run, in the same form as those of `stored_groups`."""
     groups: dict[str, dict[str, Any]] = {
         group: {
             TARGET: cfg[group][TARGET],
@@ -73,15 +73,15 @@ def run_groups(cfg: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Checkpoint:
-    """Reads a checkpoint, and looks whether this run can use it.
+    """Read a checkpoint, and check that this run can use it.
 
     Args:
         cfg: the composed config.
-        field: which of its fields names the checkpoint.
+        field: the config field that names the checkpoint.
 
     Raises:
-        UserError: it cannot be read, or was made for another family of tasks or another agent; or
-            a training is to be resumed from weights alone, or with another critic, trial or seed.
+        UserError: it cannot be read, or is for another family of tasks or another agent; or a
+            training is to be resumed from weights alone, or with another critic, trial or seed.
     """
     checkpoint = Checkpoint.read(cfg[field], field)
     theirs, ours = stored_groups(cfg, checkpoint, field), run_groups(cfg)
@@ -103,7 +103,7 @@ def require_matching_checkpoint(cfg: DictConfig, field: str = "ckpt_path") -> Ch
         if type(seed) is not int or seed != cfg.seed:
             raise UserError(
                 f"{field}={cfg[field]} was trained with seed={seed}, this run has {cfg.seed}: set "
-                f"seed={seed} or begin a new training with start_from"
+                f"seed={seed} or start a new training with start_from"
             )
     if field == "ckpt_path":
         checkpoint.require_clock()
@@ -121,18 +121,18 @@ def _has_to_match(group: str, key: str, ours: Mapping[str, Any]) -> bool:
 def _require_same_count(
     cfg: DictConfig, field: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> None:
-    """Schedules follow from the iterations done: these have to be of the same size."""
+    """Require the same iteration sizes: schedules follow from the number of iterations done."""
     for key, (their, our) in differences(theirs, ours).items():
         if key.partition(".")[0] in ("num_trials", "curriculum"):
             raise UserError(
                 f"{field}={cfg[field]} was trained with collection.{key}={their}, this run has "
                 f"{our}: a training cannot change it half way; set collection.{key}={their}, or "
-                "begin a new training with start_from"
+                "start a new training with start_from"
             )
 
 
 def is_resumed(cfg: DictConfig, field: str) -> bool:
-    """Whether a run goes on with the training of a checkpoint."""
+    """Whether a run resumes the training of a checkpoint."""
     return field == "ckpt_path" and bool(cfg.mode == "train")
 
 
@@ -144,12 +144,12 @@ def is_of_learner(cfg: DictConfig, checkpoint: Checkpoint) -> bool:
 
 
 def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
-    """Whether a checkpoint may come from other tasks of the family than those of this run."""
+    """Whether a checkpoint may come from other tasks of the family than this run's."""
     return field == "start_from" or bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two settings differ, by dotted name; "null" is what one lacks."""
+    """The fields in which two settings differ, by dotted name; "null" for a missing one."""
     left, right = (
         {name: "null" if value is None else value for name, value in flat(one).items()}
         for one in (theirs, ours)
@@ -170,5 +170,5 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def _mapping(stored: Mapping[str, Any], group: str, said: str) -> dict[str, Any]:
     values = stored.get(group)
     if not isinstance(values, Mapping):
-        raise UserError(f"{said} tells nothing of {group}: it is no checkpoint of this program")
+        raise UserError(f"{said} has no settings of {group}: it is not from this program")
     return dict(values)

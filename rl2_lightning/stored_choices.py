@@ -1,4 +1,4 @@
-"""The files of the configuration that a checkpoint was trained with, for the command line."""
+"""The config choices that a checkpoint was trained with, for the command line."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ SEARCH_PATH = "hydra.searchpath="
 
 
 def add_choices(path: str) -> None:
-    """Lets the command choose the family, the memory and the learner of a checkpoint.
+    """Add the family, the memory and the learner of a checkpoint to the command line.
 
-    Hydra knows a field such as `env.size` once the family is chosen. What the command chooses
-    itself stays, and an experiment chooses all of them.
+    Hydra knows a field such as `env.size` only once the family is chosen. Choices that the command
+    makes itself are kept, and an experiment makes all of them.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
 
     Raises:
-        UserError: it cannot be read, or no file names a class that it names.
+        UserError: it cannot be read, or no config file names one of its classes.
     """
     arguments = sys.argv[1:]
     named = {text.partition("=")[0] for text in arguments}
@@ -39,7 +39,7 @@ def add_choices(path: str) -> None:
 
 
 def _folders(arguments: Sequence[str]) -> list[Path]:
-    """Where files of the configuration are looked for; those of the user's own first."""
+    """The folders in which config files are searched for, the user's own first."""
 
     def given() -> Iterator[str]:
         for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -55,12 +55,12 @@ def _folders(arguments: Sequence[str]) -> list[Path]:
 
 
 def _choice_of(group: str, stored: Any, path: str, folders: Sequence[Path]) -> str:
-    """The file of a group that names the class which a checkpoint names; nothing is imported."""
+    """The config file of a group that names a checkpoint's class; nothing is imported."""
     target = stored.get(TARGET) if isinstance(stored, Mapping) else None
     files = [file for folder in folders for file in sorted((folder / group).glob("*.yaml"))]
     for file in files:
         content = cast(DictConfig, OmegaConf.load(file))
-        # Files of families set more than the family.
+        # Files of the group env set more than the family.
         own = content.get(group, content)
         if own.get(TARGET) == target:
             return file.stem

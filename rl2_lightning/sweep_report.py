@@ -1,4 +1,4 @@
-"""What a sweep does, job by job, and what came of it."""
+"""Report the jobs of a sweep and their results."""
 
 import json
 from pathlib import Path
@@ -14,20 +14,20 @@ from rl2_lightning.run_folder import OVERRIDES, SUMMARY
 
 
 class SweepReport(Callback):
-    """Prints which job of a sweep begins, and a table of all of them at the end."""
+    """Print each job of a sweep as it starts, and a table of all of them at the end."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Says where the sweep is kept."""
+        """Print the folder of the sweep."""
         self._print(f"sweep in {config.hydra.sweep.dir}")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Says which job begins."""
+        """Print the job that starts."""
         job = HydraConfig.get().job
         if config.hydra.mode.name == "MULTIRUN":
             self._print(f"job {job.num}: {' '.join(HydraConfig.get().overrides.task)}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Prints what each job has reached, as it stands in its folder."""
+        """Print the results of each job, read from its folder."""
         folders = [one.parent for one in Path(config.hydra.sweep.dir).glob(f"*/{OVERRIDES}")]
         table = Table(box=box.SIMPLE_HEAD, title=config.hydra.sweep.dir, title_justify="left")
         for name in ("job", "overrides", "greedy", "sampled", "env steps"):
@@ -42,7 +42,7 @@ class SweepReport(Callback):
 
 
 def _reached(folder: Path) -> list[str]:
-    """The agent's mean returns and its env steps; of a job without a summary, that it failed."""
+    """The agent's mean returns and its env steps; "not finished" for a job without a summary."""
     summary = folder / SUMMARY
     if not summary.exists():
         return ["not finished", "", ""]

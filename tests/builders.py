@@ -44,7 +44,7 @@ def classes_of(group: str) -> dict[str, type[Any]]:
 
 MEMORIES: dict[str, type[Memory]] = classes_of("memory")
 LEARNERS: dict[str, type[Learner]] = classes_of("learner")
-# Those that learn by gradients of a loss on this iteration's windows.
+# The learners that minimise a loss on this iteration's windows.
 ACTOR_CRITICS = [name for name, one in LEARNERS.items() if issubclass(one, ActorCriticLearner)]
 
 SETTINGS = {
@@ -57,7 +57,7 @@ SETTINGS = {
 }
 
 
-# Of a memory for the tests, each as far as its settings have it: their trials are short.
+# Settings of memories in the tests, each used if a memory has it: trials are short.
 SMALL = {
     "hidden_size": 8,
     "num_heads": 2,
@@ -71,7 +71,7 @@ SMALL = {
 
 
 def known(given: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
-    """Those of the values for which the settings of a class have a field."""
+    """The values for which the settings of a class have a field."""
     names = {field.name for field in fields(owner.Settings)}
     return {name: value for name, value in given.items() if name in names}
 
@@ -109,10 +109,10 @@ def make_agent(
     gain: float | None = None,
     **settings: Any,
 ) -> Agent:
-    """An agent; `settings` are more of its own.
+    """An agent; `settings` are further settings of it.
 
-    Its initial policy is nearly uniform, and sharpened, so that a mistake shows; but continuous
-    actions not up to their bounds, where a rounding shows as well. `gain` is by how much.
+    Its initial policy, which is nearly uniform, is sharpened by `gain`, so that mistakes show; but
+    continuous actions are kept away from their bounds, where rounding errors would show, too.
     """
     torch.manual_seed(seed)
     sizes = known({**SMALL, "num_layers": num_layers}, MEMORIES[memory])
@@ -148,7 +148,7 @@ def make_learner(
     critic: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Any:
-    """A learner around an agent; `critic` are its critic's settings."""
+    """A learner for an agent; `critic` are its critic's settings."""
     torch.manual_seed(1)
     kind = LEARNERS[learner]
     settings = make_settings(
@@ -164,14 +164,14 @@ def make_learner(
 
 
 def starts_of(env: TrialEnv, window: int | None = None, burn_in: int = 0) -> list[int]:
-    """The steps before which states are kept."""
+    """The steps before which states are stored."""
     return state_steps(env.max_steps, window or env.max_steps, burn_in)
 
 
 def collect(
     env: TrialEnv, learner: Learner, *, window: int | None = None, burn_in: int = 0, seed: int = 1
 ) -> TensorDictBase:
-    """One batch of trials `[B]`, as the datamodule collects them."""
+    """One batch of trials `[B]`, collected like in the data module."""
     collector = TrialCollector(
         env,
         learner.agent,
@@ -199,7 +199,7 @@ def as_minibatch(
 def minibatch_of(
     learner: Learner, env: TrialEnv, *, window: int | None = None, burn_in: int = 0, seed: int = 1
 ) -> TensorDictBase:
-    """Collects trials, prepares them and cuts them into the windows of one minibatch."""
+    """Collect trials, prepare them, and cut them into the windows of one minibatch."""
     sizes = {"window": window, "burn_in": burn_in}
     trials = collect(env, learner, seed=seed, **sizes)
     prepared = learner.prepare(trials, starts_of(env, **sizes))
@@ -213,7 +213,7 @@ def gradients(learner: Learner, minibatch: TensorDictBase) -> dict[str, Tensor]:
 
 
 def poisoned(trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
-    """The trials with NaN in all numbers of all masked steps, and in all states before such."""
+    """The trials with NaN in all masked steps and in all states before masked steps."""
     trials = trials.clone()
     mask = trials[keys.STEPS, keys.MASK]
 
@@ -232,14 +232,14 @@ def poisoned(trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
 
 
 def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
-    """The config of `python train.py ...`, as composed."""
+    """The composed config of `python train.py ...`."""
     register_schemas()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [f"output_dir={output_dir}", *overrides])
 
 
 def attach(data: TrialDataModule, learner: Learner, *, rank: int = 0, iteration: int = 0) -> None:
-    """Stands in for a trainer of two ranks."""
+    """Stand in for a trainer of two ranks."""
     learner.clock.iterations_done.fill_(iteration)
     data.trainer = SimpleNamespace(
         world_size=2,

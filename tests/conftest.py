@@ -1,4 +1,4 @@
-"""Every process of the tests computes with one thread, so that their bits can be compared."""
+"""Use one thread in all test processes, so that results can be compared bitwise."""
 
 import os
 

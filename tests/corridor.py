@@ -1,4 +1,4 @@
-"""A family whose episodes, and so its trials, have different lengths."""
+"""A family with episodes, and so trials, of different lengths."""
 
 from typing import Any
 

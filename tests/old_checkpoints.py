@@ -1,4 +1,4 @@
-"""Checkpoints in the form that they had at first."""
+"""Checkpoints of format 1."""
 
 from typing import Any, NamedTuple
 
@@ -9,15 +9,15 @@ RL2_INPUTS = ["observation", "previous_action", "previous_reward", "previous_don
 
 
 class Old(NamedTuple):
-    """A training as it was, and how a run of today names the same.
+    """A training of format 1, and the same in today's names.
 
     Attributes:
-        env: of its configuration.
-        trial: likewise.
-        network: likewise.
+        env: its config group `env`.
+        trial: its config group `trial`.
+        network: its config group `network`.
         layers: modules with its weights, each with the prefix of their names then and today.
-        trial_steps: most env steps of a trial.
-        overrides: of today's command.
+        trial_steps: maximum number of env steps of a trial.
+        overrides: overrides of today's command.
     """
 
     env: dict[str, Any]
@@ -47,7 +47,7 @@ class Old(NamedTuple):
         return then, today | {"value_scale.trial_steps": torch.tensor(self.trial_steps)}
 
     def content(self) -> dict[str, Any]:
-        """What the file holds."""
+        """The content of the file."""
         config = {
             "mode": "train",
             "seed": 3,
@@ -74,7 +74,7 @@ class Old(NamedTuple):
         }
 
 
-# Older than `expected_rewards`.
+# From before `expected_rewards`.
 COLLECTION = {
     "num_trials": 4,
     "total_env_steps": 10_000,
@@ -106,7 +106,7 @@ def trial_of(episodes: int | None, steps: int | None = None) -> dict[str, Any]:
 
 
 def network_of(memory: str, num_layers: int = 1, **fields: Any) -> dict[str, Any]:
-    """As it was before critics could see tasks, and memories begin with time scales."""
+    """The network group from before `critic_sees_task` and `max_timescale`."""
     settings = {"hidden_size": 8, "num_layers": num_layers}
     target = f"rl2_lightning.networks.memory.{memory.lower()}.{memory}"
     return {
@@ -196,7 +196,7 @@ def separate() -> Old:
 
 
 def continuous() -> Old:
-    """Numbers as actions, and trials whose length is given in env steps."""
+    """Continuous actions, and trials with a length in env steps."""
     fields = {"goals": "square", "reward": "dense", "goal_radius": 0.2, "horizon": 5}
     policy = "network.actor.module.0.module.0"
     return Old(
@@ -221,7 +221,7 @@ def continuous() -> Old:
 
 
 def images() -> Old:
-    """Convolutions of what is seen and of what was seen before."""
+    """Convolutions of the current and the previous observation."""
     fields = {"size": 2, "horizon": 6, "num_training_mazes": None}
     encoder, today = "network.encoders.shared", "agent.encoder"
     parts: list[tuple[str, str, nn.Module]] = []

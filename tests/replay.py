@@ -1,4 +1,4 @@
-"""PPO on windows of earlier iterations, too: the smallest source that remembers."""
+"""PPO with replay of earlier iterations' windows: a minimal replay source."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ INDEX = "index"
 
 
 class ReplaySource(TrialSource):
-    """Draws minibatches by priority from the last windows that were collected."""
+    """Samples minibatches by priority from the last collected windows."""
 
     def __init__(
         self, collect: Callable[[], TensorDictBase], shuffle_seed: Callable[[int], int]
@@ -58,7 +58,7 @@ class ReplaySource(TrialSource):
 
 
 class ReplayPPO(PPO):
-    """Windows that surprised come again more often."""
+    """Replays surprising windows more often."""
 
     source: ReplaySource
 

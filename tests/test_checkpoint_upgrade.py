@@ -1,4 +1,4 @@
-"""Checkpoints of format 1: what they held stands in today's form, or is refused by name."""
+"""Checkpoints of format 1 are converted to the current format, or rejected by name."""
 
 import copy
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def write(content: dict[str, Any], folder: Path) -> Path:
 
 
 def run_of(path: Path, old: Old, mode: str = "test") -> DictConfig:
-    """The configuration of a run that goes on with a checkpoint."""
+    """The configuration of a run that starts from a checkpoint."""
     return compose_config(
         path.parent,
         *(f"mode={mode}", f"ckpt_path={path}"),
@@ -77,7 +77,7 @@ def test_settings_stand_in_their_groups(old: Old, tmp_path: Path) -> None:
         "sees_task": old.network.get("critic_sees_task", False),
         "hidden_sizes": old.network["critic_hidden_sizes"],
     }
-    assert config["callbacks"] == {}, "they named classes that are elsewhere now"
+    assert config["callbacks"] == {}, "they named classes that have moved"
 
 
 def test_an_agent_acts_as_it_did(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_it_can_be_tested_but_not_resumed(tmp_path: Path) -> None:
     old = shared()
     path = write(old.content(), tmp_path)
     require_matching_checkpoint(run_of(path, old))
-    with pytest.raises(UserError, match=r"old\.ckpt holds weights alone, .* begin a new training"):
+    with pytest.raises(UserError, match=r"old\.ckpt has only weights .* start a new training"):
         require_matching_checkpoint(run_of(path, old, mode="train"))
 
 
@@ -120,7 +120,7 @@ def test_a_training_begins_from_it(tmp_path: Path) -> None:
     learner = build_learner(cfg, build_data(cfg))
     learner.take_weights(require_matching_checkpoint(cfg, "start_from").state_dict)
     assert (learner.clock.env_steps, learner.clock.iterations) == (0, 0)
-    # Trials twice as long have twice the return.
+    # Trials of twice the length have twice the return.
     learner.value_scale.follow(2 * old.trial_steps)
     assert learner.value_scale.running_mean.item() == pytest.approx(2 * 0.5)
 
@@ -177,7 +177,7 @@ def shared_run() -> DictConfig:
 
 
 def planted(place: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """A checkpoint in which a field of the configuration holds something else."""
+    """A checkpoint with another value in one field of the configuration."""
     content = copy.deepcopy(shared().content())
     node = content["hyper_parameters"]
     for name in place[:-1]:
@@ -187,7 +187,7 @@ def planted(place: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 
 def refused(content: dict[str, Any], folder: Path) -> str:
-    """What is said of a checkpoint that a run is given."""
+    """The error for a checkpoint that a run should load."""
     path = write(content, folder)
     cfg = shared_run().copy()
     cfg.ckpt_path = str(path)
@@ -219,19 +219,19 @@ def test_nothing_that_a_file_names_is_called(
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (("env", "_target_"), "os.system", "has env._target_=os.system, which this program"),
+        (("env", "_target_"), "os.system", "has env._target_=os.system, which format 1"),
         (("env", "num_arms"), 1, "does not fit: env.num_arms=1 is out of range; use another"),
         (("env", "weight"), 1, "does not fit: unknown config key 'env.weight'; use another"),
         (("network", "memory", "_target_"), "torch.nn.GRU", "network.memory._target_=torch.nn.GRU"),
-        (("network", "memory"), None, "tells nothing of network.memory"),
+        (("network", "memory"), None, "has no settings of network.memory"),
         (("network", "depth"), 2, "unknown config key '.*network.depth'"),
         (
             ("algorithm", "_target_"),
             "A2C",
-            "has algorithm._target_=A2C, which this program did not",
+            "has algorithm._target_=A2C, which format 1 did not",
         ),
         (("algorithm", "momentum"), 0.9, "unknown config key '.*learner.momentum'"),
-        (("trial",), [], "tells nothing of trial"),
+        (("trial",), [], "has no settings of trial"),
         (("trial", "episodes_per_trial"), None, "episodes_per_trial=None and .*=None, which is no"),
         (
             ("trial", "steps_per_trial"),
@@ -252,7 +252,7 @@ def test_settings_that_do_not_fit_are_told(
 def test_sizes_beyond_all_memory_are_told(tmp_path: Path) -> None:
     fields = {"_target_": "rl2_lightning.envs.grid_navi.GridNavi", "size": 10**9, "horizon": 5}
     said = refused(planted(("env",), fields), tmp_path)
-    assert "has env.size=1000000000, env.horizon=5, which this machine has no memory for" in said
+    assert "has env.size=1000000000, env.horizon=5, too large for this machine's memory" in said
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_sizes_beyond_all_memory_are_told(tmp_path: Path) -> None:
 def test_weights_of_another_program_are_told(name: str, tmp_path: Path) -> None:
     content = shared().content()
     content["state_dict"][name] = torch.zeros(1)
-    assert f"has weights {name!r}, which no agent had" in refused(content, tmp_path)
+    assert f"has unknown weights {name!r}" in refused(content, tmp_path)
 
 
 def test_weights_of_two_agents_are_told(tmp_path: Path) -> None:
@@ -295,4 +295,4 @@ def test_settings_within_themselves_are_told(tmp_path: Path) -> None:
 def test_a_file_without_a_configuration_is_told(tmp_path: Path) -> None:
     content = shared().content()
     del content["hyper_parameters"]
-    assert "tells no configuration" in refused(content, tmp_path)
+    assert "has no configuration" in refused(content, tmp_path)

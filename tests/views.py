@@ -1,4 +1,4 @@
-"""A family that shows several things: a vector and an image."""
+"""A family with several observations: a vector and an image."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ IMAGE = (3, 13, 14)
 
 
 class Views(TaskEnv):
-    """Two pictures, one of which pays; they change places with every step.
+    """Two pictures, one of which pays; they are swapped at every step.
 
-    An episode ends where the right one was chosen, and after three steps.
+    An episode ends when the right one is chosen, or after three steps.
     """
 
     ends_early = True

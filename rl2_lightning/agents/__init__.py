@@ -1,1 +1,1 @@
-"""Agents: they act and remember, and know nothing else."""
+"""Agents: recurrent policies, independent of environments and learners."""

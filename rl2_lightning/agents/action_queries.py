@@ -1,4 +1,4 @@
-"""A matrix that is written under the action that was taken, and asked once for each action."""
+"""A matrix memory that is written at the action taken and queried once for each action."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.errors import UserError
 
-KEY_SEED = 20210610  # of keys that are drawn: an agent has the same ones wherever it is built
-SMALLEST_LENGTH = 0.01  # of a key before it is made one of length 1, so that gradients are bounded
+KEY_SEED = 20210610  # of drawn keys, so that they are the same in every agent
+SMALLEST_LENGTH = 0.01  # of a key before normalisation, to bound gradients
 
 
 class ActionMemory(Memory):
-    """A memory, and beside it a matrix to which each action has a key.
+    """A memory and, beside it, a matrix with a key for each action.
 
-    A step writes what it has seen under the key of the action before it, S <- S + k v^T, and then
-    reads the matrix once for each action, Y_a = k_a S (the linear attention of arXiv 2006.16236
-    with given keys). What is read grows with the number of writes, and is squeezed by
-    sign(Y) log(1 + |Y|).
+    A step writes a value computed from its encoding at the key of the previous action, S <- S + k
+    v^T, and then reads the matrix once for each action, Y_a = k_a S (the linear attention of arXiv
+    2006.16236 with given keys). Reads grow with the number of writes, and are compressed by sign(Y)
+    log(1 + |Y|).
 
-    The features are those of the inner memory, what sums up the reads (their mean, their maximum
-    and their squeezed sum), and then the reads of all actions, V numbers each. The state is that of
-    the inner memory and the matrix, `[B, K, V]`.
+    The features are those of the inner memory, a summary of the reads (their mean, their maximum
+    and their compressed sum), and then the reads of all actions, V numbers each. The state is that
+    of the inner memory and the matrix, `[B, K, V]`.
 
     Args:
-        sizes: widths of what it is given: an encoding of E numbers, the previous action as one-hot,
-            A, and, where keys depend on them, the previous and the present observation, O each.
-        make_inner: makes the inner memory of a width.
-        settings: of the agent.
+        sizes: widths of the parts of its input: the encoding, E, the previous action as one-hot, A,
+            and, if keys depend on observations, the previous and the current one, O each.
+        make_inner: builds the inner memory for an input width.
+        settings: settings of the agent.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ActionMemory(Memory):
         if queries.keys == "learned":
             self.keys = nn.Parameter(keys)
         else:
-            # No part of a checkpoint: its weights go with any number of actions.
+            # Not part of a checkpoint: the weights work with any number of actions.
             self.register_buffer("keys", keys, persistent=False)
         self.key_layers = None
         if of_observations:
@@ -73,7 +73,7 @@ class ActionMemory(Memory):
         return self.inner.output_size + 3 * self.value.out_features
 
     def initial_state(self, num: int) -> State:
-        """The inner memory's, and zeros; see `Memory.initial_state`."""
+        """The inner memory's initial state and zeros; see `Memory.initial_state`."""
         shape = (num, self.keys.shape[1], self.value.out_features)
         matrix = torch.zeros(shape, device=self.value.weight.device)
         return (*self.inner.initial_state(num), matrix)
@@ -97,7 +97,7 @@ class ActionMemory(Memory):
         self.inner.require_steps(num_steps)
 
     def _split(self, encoding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the inner memory is given; and key, value and observation, if it matters."""
+        """The inner memory's input; and key, value and, if keys depend on it, the observation."""
         own, action, *observations = encoding.split(self._sizes, dim=-1)
         base = action @ self._all_keys()  # zero where no action was taken
         given = torch.cat([own, base], dim=-1) if self._gives_key else own
@@ -108,26 +108,26 @@ class ActionMemory(Memory):
         return given, [key, self.value(own), now]
 
     def _all_keys(self) -> Tensor:
-        """The keys of all actions before an observation was seen, `[A, K]`."""
+        """The keys of all actions, independent of observations, `[A, K]`."""
         return functional.normalize(self.keys, dim=-1, eps=SMALLEST_LENGTH)
 
     def _ask(self, written: Sequence[Tensor], matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes into the matrix and asks it, at all steps of a window.
+        """Write into the matrix and query it, at all steps of a window.
 
         Args:
-            written: keys, `[B, T, K]`, and values, `[B, T, V]`; and the observations, `[B, T, O]`,
-                where keys depend on them.
-            matrix: before the first step, `[B, K, V]`.
+            written: keys, `[B, T, K]`, values, `[B, T, V]`, and, if keys depend on them,
+                observations, `[B, T, O]`.
+            matrix: the matrix before the first step, `[B, K, V]`.
 
         Returns:
             Summary and reads, `[B, T, 3 V + A V]`, and the matrix after the last step.
         """
         keys = self._all_keys()
         with torch.autocast(matrix.device.type, enabled=False):
-            # Sums over a whole trial need all digits.
+            # Sums over a whole trial need full precision.
             key, value, *observation = (part.to(matrix.dtype) for part in written)
             if self.key_layers is None:
-                # How much each write counts in each read: no matrix is needed at every step.
+                # The weight of each write in each read, so that no matrix per step is needed.
                 shares = (key @ keys.mT).unsqueeze(-1)
                 reads = (keys @ matrix).unsqueeze(1) + (shares * value.unsqueeze(-2)).cumsum(1)
             else:
@@ -143,7 +143,7 @@ class ActionMemory(Memory):
 
 
 class KeyLayers(nn.Module):
-    """From the key of an action and an observation to the key of both.
+    """Maps the key of an action and an observation to a key of both.
 
     Args:
         key_size: K.
@@ -164,15 +164,15 @@ class KeyLayers(nn.Module):
 
 
 class ActionScorer(nn.Module):
-    """Scores each action by what was read for it, with the same layers for all of them.
+    """Scores each action by its read, with layers shared by all actions.
 
     Args:
-        summary_size: S, width of the features that are no reads.
+        summary_size: S, width of the features that are not reads.
         value_size: V, width of a read.
-        hidden_sizes: widths of the layers before the score.
+        hidden_sizes: widths of the hidden layers.
 
     Raises:
-        UserError: there is no layer, and so nothing that a read could be compared by.
+        UserError: there is no hidden layer; a linear score could not combine summary and read.
     """
 
     def __init__(self, summary_size: int, value_size: int, hidden_sizes: Sequence[int]) -> None:
@@ -187,7 +187,7 @@ class ActionScorer(nn.Module):
         self.of_summary = nn.Linear(summary_size, first)
         self.of_read = nn.Linear(value_size, first, bias=False)
         initialise_linear(self, gain=2**0.5)
-        score = nn.Linear(hidden_sizes[-1], 1, bias=False)  # the same for all would not matter
+        score = nn.Linear(hidden_sizes[-1], 1, bias=False)  # a shared bias has no effect
         initialise_linear(score, gain=OUTPUT_GAIN)
         self.layers = nn.Sequential(nn.ReLU(), *fully_connected(first, rest), score)
 
@@ -201,9 +201,10 @@ class ActionScorer(nn.Module):
 
 
 def drawn_keys(num_actions: int, size: int) -> Tensor:
-    """The keys of actions, `[num_actions, size]`, float32, of length 1: always the same first ones.
+    """The fixed unit-length keys of actions, `[num_actions, size]`, float32.
 
-    They are orthogonal `size` by `size`; beyond that, nearly so.
+    The first keys are the same for any number of actions. Each block of `size` keys is orthogonal;
+    across blocks they are nearly so.
     """
     keys = torch.empty(num_actions, size)
     if keys.is_meta:

@@ -14,17 +14,17 @@ from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation, first_inputs, next_inputs, no_action
 
-LARGEST_BUFFERS = 2**30  # bytes of what an agent holds beside its weights
+LARGEST_BUFFERS = 2**30  # bytes of an agent's buffers
 
 
 class Step(NamedTuple):
-    """What an agent does in one step.
+    """The result of an agent's step.
 
     Attributes:
         action: `[B]`, int64, or `[B, A]`, float32.
-        log_probability: of the action, `[B]`, float32.
-        state: of the memory after the step.
-        features: that the memory gave to the policy, `[B, H]`, float32.
+        log_probability: log-probability of the action, `[B]`, float32.
+        state: state of the memory after the step.
+        features: the memory's output for the policy, `[B, H]`, float32.
     """
 
     action: Tensor
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Agent(nn.Module):
-    """A recurrent policy; it acts and remembers, and needs neither environment nor trainer.
+    """A recurrent policy, which needs neither environment nor trainer.
 
     ```python
     agent = Agent.load("last.ckpt")
@@ -46,7 +46,7 @@ class Agent(nn.Module):
     ```
 
     Args:
-        spec: what it is built from.
+        spec: describes its parts.
     """
 
     def __init__(self, spec: AgentSpec) -> None:
@@ -58,13 +58,13 @@ class Agent(nn.Module):
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Agent:
-        """Takes an agent out of a checkpoint, for acting.
+        """Load an agent from a checkpoint, for acting.
 
         Args:
-            path: of a checkpoint that a training has written.
+            path: path of a checkpoint written by a training.
 
         Raises:
-            UserError: it is no whole checkpoint, or holds another agent than it tells.
+            UserError: the file is not a complete checkpoint, or its weights do not fit its spec.
         """
         from rl2_lightning.checkpoint import Checkpoint
 
@@ -76,11 +76,11 @@ class Agent(nn.Module):
         return agent.eval()
 
     def initial_state(self, num: int) -> State:
-        """The state with which the memory begins `num` trials; tensors `[num, ...]`."""
+        """The memory's state at the start of `num` trials; tensors `[num, ...]`."""
         return self.memory.initial_state(num)
 
     def first_inputs(self, observation: Observation) -> Inputs:
-        """What is shown where trials begin, with an observation `[B, *observation]`."""
+        """The inputs at the start of trials with an observation `[B, *observation]`."""
         some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
         actions = self.spec.actions
         num_actions = actions.n if isinstance(actions, Discrete) else None
@@ -96,14 +96,14 @@ class Agent(nn.Module):
         reward: Tensor,
         done: Tensor,
     ) -> Inputs:
-        """What is shown after a step.
+        """The inputs after a step.
 
         Args:
-            inputs: before it.
-            action: that was taken, `[B]` or `[B, A]`.
+            inputs: the inputs before the step.
+            action: the action taken, `[B]` or `[B, A]`.
             observation: `[B, *observation]`; after the end of an episode, the first of the next.
             reward: `[B]` or `[B, 1]`, float.
-            done: whether the step has ended an episode, `[B]` or `[B, 1]`.
+            done: whether the step ended an episode, `[B]` or `[B, 1]`.
         """
         column = (len(action), 1)
         reward, done = reward.reshape(column).float(), done.reshape(column)
@@ -118,13 +118,13 @@ class Agent(nn.Module):
         greedy: bool = False,
         generator: torch.Generator | None = None,
     ) -> Step:
-        """Takes one step of B trials.
+        """Take one step of B trials.
 
         Args:
-            inputs: what is shown, `[B]`.
-            state: of the memory.
-            greedy: whether to take the most likely actions, and not to draw them.
-            generator: source of the draws; None for PyTorch's own.
+            inputs: the inputs, `[B]`.
+            state: state of the memory.
+            greedy: whether to take the most likely actions instead of sampling.
+            generator: generator of the actions; None for PyTorch's global one.
         """
         features, state = self.memory.step(self.encoder(inputs).float(), state)
         action, log_probability = self.policy.act(features, greedy=greedy, generator=generator)
@@ -137,13 +137,13 @@ class Agent(nn.Module):
         is_init: Tensor | None = None,
         playing: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Passes a window through encoder and memory.
+        """Pass a window through encoder and memory.
 
         Args:
-            inputs: what is shown, `[B, T]`.
-            state: of the memory before the first step.
+            inputs: the inputs, `[B, T]`.
+            state: state of the memory before the first step.
             is_init: where trials begin, `[B, T, 1]`, bool; None for nowhere within the window.
-            playing: where features are wanted, `[B, T, 1]`, bool; None for everywhere.
+            playing: where features are needed, `[B, T, 1]`, bool; None for everywhere.
 
         Returns:
             The features, `[B, T, H]`, and the state after the last step.
@@ -154,25 +154,24 @@ class Agent(nn.Module):
 
 
 def _outline(spec: AgentSpec) -> Agent:
-    """An agent without numbers: what a file tells may be larger than any memory.
+    """An agent on the device `meta`: a file may describe one that is too large for any memory.
 
     Raises:
-        UserError: there is no such agent.
+        UserError: the agent cannot be built or its buffers are too large.
     """
     try:
         with torch.device("meta"):
             agent = Agent(spec)
     except UserError:
         raise
-    except Exception as error:  # what too large a size raises depends on the layer
+    except Exception as error:  # each layer raises its own error for too large a size
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"the agent that the checkpoint tells cannot be built: {reason}; use another one"
+            f"the agent in the checkpoint cannot be built: {reason}; use another one"
         ) from error
     size = sum(buffer.numel() * buffer.element_size() for buffer in agent.buffers())
     if size > LARGEST_BUFFERS:
         raise UserError(
-            f"the agent that the checkpoint tells takes {size} bytes beside its weights: use "
-            "another one"
+            f"the agent in the checkpoint takes {size} bytes beside its weights: use another one"
         )
     return agent

@@ -1,4 +1,4 @@
-"""The observation again beside the memory's features, and layers whose weights these give."""
+"""Give the policy the observation beside the memory's features, or hypernetwork layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,17 +11,17 @@ from rl2_lightning.agents.memories.memory import Memory, State
 
 
 class ShowingMemory(Memory):
-    """A memory that shows the present observation before its features.
+    """A memory that prepends the current observation to its features.
 
-    So policy and value have it as it is, and the memory need not carry it (arXiv 2309.14970).
+    Policy and value then get it directly, and the memory need not store it (arXiv 2309.14970).
 
     Args:
-        inner: takes the encoding up to the observation.
-        observation_size: O, the last numbers of the encoding.
+        inner: the wrapped memory; gets the encoding without the observation.
+        observation_size: O, width of the observation, which ends the encoding.
 
     Attributes:
-        inner: the memory itself.
-        observation_size: O, the first features.
+        inner: the wrapped memory.
+        observation_size: O, width of the observation, which begins the features.
     """
 
     def __init__(self, inner: Memory, observation_size: int) -> None:
@@ -36,7 +36,7 @@ class ShowingMemory(Memory):
         return self.observation_size + self.inner.summary_size
 
     def initial_state(self, num: int) -> State:
-        """The inner memory's; see `Memory.initial_state`."""
+        """The inner memory's initial state; see `Memory.initial_state`."""
         return self.inner.initial_state(num)
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
@@ -62,14 +62,14 @@ class ShowingMemory(Memory):
 
 
 class HyperLayers(nn.Module):
-    """Layers from an observation, whose weights are a linear function of what is remembered.
+    """Layers on an observation whose weights are a linear function of the memory's features.
 
-    At first they are the same whatever is remembered, and those that plain layers begin with:
-    Bias-HyperInit (arXiv 2210.11348).
+    At initialisation the weights do not depend on the memory and equal those of freshly initialised
+    plain layers: Bias-HyperInit (arXiv 2210.11348).
 
     Args:
-        observation_size: O, the first features.
-        num_features: H, how many others there are, which give the weights.
+        observation_size: O, width of the observation, which begins the features.
+        num_features: H, number of the other features, which determine the weights.
         hidden_sizes: widths of the layers, each followed by a ReLU.
         num_outputs: width of the last layer.
     """

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 from torch import nn
 
-OUTPUT_GAIN = 0.01  # of a policy's last layer: the first policy is nearly uniform
+OUTPUT_GAIN = 0.01  # of a policy's last layer, so that the initial policy is nearly uniform
 
 
 def initialise_linear(module: nn.Module, gain: float) -> None:
-    """Makes every linear and convolution layer of a module orthogonal, with zero biases.
+    """Initialise all linear and convolution layers of a module: orthogonal weights, zero biases.
 
     Args:
         module: changed in place.
@@ -23,11 +23,11 @@ def initialise_linear(module: nn.Module, gain: float) -> None:
 
 
 def initialise_parts(module: nn.Module, size: int) -> None:
-    """As `initialise_linear` with gain 1, of layers that are several ones, one above the other.
+    """Like `initialise_linear` with gain 1, for layers that are several stacked into one.
 
     Args:
         module: changed in place.
-        size: how many outputs each of the layers in one has, made orthogonal by themselves.
+        size: number of outputs of each stacked layer, which are made orthogonal separately.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -38,11 +38,12 @@ def initialise_parts(module: nn.Module, size: int) -> None:
 
 
 def initialise_recurrent(module: nn.RNNBase, max_timescale: int | None) -> None:
-    """Makes the weights of every gate orthogonal by themselves, with zero biases.
+    """Initialise the weights of each gate as orthogonal, with zero biases.
 
-    With zero biases a unit forgets half of what it holds with every step, and no gradient reaches
-    back over many. With a time scale, the gates that keep begin with biases with which units hold
-    what they have for 1 to that many steps, any alike likely (arXiv 1804.11188, equation 16).
+    With zero biases a unit forgets half of its state at every step, and gradients do not reach back
+    over many steps. With a time scale, the biases of the gates that retain the state are set so
+    that the units' time scales are distributed uniformly between 1 and that many steps (arXiv
+    1804.11188, equation 16).
 
     Args:
         module: a `torch.nn.GRU` or `torch.nn.LSTM`, changed in place.
@@ -57,7 +58,7 @@ def initialise_recurrent(module: nn.RNNBase, max_timescale: int | None) -> None:
     if max_timescale is None:
         return
     for layer in range(module.num_layers):
-        # Gates stand in the order reset, update, new; or input, forget, cell, output.
+        # The gates are in the order reset, update, new; or input, forget, cell, output.
         first, second, *_ = getattr(module, f"bias_ih_l{layer}").data.split(module.hidden_size)
         second.uniform_(1, max_timescale - 1).log_()
         if isinstance(module, nn.LSTM):
@@ -71,7 +72,7 @@ def fully_connected(
     *,
     output_gain: float = 1.0,
 ) -> nn.Sequential:
-    """Orthogonal layers, each but the output followed by a ReLU.
+    """Fully connected layers with orthogonal weights, each except the output followed by a ReLU.
 
     Args:
         num_inputs: width of the input.

@@ -1,4 +1,4 @@
-"""From the memory's features to a distribution over actions."""
+"""Policies: distributions over actions from the memory's features."""
 
 import math
 from abc import abstractmethod
@@ -14,16 +14,16 @@ from rl2_lightning.agents.spaces import Actions, Box, Discrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
 from rl2_lightning.errors import UserError
 
-LARGEST_LOC = 5.0  # where tanh is within 1e-4 of its bounds, and log-probabilities are still finite
-SMALLEST_SCALE, LARGEST_SCALE = 0.01, 2.0  # in the middle of them actions are nearly uniform
+LARGEST_LOC = 5.0  # tanh is then within 1e-4 of its bounds, and log-probabilities are still finite
+SMALLEST_SCALE, LARGEST_SCALE = 0.01, 2.0  # halfway between, actions are nearly uniform
 
 
 class Policy(nn.Module):
-    """Gives distributions over actions, and draws from them without making them.
+    """Computes distributions over actions, and samples without constructing them.
 
     Attributes:
-        distribution_class: of the distributions.
-        parameter_names: of the arguments with which they are made.
+        distribution_class: class of the distributions.
+        parameter_names: names of its constructor's arguments.
     """
 
     distribution_class: ClassVar[type[Distribution]]
@@ -31,29 +31,29 @@ class Policy(nn.Module):
 
     @abstractmethod
     def parameters_of(self, features: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of the distributions, `[..., A]` each, of features `[..., H]`."""
+        """The parameters of the distributions, `[..., A]` each, for features `[..., H]`."""
 
     @abstractmethod
     def act(
         self, features: Tensor, *, greedy: bool, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Chooses actions.
+        """Choose actions.
 
         Args:
             features: `[B, H]`, float.
-            greedy: whether to take the most likely actions, and not to draw them.
-            generator: source of the draws; None for PyTorch's own.
+            greedy: whether to take the most likely actions instead of sampling.
+            generator: generator of the actions; None for PyTorch's global one.
 
         Returns:
             Actions, `[B]`, int64, or `[B, A]`, float32, and their log-probabilities, `[B]`.
         """
 
     def forward(self, features: Tensor) -> Distribution:
-        """The distributions, of batch shape `[...]`, of features `[..., H]`."""
+        """The distributions, of batch shape `[...]`, for features `[..., H]`."""
         parameters: dict[str, Any] = dict(
             zip(self.parameter_names, self.parameters_of(features), strict=True)
         )
-        # Validation would wait for the device.
+        # Validation would synchronise with the device.
         return self.distribution_class(**parameters, validate_args=False)
 
 
@@ -61,7 +61,7 @@ class CategoricalPolicy(Policy):
     """A policy over discrete actions.
 
     Args:
-        layers: from features `[..., H]` to logits `[..., A]`.
+        layers: maps features `[..., H]` to logits `[..., A]`.
     """
 
     distribution_class = Categorical
@@ -83,31 +83,32 @@ class CategoricalPolicy(Policy):
         if greedy:
             action = log_probabilities.argmax(dim=-1, keepdim=True)
         else:
-            # The first of independent arrivals, as `torch.multinomial` draws, but that looks at
-            # all probabilities, for which a device would be waited for.
+            # The first of independent exponential arrivals. `torch.multinomial` samples in the same
+            # way, but checks the probabilities, which synchronises with the device.
             waiting = _waiting_times(log_probabilities, generator)
             action = (log_probabilities.exp() / waiting).max(dim=-1, keepdim=True).indices
         return action.squeeze(-1), log_probabilities.gather(-1, action).squeeze(-1)
 
 
 def _waiting_times(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draws from the exponential distribution of mean 1, `[B, A]`, float32, as `exponential_`."""
+    """Samples of the exponential distribution of mean 1, `[B, A]`, float32."""
     if like.device.type != "cpu":
         return torch.empty_like(like).exponential_(generator=generator)
-    # The same numbers in half of the time: PyTorch takes their logarithms one by one.
+    # The same numbers in half the time: PyTorch computes the logarithms one by one.
     uniform = torch.rand(like.shape, dtype=torch.float64, generator=generator)
     return uniform.neg_().log1p_().neg_().float()
 
 
 class SquashedNormalPolicy(Policy):
-    """A policy over numbers between finite bounds.
+    """A policy over continuous actions with finite bounds.
 
-    Location and scale are kept in ranges within which no log-probability can overflow: beyond
-    them an action is rounded to its bound, and its probability could be any.
+    Location and scale are limited to ranges in which log-probabilities are finite. Beyond these an
+    action would be rounded to its bound, and its log-probability would be arbitrary.
 
     Args:
-        actions: the numbers, `[A]`.
-        layers: from features `[..., H]` to numbers `[..., 2 A]`, for locations and then scales.
+        actions: space of the actions, `[A]`.
+        layers: maps features `[..., H]` to numbers `[..., 2 A]`, for the locations and then the
+            scales.
     """
 
     distribution_class = SquashedNormal
@@ -148,11 +149,11 @@ def make_policy(actions: Actions, make_layers: Callable[[int], nn.Module]) -> Po
     """The policy for a kind of actions.
 
     Args:
-        actions: which actions there are.
-        make_layers: makes what gives so many numbers, the distribution's parameters, of features.
+        actions: space of the actions.
+        make_layers: builds the layers that map features to that many distribution parameters.
 
     Raises:
-        UserError: the actions are neither discrete nor a vector of bounded numbers.
+        UserError: the actions are neither discrete nor a bounded vector.
     """
     if isinstance(actions, Discrete):
         return CategoricalPolicy(make_layers(actions.n))
@@ -170,7 +171,7 @@ def make_policy(actions: Actions, make_layers: Callable[[int], nn.Module]) -> Po
 
 
 def policy_layers(num_features: int, hidden_sizes: Sequence[int]) -> Callable[[int], nn.Module]:
-    """What makes fully connected layers from features of a width to so many numbers."""
+    """A function that builds fully connected layers with a given number of outputs."""
 
     def make(num_outputs: int) -> nn.Module:
         return fully_connected(num_features, hidden_sizes, num_outputs, output_gain=OUTPUT_GAIN)

@@ -1,4 +1,4 @@
-"""What can be set of an agent; light to import."""
+"""Settings of an agent; light to import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ INPUTS = ("observation", "previous_action", "previous_reward", "previous_done")
 
 @dataclass
 class ActionQuerySettings(Settings):
-    """What can be set of the matrix that is asked once for each action.
+    """Settings of the matrix that is queried once for each action.
 
     Attributes:
-        keys: "drawn", orthogonal, with which nothing that is learnt depends on how many actions
-            there are; or "learned", one for each action, beginning there.
-        of_observation: a key is that of an action and the observation in which it is taken.
+        keys: "drawn" for fixed orthogonal keys, with which no weight depends on the number of
+            actions; or "learned" for one learnt key per action, initialised to the drawn ones.
+        of_observation: whether a key depends on the action and the observation in which it is
+            taken.
         key_size: width of a key.
-        value_size: width of what is kept under it.
+        value_size: width of the value stored at it.
     """
 
     keys: str = one_of("drawn", "learned", default="drawn")
@@ -29,17 +30,17 @@ class ActionQuerySettings(Settings):
 
 @dataclass
 class AgentSettings(Settings):
-    """What can be set of an agent, beside its memory.
+    """Settings of an agent, except those of its memory.
 
     Attributes:
         inputs: which of the fields of `Inputs` it sees.
         encoder_hidden_sizes: widths of the layers before the memory.
         policy_hidden_sizes: widths of the layers between the memory and the policy.
-        policy_head: what they are: "layers", from all features to all actions; "hypernetwork",
-            from the observation, with weights that the memory gives; or "action_queries", the same
-            for each action, that score what a matrix has about it.
-        policy_sees_observation: they get the observation besides; a hypernetwork's always do.
-        action_queries: of that matrix.
+        policy_head: kind of these layers: "layers", from all features to all actions;
+            "hypernetwork", on the observation, with weights computed from the memory's features; or
+            "action_queries", shared by all actions, which score a matrix's read for each action.
+        policy_sees_observation: whether they also get the observation; a hypernetwork's always do.
+        action_queries: settings of that matrix.
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))

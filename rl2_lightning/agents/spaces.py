@@ -1,4 +1,4 @@
-"""Which observations an agent is shown and which actions it takes, as plain data."""
+"""An agent's spaces of observations and actions, as plain data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Box:
     """An array of numbers.
 
     Attributes:
-        shape: of one, without the batch.
+        shape: shape without the batch.
         dtype: "float32", or "uint8" for images.
-        low: the least that each number can be; None without finite bounds.
-        high: the most.
+        low: lower bound of each number; None without finite bounds.
+        high: upper bound of each number; None without finite bounds.
     """
 
     shape: tuple[int, ...]
@@ -32,45 +32,45 @@ class Box:
 
     @property
     def size(self) -> int:
-        """How many numbers there are."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def centre(self) -> tuple[float, ...]:
-        """The middle of each number's bounds; of what has finite ones."""
+        """The middle of each number's bounds, which have to be finite."""
         return tuple((high + low) / 2 for low, high in self._bounds())
 
     @property
     def half_width(self) -> tuple[float, ...]:
-        """How far each number's bounds are from their middle; of what has finite ones."""
+        """Half the distance of each number's bounds, which have to be finite."""
         return tuple((high - low) / 2 for low, high in self._bounds())
 
     def _bounds(self) -> list[tuple[float, float]]:
         if self.low is None or self.high is None:
             raise UserError(
-                f"actions of shape {list(self.shape)} without finite bounds have no policy: give "
-                "their spec some"
+                f"actions of shape {list(self.shape)} without finite bounds are not supported: "
+                "give their spec finite bounds"
             )
         return list(zip(self.low, self.high, strict=True))
 
 
 @dataclass(frozen=True)
 class Discrete:
-    """One of n things, int64.
+    """One of n values, int64.
 
     Attributes:
-        n: how many there are.
+        n: number of values.
     """
 
     n: int
 
 
-Observations = Box | dict[str, Box]  # the dictionary where several things are shown
+Observations = Box | dict[str, Box]  # a dictionary for several observations
 Actions = Box | Discrete
 
 
 def to_plain(space: Observations | Actions) -> dict[str, Any]:
-    """A space as numbers, words, lists and dictionaries."""
+    """A space as numbers, strings, lists and dictionaries."""
     if isinstance(space, Discrete):
         return {"n": space.n}
     if isinstance(space, dict):
@@ -81,7 +81,7 @@ def to_plain(space: Observations | Actions) -> dict[str, Any]:
 
 
 def observations_from_plain(data: Any) -> Observations:
-    """Reads what `to_plain` has written of observations.
+    """Read a space of observations from the output of `to_plain`.
 
     Raises:
         UserError: it is something else.
@@ -92,7 +92,7 @@ def observations_from_plain(data: Any) -> Observations:
 
 
 def actions_from_plain(data: Any) -> Actions:
-    """Reads what `to_plain` has written of actions.
+    """Read a space of actions from the output of `to_plain`.
 
     Raises:
         UserError: it is something else.
@@ -100,7 +100,7 @@ def actions_from_plain(data: Any) -> Actions:
     if isinstance(data, Mapping) and set(data) == {"n"}:
         if type(data["n"]) is int and data["n"] >= 1:
             return Discrete(data["n"])
-        raise UserError(f"{data['n']!r} actions: a checkpoint has to name how many there are")
+        raise UserError(f"{data['n']!r} actions: a checkpoint has to name their number")
     return _box(data)
 
 
@@ -114,7 +114,7 @@ def _box(data: Any) -> Box:
         for bound in bounds.values()
     )
     if fields or not are_sizes or not are_numbers or str(dtype) not in DTYPES:
-        raise UserError(f"{data!r} is no space of observations or actions")
+        raise UserError(f"{data!r} is not a space of observations or actions")
     low, high = (None if bound is None else tuple(bound) for bound in bounds.values())
     return Box(tuple(shape), dtype, low, high)
 

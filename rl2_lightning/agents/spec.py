@@ -1,4 +1,4 @@
-"""What an agent is built from, as plain data."""
+"""The specification of an agent, which can be stored as plain data."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from rl2_lightning.settings import stored_settings
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """All that an agent is built from, but its weights.
+    """Everything that determines an agent except its weights.
 
     Attributes:
-        observations: what it is shown.
-        actions: which actions it takes.
+        observations: space of its observations.
+        actions: space of its actions.
         settings: its inputs and layers.
-        memory_class: kind of its memory.
+        memory_class: class of its memory.
         memory_settings: fields of the memory's settings.
     """
 
@@ -44,11 +44,11 @@ class AgentSpec:
     memory_settings: Mapping[str, Any]
 
     def make_encoder(self) -> Encoder:
-        """An encoder of the inputs; after the encoding it passes on what memory and policy need."""
+        """An encoder of the inputs, with the fields that memory and policy need passed on."""
         inputs: list[str] = list(self.settings.inputs)
         passed_on: list[str] = []
         if self.settings.policy_head == "action_queries":
-            # Where actions have keys, nothing but these tells one from another.
+            # With keys, actions may only be distinguished by these.
             inputs = [name for name in inputs if name != "previous_action"]
             passed_on = ["previous_action"]
             if self.settings.action_queries.of_observation:
@@ -59,7 +59,7 @@ class AgentSpec:
         return Encoder(self.observations, self.actions, inputs, layers, passed_on)
 
     def make_memory(self, encoder: Encoder) -> Memory:
-        """A memory of the encodings that an encoder gives."""
+        """A memory for the encodings of an encoder."""
 
         def make(input_size: int) -> Memory:
             return self.memory_class(input_size, **self.memory_settings)
@@ -75,13 +75,13 @@ class AgentSpec:
         """A policy on the features of a memory.
 
         Raises:
-            UserError: there is none for such actions.
+            UserError: there is no such policy for the actions.
         """
         settings, hidden_sizes = self.settings, self.settings.policy_hidden_sizes
         if settings.policy_head == "action_queries":
             if not isinstance(self.actions, Discrete):
                 raise UserError(
-                    "agent.policy_head=action_queries with actions that are numbers: use discrete "
+                    "agent.policy_head=action_queries with continuous actions: use discrete "
                     "actions, or agent.policy_head=layers"
                 )
             value_size = settings.action_queries.value_size
@@ -95,12 +95,12 @@ class AgentSpec:
 
     @property
     def _shows_observation(self) -> bool:
-        """Whether the policy gets the observation again."""
+        """Whether the policy gets the observation directly."""
         settings = self.settings
         return settings.policy_sees_observation or settings.policy_head == "hypernetwork"
 
     def to_plain(self) -> dict[str, Any]:
-        """The spec as numbers, words, lists and dictionaries, for a checkpoint."""
+        """The spec as numbers, strings, lists and dictionaries, for a checkpoint."""
         return {
             "observations": to_plain(self.observations),
             "actions": to_plain(self.actions),
@@ -113,20 +113,20 @@ class AgentSpec:
 
     @classmethod
     def from_plain(cls, data: Any) -> AgentSpec:
-        """Reads what `to_plain` has written; nothing in it is imported or called.
+        """Read the output of `to_plain`; nothing in it is imported or called.
 
         Raises:
-            UserError: it is something else, or its memory is not known here.
+            UserError: the data is something else, or its memory is unknown.
         """
         parts = ("observations", "actions", "agent", "memory")
         if not isinstance(data, Mapping) or not all(
             isinstance(data.get(p), Mapping) for p in parts
         ):
-            raise UserError("the checkpoint tells no agent: it is of another program")
+            raise UserError("the checkpoint has no agent: it is not from this program")
         memory_class = find_memory(data["memory"].get("kind"))
         memory = data["memory"].get("settings")
         if not isinstance(memory, Mapping) or set(data["memory"]) != {"kind", "settings"}:
-            raise UserError("the checkpoint tells no memory: it is of another program")
+            raise UserError("the checkpoint has no memory: it is not from this program")
         return cls(
             observations_from_plain(data["observations"]),
             actions_from_plain(data["actions"]),

@@ -1,4 +1,4 @@
-"""A normal distribution squeezed between the bounds of continuous actions."""
+"""A normal distribution squashed between the bounds of continuous actions."""
 
 import math
 
@@ -17,7 +17,7 @@ NUM_NODES = 16  # of the quadrature, whose error is below 0.004 nats for all sca
 
 
 class SafeTanh(TanhTransform):
-    """A tanh that can be inverted at its bounds, to which actions may be rounded."""
+    """A tanh that can be inverted at its bounds, since actions may be rounded to these."""
 
     def _call(self, x: Tensor) -> Tensor:
         return self._within(x.tanh())
@@ -34,15 +34,15 @@ class SafeTanh(TanhTransform):
 class SquashedNormal(TransformedDistribution):
     """The distribution of `centre + half_width * tanh(x)` for a normal x.
 
-    As TorchRL's `TanhNormal`; but it tells its entropy, so that no loss draws for it, and needs no
-    look at the values of its bounds, for which a device would be waited for at every step.
+    Like TorchRL's `TanhNormal`, but it computes its entropy, so that losses need not sample it, and
+    does not check the values of its bounds, which would synchronise with the device at every step.
 
     Args:
         loc: mean of x, `[..., A]`, float32.
         scale: standard deviation of x, `[..., A]`, float32.
         centre: middle of the bounds, `[..., A]`, float32.
         half_width: half the distance of the bounds, `[..., A]`, float32.
-        validate_args: whether parameters and actions are looked at; see `torch.distributions`.
+        validate_args: whether parameters and actions are validated; see `torch.distributions`.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class SquashedNormal(TransformedDistribution):
 
     @property
     def deterministic_sample(self) -> Tensor:
-        """The action where x is at its mean, `[..., A]`: the median of each dimension."""
+        """The action at the mean of x, `[..., A]`: the median of each dimension."""
         return self.squash(self.loc)
 
     def squash(self, x: Tensor) -> Tensor:
-        """The action `[..., A]` of a draw from the normal distribution, `[..., A]`."""
+        """The action `[..., A]` for a sample of the normal distribution, `[..., A]`."""
         for transform in self.transforms:
             x = transform(x)
         return x
@@ -74,18 +74,18 @@ class SquashedNormal(TransformedDistribution):
     def entropy(self) -> Tensor:
         """Differential entropy in nats, `[...]`, differentiable.
 
-        It is that of x plus the mean of the logarithm of the squashing's slope, which has no closed
-        form and is integrated by Gauss-Hermite quadrature.
+        It is the entropy of x plus the mean of the logarithm of the squashing's slope, which has no
+        closed form and is integrated by Gauss-Hermite quadrature.
         """
         nodes, weights = _quadrature(self.loc)
         x = self.loc.unsqueeze(-1) + self.scale.unsqueeze(-1) * nodes
-        # The logarithm of 1 - tanh(x)², which is lost to rounding where tanh is close to 1.
+        # The logarithm of 1 - tanh(x)², in a form that is exact where tanh is close to 1.
         log_slope = 2 * (math.log(2) - x - nn.functional.softplus(-2 * x))
         of_normal = 0.5 * math.log(2 * math.pi * math.e) + self.scale.log()
         return (of_normal + log_slope @ weights + self.half_width.log()).sum(-1)
 
 
 def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of the mean over a standard normal distribution, `[NUM_NODES]` each."""
+    """Nodes and weights for the mean over a standard normal distribution, `[NUM_NODES]` each."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
     return torch.tensor(nodes).to(like), torch.tensor(weights / weights.sum()).to(like)

@@ -1,1 +1,1 @@
-"""Trials: played with the current agent, cut into windows, dealt out as minibatches."""
+"""Play trials with the current agent, cut them into windows, and make minibatches of these."""

@@ -1,4 +1,4 @@
-"""An agent at play."""
+"""Act with an agent in trials."""
 
 from collections.abc import Mapping
 
@@ -16,13 +16,13 @@ from rl2_lightning.inputs import Inputs
 
 
 class AgentActor:
-    """Plays trials with an agent, by the contract of `families.play.Actor`.
+    """Acts with an agent; implements `families.play.Actor`.
 
     Args:
-        agent: acted with as it is, without a copy.
-        generator: source of the draws, on the agent's device.
-        greedy: whether to take the most likely actions, and not to draw them.
-        keeps_features: whether the features are stored, too.
+        agent: the agent, used without a copy.
+        generator: generator of the actions, on the agent's device.
+        greedy: whether to take the most likely actions instead of sampling.
+        keeps_features: whether to store the features, too.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class AgentActor:
 
 
 def require_finite(steps: TensorDictBase, agent: Agent, env: TrialEnv) -> None:
-    """Looks at what came of a play.
+    """Check that the numbers of played trials are finite.
 
     Args:
-        steps: `[B, T]`, with reward, mask and the log-probabilities of the actions.
-        agent: who played.
-        env: the trials.
+        steps: `[B, T]`, with rewards, mask and the log-probabilities of the actions.
+        agent: the agent that played.
+        env: the environment of the trials.
 
     Raises:
         NonFiniteLossError: a reward or a probability that counts is not finite.
@@ -71,11 +71,11 @@ def require_finite(steps: TensorDictBase, agent: Agent, env: TrialEnv) -> None:
     idle = ~steps[keys.MASK]
     family = type(env.task_env).__name__
     if not steps[keys.REWARD].masked_fill(idle, 0.0).isfinite().all():
-        raise NonFiniteLossError(f"{family} gave a reward that is not finite: mend the environment")
+        raise NonFiniteLossError(f"{family} returned a non-finite reward: fix the environment")
     if steps[keys.ACTION_LOG_PROB].masked_fill(idle.squeeze(-1), 0.0).isfinite().all():
         return
     if all(parameter.isfinite().all() for parameter in agent.parameters()):
         raise NonFiniteLossError(
-            f"{family} gave an observation that is not finite, or too large: mend the environment"
+            f"{family} returned a non-finite or too large observation: fix the environment"
         )
     raise NonFiniteLossError("the agent's weights are not finite: lower learner.learning_rate")

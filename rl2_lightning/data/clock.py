@@ -1,13 +1,13 @@
-"""The clock of a run."""
+"""The counters of a run."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Clock(nn.Module):
-    """Counts iterations and env steps over all ranks; its counts are in the checkpoint.
+    """Counts iterations and env steps over all ranks; its counters are in the checkpoint.
 
-    It ticks where an iteration's trials are collected.
+    It counts an iteration when its trials are collected.
     """
 
     iterations_done: Tensor
@@ -20,16 +20,16 @@ class Clock(nn.Module):
 
     @property
     def iterations(self) -> int:
-        """Iterations whose trials have been collected so far."""
+        """The number of iterations whose trials have been collected."""
         return int(self.iterations_done)
 
     @property
     def env_steps(self) -> int:
-        """Env steps that all ranks have collected so far; idle ones do not count."""
+        """The number of env steps collected on all ranks, without idle steps."""
         return int(self.env_steps_done)
 
     def tick(self, num_steps: Tensor) -> None:
-        """Counts an iteration.
+        """Count an iteration.
 
         Args:
             num_steps: its env steps over all ranks, an integer `[]`.
@@ -38,6 +38,6 @@ class Clock(nn.Module):
         self.iterations_done += 1
 
     def restart(self) -> None:
-        """Counts anew from 0."""
+        """Reset both counters to 0."""
         self.env_steps_done.zero_()
         self.iterations_done.zero_()

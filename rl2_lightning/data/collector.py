@@ -1,4 +1,4 @@
-"""Collects trials behind the interface of TorchRL's collectors."""
+"""Collect trials with the interface of TorchRL's collectors."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from rl2_lightning.families.trial_env import TrialEnv
 
 
 class TrialCollector(BaseCollector):
-    """Plays one batch of whole trials after the other with the agent as it then is.
+    """Plays batches of whole trials with the agent's current weights.
 
     Iterating over it never ends.
 
     Args:
         env: B trials; closed with the collector.
-        agent: who plays.
-        state_steps: steps before which the state of the agent's memory is kept.
+        agent: the agent that plays.
+        state_steps: steps before which the state of the agent's memory is stored.
         num_extra_steps: steps played beyond the longest trial, for a value to bootstrap from.
         keeps_features: whether the agent's features are stored.
     """
@@ -49,17 +49,17 @@ class TrialCollector(BaseCollector):
 
     @property
     def frames_per_batch(self) -> int:
-        """Most env steps of a batch."""
+        """The maximum number of env steps of a batch."""
         return self.requested_frames_per_batch
 
     def update_policy_weights_(self, *_: Any, **__: Any) -> None:
-        """Nothing is to be updated: the agent that plays is the one that learns."""
+        """Do nothing: the agent that plays is the one that learns."""
 
     def reset(self, *_: Any, **__: Any) -> None:
-        """Nothing is to be reset: each batch begins with new trials."""
+        """Do nothing: each batch begins with new trials."""
 
     def rollout(self) -> TensorDictBase:
-        """One batch of trials, `[B]`, as `play` gives them.
+        """One batch of trials, `[B]`, as `play` returns them.
 
         Raises:
             NonFiniteLossError: a reward or a probability is not finite.
@@ -74,40 +74,40 @@ class TrialCollector(BaseCollector):
         return trials
 
     def iterator(self) -> Iterator[TensorDictBase]:
-        """Batches of trials, without end."""
+        """Yield batches of trials without end."""
         while True:
             yield self.rollout()
 
     def seed(self, environment_seed: int, action_seed: int) -> None:
-        """Seeds the environment's draws, and apart from them those of the actions.
+        """Seed the generators of the environment and of the actions.
 
-        The two must differ: generators of a GPU with the same seed give the same numbers, and the
-        agent's first action would follow from the task that it cannot see.
+        The two seeds must differ: GPU generators with the same seed give the same numbers, so that
+        the agent's first action would depend on the task, which it cannot see.
         """
         self.env.set_seed(environment_seed)
         self._generator.manual_seed(action_seed)
 
     def set_seed(self, seed: int, static_seed: bool = False) -> int:
-        """Seeds both from one number, as collectors of TorchRL do; gives the one to follow."""
+        """Seed both generators from one number, as in TorchRL's collectors; returns the next."""
         following: int = self.env.set_seed(seed, static_seed=static_seed)
         self._generator.manual_seed(following)
         return following
 
     def state_dict(self) -> OrderedDict[str, Any]:
-        """The state of its draws; the weights are the agent's own."""
+        """The states of the generators, without the agent's weights."""
         return OrderedDict(
             environment=self.env.task_env.generator.get_state(),
             actions=self._generator.get_state(),
         )
 
     def load_state_dict(self, state_dict: OrderedDict[str, Any]) -> None:
-        """Goes on with the draws of another one."""
+        """Restore the states of the generators."""
         self.env.task_env.generator.set_state(state_dict["environment"])
         self._generator.set_state(state_dict["actions"])
 
     def shutdown(
         self, timeout: float | None = None, close_env: bool = True, raise_on_error: bool = True
     ) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         if close_env and not self.env.is_closed:
             self.env.close(raise_if_closed=raise_on_error)

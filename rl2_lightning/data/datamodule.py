@@ -1,4 +1,4 @@
-"""The trials of a run: collected ones to learn from, held-out ones to look at."""
+"""The data module of a run: collected trials for training and held-out ones for evaluation."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -24,13 +24,13 @@ Collect = Callable[[], TensorDictBase]
 
 
 class TrialLearner(Protocol):
-    """The learner, as far as the data knows it.
+    """The part of a learner's interface that the data module uses.
 
     Attributes:
-        agent: who plays.
-        clock: how far the run is.
-        keeps_features: whether trials are to hold the agent's features.
-        reads_tasks: whether windows are to hold the parameters of their tasks.
+        agent: the agent that plays.
+        clock: the counters of the run.
+        keeps_features: whether trials need the agent's features.
+        reads_tasks: whether windows need the parameters of their tasks.
     """
 
     agent: Agent
@@ -39,14 +39,14 @@ class TrialLearner(Protocol):
     reads_tasks: bool
 
     def prepare(self, trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
-        """Adds to collected trials `[B]` what the loss needs."""
+        """Add to collected trials `[B]` what the loss needs."""
 
     def make_source(self, collect: Collect, shuffle_seed: Callable[[int], int]) -> TrialSource:
-        """Where its minibatches come from."""
+        """The source of its minibatches."""
 
 
 class HeldOutLoaders(Protocol):
-    """Held-out tasks, as far as the data knows them."""
+    """The part of the held-out tasks' interface that the data module uses."""
 
     def loaders(
         self,
@@ -56,20 +56,20 @@ class HeldOutLoaders(Protocol):
         num_ranks: int,
         context: Callable[[], AbstractContextManager[Any]],
     ) -> list[Iterable[TensorDictBase]]:
-        """What plays a rank's share of the tasks, chunk by chunk, for each way of acting."""
+        """Loaders that play a rank's share of the tasks in chunks, one for each way of acting."""
 
 
 class TrialDataModule(pl.LightningDataModule):
-    """Plays trials with the current agent, on the device where it learns.
+    """Plays trials with the current agent on its device.
 
-    Iteration i on rank r is seeded from (seed, r, i) alone, so that a resumed run is the run that
-    was never stopped, and every rank plays its own tasks.
+    Iteration i on rank r is seeded from (seed, r, i) alone. So a resumed run equals an
+    uninterrupted one, and every rank plays tasks of its own.
 
     Args:
-        world: makes the trials.
-        collection: how they are gathered.
+        world: creates the environments of the trials.
+        collection: the settings of the collection.
         held_out: the tasks of `validation` and `test`.
-        seed: of the run; the held-out tasks have one of their own.
+        seed: seed of the run; the held-out tasks have one of their own.
 
     Attributes:
         plan: what each iteration collects.
@@ -98,42 +98,42 @@ class TrialDataModule(pl.LightningDataModule):
         self._source_state: dict[str, Any] = {}
 
     def train_dataloader(self) -> TrialSource:
-        """The minibatches of the current iteration; iterating over it collects."""
+        """The source of the minibatches; iterating over it collects an iteration's trials."""
         self._source = self._learner.make_source(self._collect, self._shuffle_seed)
         if self._source_state:
             self._source.load_state_dict(self._source_state)
         return self._source
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the source, for a checkpoint; empty where it needs none."""
+        """The state of the source, for a checkpoint; empty if it has none."""
         state = {} if self._source is None else self._source.state_dict()
         return {"source": state} if state else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state of a source until there is one."""
+        """Store the state of a source until the source is created."""
         self._source_state = state_dict.get("source", {})
 
     def val_dataloader(self) -> list[Iterable[TensorDictBase]]:
-        """Trials of the validation tasks, played in each way of acting."""
+        """Loaders of trials of the validation tasks, one for each way of acting."""
         return self._loaders("validation")
 
     def test_dataloader(self) -> list[Iterable[TensorDictBase]]:
-        """Trials of the test tasks, played in each way of acting."""
+        """Loaders of trials of the test tasks, one for each way of acting."""
         return self._loaders("test")
 
     def teardown(self, stage: str) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         self.close()
 
     def close(self) -> None:
-        """Closes the environments; also for runs that fail, after which nobody tears down."""
+        """Close the environments; also needed after a failed run, without a `teardown`."""
         if self._stage is not None:
             self._collector.shutdown()
             self._stage = None
         self.world.close()
 
     def _collect(self) -> TensorDictBase:
-        """Plays the trials of the current iteration, and cuts them into windows."""
+        """Play the trials of the current iteration, and cut them into windows."""
         learner = self._learner
         self._iteration = learner.clock.iterations
         collector = self._collector_of(self.plan.stage_at(self._iteration))
@@ -146,7 +146,7 @@ class TrialDataModule(pl.LightningDataModule):
         return cut_windows(trials, *lengths, kept)
 
     def _collector_of(self, stage: Stage) -> TrialCollector:
-        """What plays the trials of a stage; that of the stage before is let go."""
+        """The collector of a stage; the previous stage's collector is shut down."""
         if self._stage != stage:
             if self._stage is not None:
                 self._collector.shutdown()
@@ -161,7 +161,7 @@ class TrialDataModule(pl.LightningDataModule):
                 env,
                 self._learner.agent,
                 state_steps=state_steps(*self._lengths(env)),
-                # Where the trial is a cut, the step after it gives the value to bootstrap from.
+                # If the trial is a cut of a longer life, bootstrap from the value of one more step.
                 num_extra_steps=int(self.world.continues),
                 keeps_features=self._learner.keeps_features,
             )
@@ -169,7 +169,7 @@ class TrialDataModule(pl.LightningDataModule):
         return self._collector
 
     def _lengths(self, env: TrialEnv) -> tuple[int, int, int]:
-        """Env steps of a trial, of a window and of a burn-in; of short trials all are cut."""
+        """Env steps of a trial, a window (at most a trial) and a burn-in (at most a window)."""
         num_steps = env.max_steps
         window = min(self._collection.window or num_steps, num_steps)
         return num_steps, window, min(self._collection.burn_in, window)
@@ -193,7 +193,7 @@ class TrialDataModule(pl.LightningDataModule):
 
     @property
     def _trainer(self) -> pl.Trainer:
-        assert self.trainer is not None, "the trainer attaches itself before it asks for data"
+        assert self.trainer is not None, "the trainer is attached before it requests data"
         return self.trainer
 
     @property

@@ -10,13 +10,13 @@ from rl2_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Stage:
-    """Iterations that collect alike.
+    """Iterations with the same collection settings.
 
     Attributes:
         num_trials: trials of an iteration, over all ranks.
-        trial_length: of a trial, in episodes or env steps, as the full length is given.
-        steps_per_iteration: most env steps of an iteration, over all ranks.
-        num_iterations: how many there are.
+        trial_length: length of a trial, in episodes or env steps, like the full length.
+        steps_per_iteration: maximum number of env steps of an iteration, over all ranks.
+        num_iterations: number of iterations.
     """
 
     num_trials: int
@@ -26,12 +26,12 @@ class Stage:
 
 
 class CollectionPlan:
-    """The stages of a run: those of the curriculum, and then full trials to the budget's end.
+    """The stages of a run: those of the curriculum, then full trials to the end of the budget.
 
     Args:
-        collection: the budget, and what an iteration collects.
+        collection: the budget and the collection settings.
         trial_length: full length of a trial, in episodes or env steps.
-        steps_per_unit: most env steps of an episode, or 1 where lengths are env steps.
+        steps_per_unit: maximum number of env steps of an episode, or 1 if lengths are env steps.
 
     Raises:
         UserError: a stage has less than one iteration, or trials longer than the full length.
@@ -76,18 +76,18 @@ class CollectionPlan:
 
     @property
     def num_iterations(self) -> int:
-        """Whole iterations that fit the budget of env steps."""
+        """The number of whole iterations that fit the budget of env steps."""
         return sum(stage.num_iterations for stage in self.stages)
 
     def stage_at(self, iteration: int) -> Stage:
-        """The stage that an iteration, counted from 0, belongs to."""
+        """The stage of an iteration, counted from 0."""
         for stage, end in zip(self.stages, self._ends(), strict=True):
             if iteration < end:
                 return stage
         return self.stages[-1]
 
     def spent_before(self, iteration: int) -> float:
-        """How much of the planned env steps is spent when an iteration begins, in [0, 1]."""
+        """The fraction of the planned env steps spent before an iteration, in [0, 1]."""
         steps, first = 0, 0
         for stage, end in zip(self.stages, self._ends(), strict=True):
             steps += max(0, min(iteration, end) - first) * stage.steps_per_iteration
@@ -95,7 +95,7 @@ class CollectionPlan:
         return steps / sum(s.num_iterations * s.steps_per_iteration for s in self.stages)
 
     def trial_length_at(self, iteration: int) -> int:
-        """Length of the trials of an iteration, in episodes or env steps."""
+        """The length of the trials of an iteration, in episodes or env steps."""
         return self.stage_at(iteration).trial_length
 
     def _ends(self) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""An agent as a TensorDict module, wherever TorchRL wants one."""
+"""An agent as a TensorDict module, for TorchRL."""
 
 import torch
 from tensordict import TensorDictBase
@@ -15,15 +15,15 @@ from rl2_lightning.inputs import Inputs
 class AgentPolicy(TensorDictModuleBase):
     """Acts in any TorchRL loop over a `TrialEnv`, such as `env.rollout` or TorchRL's collectors.
 
-    The memory's state travels in the TensorDict, under `memory_state`; where a step tells by
-    `is_init` that a trial begins, it is the empty one. The environment has to know of it, by
-    `TransformedEnv(env, policy.make_tensordict_primer())`, which TorchRL's collectors do by
-    themselves with `auto_register_policy_transforms=True`: without, the memory is lost.
+    The memory's state is carried in the TensorDict as `memory_state`, and reset where `is_init`
+    marks the start of a trial. The environment needs the transform `TransformedEnv(env,
+    policy.make_tensordict_primer())`, or the state is lost between steps. TorchRL's collectors add
+    it themselves with `auto_register_policy_transforms=True`.
 
     Args:
-        agent: who acts.
-        generator: source of the draws, on the agent's device; None for PyTorch's own.
-        greedy: whether to take the most likely actions, and not to draw them.
+        agent: the agent that acts.
+        generator: generator of the actions, on the agent's device; None for PyTorch's global one.
+        greedy: whether to take the most likely actions instead of sampling.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class AgentPolicy(TensorDictModuleBase):
         self._greedy = greedy
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The TorchRL transform that puts a state into an environment's resets."""
+        """The TorchRL transform that adds the memory's state to an environment's resets."""
         specs = {
             str(number): Unbounded(tensor.shape[1:], dtype=tensor.dtype)
             for number, tensor in enumerate(self.agent.initial_state(1))
@@ -49,7 +49,7 @@ class AgentPolicy(TensorDictModuleBase):
         return TensorDictPrimer({keys.MEMORY_STATE: Composite(specs)}, expand_specs=True)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Writes action, its log-probability, and the memory's next state, of one step `[B]`."""
+        """Write the action, its log-probability and the memory's next state of one step `[B]`."""
         before = state_of(tensordict.get(keys.MEMORY_STATE))
         state = self.agent.memory.restart(before, tensordict.get(keys.IS_INIT))
         action, log_probability, following, _ = self.agent.act(

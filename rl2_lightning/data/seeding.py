@@ -1,4 +1,4 @@
-"""Seeds from counters, so that an iteration's randomness depends on nothing that came before."""
+"""Seeds from counters, so that an iteration's randomness is independent of earlier ones."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What a seed is for; no two purposes share a stream of random numbers."""
+    """The purpose of a seed; no two purposes share a stream of random numbers."""
 
     NETWORK = 0
     ENVIRONMENT = 1
@@ -21,7 +21,7 @@ class Purpose(IntEnum):
 
 
 def derive_seed(purpose: Purpose, seed: int, *counters: int) -> int:
-    """Mixes a run's seed with counters (rank, iteration, …) into a seed of its own.
+    """Derive a seed from a purpose, a run's seed and counters (rank, iteration, …).
 
     Returns:
         A seed below 2^63.
@@ -31,6 +31,6 @@ def derive_seed(purpose: Purpose, seed: int, *counters: int) -> int:
 
 
 def permutation(length: int, seed: int, device: torch.device) -> Tensor:
-    """A random order of `length` things, `[length]`, int64."""
+    """A random permutation of `length` indices, `[length]`, int64."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(length, generator=generator).to(device)

@@ -1,4 +1,4 @@
-"""Where a learner's minibatches come from."""
+"""Sources of a learner's minibatches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,33 +13,33 @@ from rl2_lightning.errors import UserError
 
 
 class TrialSource(ABC):
-    """Deals out the minibatches of an iteration; iterating over it begins one.
+    """Yields the minibatches of an iteration; iterating over it begins a new iteration.
 
-    It has a length, for Lightning would otherwise fetch the next iteration's data before this
+    It has a length, because otherwise Lightning would fetch the next iteration's data before this
     one's last update.
     """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Minibatches of an iteration."""
+        """The number of minibatches of an iteration."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Begins an iteration: collects what it needs."""
+        """Begin an iteration: collect its trials."""
 
     @abstractmethod
     def next(self) -> TensorDictBase:
         """The next minibatch of windows, `[N]`."""
 
     def feedback(self, indices: Tensor, priorities: Tensor) -> None:
-        """Takes the priorities `[N]` with which windows are to come again, by their indices."""
+        """Receive new priorities `[N]` of windows, for replay, with the windows' indices."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it needs to go on in a resumed run, as tensors and plain containers."""
+        """The state needed to resume, as tensors and plain containers."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where another one was."""
+        """Restore the state."""
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         self.begin()
@@ -48,11 +48,11 @@ class TrialSource(ABC):
 
 
 class OnPolicySource(TrialSource):
-    """The windows of this iteration's trials, several times over, each time in another order.
+    """Yields the windows of this iteration's trials several times, each time in another order.
 
     Args:
-        collect: gathers the windows `[N]` of the current iteration.
-        shuffle_seed: the seed of the order of a pass, from its index.
+        collect: returns the windows `[N]` of the current iteration.
+        shuffle_seed: maps the index of a pass to the seed of its order.
         num_epochs: passes over the windows.
         num_minibatches: minibatches of a pass; divides N.
     """
@@ -82,7 +82,7 @@ class OnPolicySource(TrialSource):
         Raises:
             UserError: the windows do not divide into the minibatches.
         """
-        self._windows = None  # before the next are collected: there is memory for one iteration
+        self._windows = None  # freed before the next are collected, since memory fits one iteration
         self._indices, self._pass = [], 0
         windows = self._collect()
         if len(windows) % self._num_minibatches:
@@ -96,7 +96,7 @@ class OnPolicySource(TrialSource):
 
     def next(self) -> TensorDictBase:
         """See `TrialSource.next`."""
-        assert self._windows is not None, "an iteration has to begin first"
+        assert self._windows is not None, "begin() has to be called first"
         if not self._indices:
             device = self._windows.get(keys.WINDOW).get(keys.MASK).device
             order = permutation(len(self._windows), self._shuffle_seed(self._pass), device)

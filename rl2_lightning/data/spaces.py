@@ -1,4 +1,4 @@
-"""What TorchRL's specs say, as agents know it."""
+"""Convert TorchRL's specs to an agent's spaces."""
 
 from torchrl.data import Bounded, Categorical, Composite, TensorSpec
 
@@ -7,13 +7,13 @@ from rl2_lightning.errors import UserError
 
 
 def observations_of(spec: TensorSpec) -> Observations:
-    """What is shown.
+    """The agent's spaces of observations.
 
     Args:
         spec: unbatched spec of the observation.
 
     Raises:
-        UserError: a part of it is neither floats nor bytes.
+        UserError: an entry is neither float32 nor uint8.
     """
     if isinstance(spec, Composite):
         return {name: _box(one) for name, one in sorted(spec.items())}
@@ -21,7 +21,7 @@ def observations_of(spec: TensorSpec) -> Observations:
 
 
 def actions_of(spec: TensorSpec) -> Actions:
-    """Which actions there are.
+    """The agent's space of actions.
 
     Args:
         spec: unbatched spec of the action.

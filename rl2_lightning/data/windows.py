@@ -1,4 +1,4 @@
-"""From trials to windows."""
+"""Cut trials into windows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from rl2_lightning.inputs import Inputs, Observation
 
 
 def window_starts(num_steps: int, window: int) -> range:
-    """The first steps of the windows of a trial."""
+    """The indices of the first steps of a trial's windows."""
     return range(0, num_steps, window)
 
 
@@ -21,7 +21,7 @@ def state_steps(num_steps: int, window: int, burn_in: int) -> list[int]:
     """The steps before which a memory's state is needed: where windows or their burn-ins begin.
 
     Args:
-        num_steps: T, most env steps of a trial.
+        num_steps: T, maximum number of env steps of a trial.
         window: W, length of a window in env steps.
         burn_in: b, length of the burn-in in env steps, at most W.
     """
@@ -31,22 +31,22 @@ def state_steps(num_steps: int, window: int, burn_in: int) -> list[int]:
 def cut_windows(
     trials: TensorDictBase, num_steps: int, window: int, burn_in: int, kept: Sequence[Any] = ()
 ) -> TensorDict:
-    """Cuts trials into windows, each with the steps before it as burn-in.
+    """Cut trials into windows, each with the steps before it as burn-in.
 
-    Every step of a trial lies in exactly one window. The last window of a trial is filled up with
-    steps that are masked out; the burn-in of a trial's first window is empty, and marked so.
+    Every step of a trial is in exactly one window. The last window of a trial is padded with masked
+    steps; the burn-in of a trial's first window is marked as missing.
 
     Args:
         trials: `[B]`, with the steps `[B, T]`, T being at least `num_steps`, and with states of
-            memories, `[B, K]`, before each of the K steps that `state_steps` gives.
-        num_steps: of each trial that count.
+            memories, `[B, K]`, before each of the K steps that `state_steps` returns.
+        num_steps: number of steps of each trial that count.
         window: W, length of a window in env steps.
         burn_in: b, length of the burn-in in env steps, at most W.
-        kept: entries of a trial, `[B]`, that each of its windows gets, too.
+        kept: entries of a trial, `[B]`, that are copied to each of its windows.
 
     Returns:
-        `[B * K]` windows with the entries `window` `[W]`, the states, what is kept, and, where
-        b > 0, `burn_in` `[b]` and `has_burn_in` `[1]`.
+        `[B * K]` windows with the entries `window` `[W]`, the states, the `kept` entries, and, if b
+        > 0, `burn_in` `[b]` and `has_burn_in` `[1]`.
     """
     steps = trials.get(keys.STEPS)[:, :num_steps]
     num_trials = len(trials)
@@ -77,7 +77,7 @@ def cut_windows(
 
 
 def inputs_of(steps: TensorDictBase) -> Inputs:
-    """The inputs that an agent was shown in some steps, `[N]` or `[N, W]`."""
+    """The agent's inputs in some steps, `[N]` or `[N, W]`."""
 
     def observation(name: str) -> Observation:
         entry = steps.get(name)
@@ -93,10 +93,10 @@ def inputs_of(steps: TensorDictBase) -> Inputs:
 
 
 def state_of(states: TensorDictBase) -> State:
-    """The tensors of a memory's state, from a TensorDict in which they stand by number."""
+    """The tensors of a memory's state, from a TensorDict that stores them by number."""
     return tuple(states.get(str(number)) for number in range(len(states.keys())))
 
 
 def as_tensordict(state: State, batch_size: Sequence[int]) -> TensorDict:
-    """The tensors of a memory's state by number; see `state_of`."""
+    """A TensorDict that stores the tensors of a memory's state by number; see `state_of`."""
     return TensorDict({str(i): tensor for i, tensor in enumerate(state)}, list(batch_size))

@@ -1,4 +1,4 @@
-"""The trials of a run: of which family, how long, and where they are played."""
+"""Create the environments of a run's trials."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ from rl2_lightning.families.trial_env import TrialEnv
 
 
 class World:
-    """Makes the environments of a run, and closes them at its end.
+    """Creates the environments of a run, and closes them at its end.
 
     Args:
         make_task_env: builds the family of tasks from `num_tasks` and `device`.
-        trial: what a trial is.
+        trial: the settings of a trial.
     """
 
     def __init__(self, make_task_env: Callable[..., TaskEnv], trial: TrialConfig) -> None:
@@ -26,17 +26,17 @@ class World:
 
     @property
     def specimen(self) -> TrialEnv:
-        """One trial on the CPU, to read specs and lengths from."""
+        """An environment of one trial on the CPU, to read specs and lengths from."""
         return self.trials(1, torch.device("cpu"))
 
     @property
     def trial_length(self) -> int:
-        """Length of a trial, in episodes or in env steps as the run gives it."""
+        """The length of a trial, in episodes or in env steps as configured."""
         return self._trial.episodes_per_trial or self._trial.steps_per_trial or 0
 
     @property
     def steps_per_unit(self) -> int:
-        """Most env steps of an episode; or 1 where lengths are env steps."""
+        """The maximum number of env steps of an episode; 1 if lengths are env steps."""
         return self.specimen.max_steps // self.trial_length
 
     @property
@@ -46,26 +46,26 @@ class World:
 
     @property
     def has_whole_episodes(self) -> bool:
-        """Whether trials of different players hold the same episodes."""
+        """Whether the trials of all players have the same whole episodes."""
         task_env = self.specimen.task_env
         in_episodes = self._trial.episodes_per_trial is not None
         is_whole = self.specimen.max_steps % task_env.max_episode_steps == 0
         return in_episodes or (is_whole and not task_env.ends_early)
 
     def make_tasks(self, num_tasks: int, device: torch.device | str) -> TaskEnv:
-        """The family, with some tasks at once."""
+        """A new environment of the family with `num_tasks` tasks."""
         return self._make_task_env(num_tasks=num_tasks, device=device)
 
     def make_trials(
         self, num_trials: int, device: torch.device, *, length: int | None = None, **options: Any
     ) -> TrialEnv:
-        """New trials.
+        """A new environment of trials.
 
         Args:
             num_trials: B.
-            device: where they are played.
-            length: of a trial, as `trial_length`; None for the run's own.
-            **options: of `TrialEnv`.
+            device: device of the environment.
+            length: length of a trial, like `trial_length`; None for the configured one.
+            **options: options of `TrialEnv`.
         """
         in_episodes = self._trial.episodes_per_trial is not None
         length = length or self.trial_length
@@ -78,21 +78,21 @@ class World:
         )
 
     def trials(self, num_trials: int, device: torch.device, **options: Any) -> TrialEnv:
-        """As `make_trials`, but the same ones for the same arguments."""
+        """Like `make_trials`, but returns the same environment for the same arguments."""
         key = (num_trials, device, *sorted(options.items()))
         if key not in self._trials:
             self._trials[key] = self.make_trials(num_trials, device, **options)
         return self._trials[key]
 
     def tasks(self, num_tasks: int, device: torch.device | str) -> TaskEnv:
-        """As `make_tasks`, but the same ones for the same arguments."""
+        """Like `make_tasks`, but returns the same environment for the same arguments."""
         key = (num_tasks, str(device))
         if key not in self._tasks:
             self._tasks[key] = self.make_tasks(num_tasks, device)
         return self._tasks[key]
 
     def close(self) -> None:
-        """Closes all environments that were asked for by `trials` and `tasks`."""
+        """Close all environments that `trials` and `tasks` have returned."""
         pooled: list[TaskEnv | TrialEnv] = [*self._trials.values(), *self._tasks.values()]
         for env in pooled:
             if not env.is_closed:

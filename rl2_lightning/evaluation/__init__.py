@@ -1,1 +1,1 @@
-"""How well an agent adapts to tasks it never trained on, beside reference players."""
+"""Evaluate how an agent adapts to held-out tasks, in comparison to reference players."""

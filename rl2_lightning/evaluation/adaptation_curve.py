@@ -1,4 +1,4 @@
-"""The adaptation curve: the mean return of episode 1, 2, … of a trial, with its interval."""
+"""The adaptation curve: the mean return of episode 1, 2, … of a trial, with an interval."""
 
 import math
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from rl2_lightning.means import ColumnMeans
 class Curve:
     """The mean returns of a player on a set of tasks, with the 95 % intervals of the means.
 
-    What was not measured is not a number: the mean of an episode that no trial reached, and the
-    interval of a mean over fewer than two trials.
+    The mean of an episode that no trial reached is NaN, and so is the interval of a mean over fewer
+    than two trials.
 
     Attributes:
         mean: mean return of each episode over the trials that reached it, `[E]`, float64, CPU.
         half_width: 1.96 standard errors of each mean, `[E]`, float64, CPU.
         trial_return: mean over the trials of the sum of all their episodes' returns.
         trial_half_width: 1.96 standard errors of `trial_return`.
-        num_trials: how many trials were played.
+        num_trials: number of trials played.
     """
 
     mean: Tensor
@@ -32,13 +32,13 @@ class Curve:
     num_trials: int
 
     def share_of(self, reference: "Curve") -> float | None:
-        """This trial return over the reference's; None where the reference's is not positive."""
+        """This trial return over the reference's; None if the reference's is not positive."""
         if not reference.trial_return > 0:
             return None
         return self.trial_return / reference.trial_return
 
     def trial_text(self) -> str:
-        """The trial return and its interval for a reader, to two digits of the interval."""
+        """The trial return and its interval as text, to two digits of the interval."""
         if not self.trial_half_width > 0:
             return f"{self.trial_return:.4g}"
         decimals = max(0, 1 - math.floor(math.log10(self.trial_half_width)))
@@ -54,12 +54,12 @@ class Curve:
 
 
 class AdaptationCurve(ColumnMeans):
-    """Accumulates the returns of trials into a `Curve`, over batches and over ranks.
+    """Accumulates the returns of trials into a `Curve`, over batches and ranks.
 
     Args:
-        num_episodes: E, the most episodes that a trial can hold.
-        **kwargs: options of `torchmetrics.Metric`, such as `sync_on_compute=False` for a curve
-            that one rank computes alone.
+        num_episodes: E, maximum number of episodes of a trial.
+        **kwargs: options of `torchmetrics.Metric`, such as `sync_on_compute=False` for a curve that
+            a single rank computes.
     """
 
     def __init__(self, num_episodes: int, **kwargs: Any) -> None:
@@ -68,7 +68,7 @@ class AdaptationCurve(ColumnMeans):
         self.num_episodes = num_episodes
 
     def update(self, returns: Tensor, played: Tensor) -> None:
-        """Adds a batch of trials.
+        """Add a batch of trials.
 
         Args:
             returns: return of each episode, `[B, E]`, float.

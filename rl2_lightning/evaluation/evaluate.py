@@ -1,4 +1,4 @@
-"""Evaluates an agent on held-out tasks; no trainer is needed."""
+"""Evaluate an agent on held-out tasks without a trainer."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from rl2_lightning.progress import track_slow
 
 
 class Evaluation(NamedTuple):
-    """What an agent has shown, in each of `MODES`.
+    """The results of an agent in each of `MODES`.
 
     Attributes:
         curves: its adaptation curves.
-        findings: what the family's own analysis says of it; empty where there is none.
+        findings: results of the family's own analysis; empty if there is none.
     """
 
     curves: Mapping[str, Curve]
@@ -25,12 +25,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(agent: Agent, held_out: HeldOut, device: torch.device | str = "cpu") -> Evaluation:
-    """Lets an agent play one trial of each held-out task, greedily and by sampling.
+    """Let an agent play one trial of each held-out task, greedily and by sampling.
 
     Args:
-        agent: who plays; moved to the device.
+        agent: the agent that plays; moved to the device.
         held_out: the tasks.
-        device: where they are played.
+        device: device on which they are played.
 
     Raises:
         NonFiniteLossError: the policy's probabilities are not finite.

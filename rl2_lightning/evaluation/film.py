@@ -1,4 +1,4 @@
-"""A played trial as a film: what the agent saw, beside a map of where it has been."""
+"""A played trial as a film: the agent's view beside a map with its path."""
 
 from io import BytesIO
 
@@ -12,24 +12,24 @@ from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import MARGIN, draw_map
 from rl2_lightning.families.scene import Scene
 
-ENLARGEMENT = 6  # of what the agent sees, in each direction
+ENLARGEMENT = 6  # of the agent's view, in each direction
 DOTS_PER_INCH = 100
-MILLISECONDS = 80  # that a frame is shown
+MILLISECONDS = 80  # per frame
 EARLIER, NOW, AGENT = (170, 170, 170), (0, 114, 178), (213, 94, 0)  # colours of the path
 
 
 def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
-    """Draws a frame for each step of a trial.
+    """Draw a frame for each step of a trial.
 
     Args:
-        trial: `[T]`, with the images that the agent saw, uint8, where each step led to, the episode
-            and the mask.
+        trial: `[T]`, with the agent's observed images, uint8, the position after each step, the
+            episode and the mask.
         scene: the map of its task.
 
     Returns:
-        `[S + 1, height, width, 3]`, uint8, for the S steps that were played: to the left the view
-        before the step, to the right the map with the path so far, earlier episodes in grey; and
-        where the last step has led to.
+        `[S + 1, height, width, 3]`, uint8, for the S steps that were played: on the left the view
+        before the step, on the right the map with the path so far, earlier episodes in grey; and a
+        last frame with the final position.
     """
     played = trial[trial[keys.MASK].squeeze(-1)].cpu()
     seen = played[keys.OBSERVATION].permute(0, 2, 3, 1).numpy()
@@ -46,14 +46,14 @@ def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
             path = [_pixel(scene, scene.start, side)]
         maps.append(_with_path(canvas, path))
         path.append(_pixel(scene, tuple(reached[step]), side))
-    # Where the last step has led to, with the last view once more.
+    # The final position, with the last view repeated.
     maps.append(_with_path(canvas, path))
     views = np.concatenate([views, views[-1:]])
     return np.concatenate([views, np.stack(maps)], axis=2)
 
 
 def as_gif(frames: np.ndarray) -> bytes:
-    """Encodes a film, `[S, height, width, 3]`, uint8, as a GIF file that plays again and again."""
+    """Encode a film, `[S, height, width, 3]`, uint8, as a looping GIF file."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = BytesIO()
     first.save(file, "GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)

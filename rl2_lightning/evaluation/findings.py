@@ -1,4 +1,4 @@
-"""What a family's own analysis says of an agent, for tables."""
+"""The main results of a family's own analysis, for tables."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ from rl2_lightning.means import Estimate
 
 
 def main_figures(analysis: Analysis, findings: Mapping[str, Finding]) -> dict[str, Estimate]:
-    """The figures that matter, by `<prefix>_<figure>_<mode>`.
+    """The main figures, by `<prefix>_<figure>_<mode>`.
 
     Args:
-        analysis: of the family.
-        findings: of an agent, by the way it acted.
+        analysis: analysis of the family.
+        findings: results of an agent, by the way it acted.
     """
     return {
         f"{analysis.prefix}_{name}_{mode}": found.estimates()[name]

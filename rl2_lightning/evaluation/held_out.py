@@ -1,4 +1,4 @@
-"""The tasks kept apart from training, in what order they are played, and by which players."""
+"""The held-out tasks, the order in which they are played, and their reference players."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,24 +30,24 @@ from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.progress import track_slow
 
 MODES = ("greedy", "sampled")  # the ways in which an agent is evaluated, in the order of loaders
-TASKS_PER_CHUNK = 1000  # that a reference player plays at once, so that memory does not grow with N
+TASKS_PER_CHUNK = 1000  # played at once by a reference player, to bound memory
 
 
 class HeldOut:
     """A fixed set of tasks for validation or test, and the curves of its reference players.
 
-    Nothing is played before a curve is asked for.
+    Reference players play only when a curve is requested.
 
     Args:
-        world: makes the trials.
+        world: creates the environments of the trials.
         purpose: which set it is.
         num_tasks: N.
-        tasks_seed: fixes the tasks, and all that is drawn when they are played.
-        batch_size: tasks that an agent plays at once.
+        tasks_seed: seed of the tasks and of all draws while they are played.
+        batch_size: number of tasks that an agent plays at once.
 
     Attributes:
         tasks: their parameters, `[N]`.
-        num_episodes: E, the most episodes that a trial can hold.
+        num_episodes: E, maximum number of episodes of a trial.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HeldOut:
 
     @property
     def task_env(self) -> TaskEnv:
-        """The family, with one task; it is not stepped."""
+        """An environment of the family with one task; it is never stepped."""
         return self._world.tasks(1, "cpu")
 
     def play(
@@ -78,19 +78,19 @@ class HeldOut:
         device: torch.device | None = None,
         shows_position: bool = False,
     ) -> TensorDictBase:
-        """Lets an agent play one trial of each of some tasks.
+        """Let an agent play one trial of each of the given tasks.
 
         Args:
-            agent: who plays, on the device.
-            indices: of the tasks; from the first of them all draws are seeded.
-            greedy: whether it takes its most likely actions, and does not draw them.
-            device: where they are played; None for the CPU.
-            shows_position: whether to watch what it sees and where it goes; for families that have
-                a scene.
+            agent: the agent that plays, on the device.
+            indices: indices of the tasks; the first one seeds all draws.
+            greedy: whether it takes the most likely actions instead of sampling.
+            device: device on which they are played; None for the CPU.
+            shows_position: whether to record observations and positions; for families that have a
+                scene.
 
         Returns:
-            Rewards, episodes and mask, what the family records, and if it is watched the
-            observation and where each step led to, `[B, T]`.
+            Rewards, episodes, mask and the entries that the family records, `[B, T]`; with
+            `shows_position` also the observations and the position after each step.
 
         Raises:
             NonFiniteLossError: a reward or a probability is not finite.
@@ -112,7 +112,7 @@ class HeldOut:
         return steps.exclude(keys.ACTION_LOG_PROB)
 
     def chunks(self, rank: int = 0, num_ranks: int = 1) -> list[list[int]]:
-        """The tasks of a rank, as many at a time as are played at once, in order."""
+        """The indices of a rank's tasks in order, in chunks that are played at once."""
         share = torch.arange(len(self)).tensor_split(num_ranks)[rank]
         return [chunk.tolist() for chunk in share.split(self._batch_size)]
 
@@ -124,14 +124,14 @@ class HeldOut:
         num_ranks: int = 1,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> list[Iterable[TensorDictBase]]:
-        """What plays a rank's share of the tasks, chunk by chunk, for each of `MODES`.
+        """Loaders that play a rank's share of the tasks chunk by chunk, one for each of `MODES`.
 
         Args:
-            agent: who plays.
-            device: where.
-            rank: of this process.
-            num_ranks: processes that share the tasks.
-            context: within which is played: that of the precision.
+            agent: the agent that plays.
+            device: device on which it plays.
+            rank: rank of this process.
+            num_ranks: number of processes that share the tasks.
+            context: context manager around the play, for the trainer's precision.
         """
         chunks = self.chunks(rank, num_ranks)
         return [
@@ -140,21 +140,21 @@ class HeldOut:
 
     @cached_property
     def players(self) -> dict[str, Player | ClosedFormPlayer]:
-        """The reference players by name; none where trials do not hold whole episodes."""
+        """The reference players by name; empty if trials do not consist of whole episodes."""
         if not self._world.has_whole_episodes:
             return {}
         return dict(self.task_env.players(self.num_episodes))
 
     @property
     def reference(self) -> str | None:
-        """Name of the player that is the optimum as best known; None where there is no player."""
+        """The name of the optimal or best known player; None if there is no player."""
         return next(reversed(self.players), None)
 
     def reference_curves(self) -> dict[str, Curve]:
-        """Lets each reference player play a trial of each task; later calls give the same curves.
+        """Let each reference player play a trial of each task; the curves are cached.
 
-        A player draws from a generator of its own, seeded from the seed and the player's name, so
-        that its curve does not depend on which others there are. It takes no other rank to call.
+        Each player has a generator of its own, seeded from the seed and the player's name, so that
+        its curve does not depend on the other players. A single rank may call this.
 
         Returns:
             The curve of each player, the reference last.
@@ -165,18 +165,18 @@ class HeldOut:
         """A curve's trial return over the reference's.
 
         Returns:
-            The share; None without a reference, or where its return is not positive.
+            The share; None without a reference, or if its return is not positive.
         """
         reference = self.reference
         return None if reference is None else curve.share_of(self._curves[reference])
 
     @cached_property
     def analysis(self) -> Analysis | None:
-        """What the family has to tell of trials beyond their returns."""
+        """The family's own analysis of trials beyond their returns, if any."""
         return self.task_env.analysis(self.num_episodes)
 
     def reference_findings(self) -> dict[str, Finding]:
-        """What the family's own analysis tells of its reference players, by name."""
+        """The results of the family's own analysis for reference players, by name."""
         analysis = self.analysis
         if analysis is None:
             return {}
@@ -193,7 +193,7 @@ class HeldOut:
 
     @cached_property
     def _curves(self) -> Mapping[str, Curve]:
-        # One rank computes them while the others wait: a sum over the ranks would never end.
+        # No synchronisation: one rank computes these while the others wait.
         return {name: self._curve_of(name) for name in self.players}
 
     def _curve_of(self, name: str) -> Curve:
@@ -206,7 +206,7 @@ class HeldOut:
             ).cpu()
             if not returns.isfinite().all():
                 raise NonFiniteLossError(
-                    f"{type(env).__name__} gave {name} a reward that is not finite: mend the "
+                    f"{type(env).__name__} returned a non-finite reward to {name}: fix the "
                     "environment"
                 )
             metric.update(returns, torch.ones_like(returns, dtype=torch.bool))
@@ -214,7 +214,7 @@ class HeldOut:
         return curve
 
     def _turns(self, name: str) -> Iterator[tuple[TensorDictBase, TaskEnv, torch.Generator]]:
-        """The tasks, chunk by chunk, with the family that plays them and the player's draws."""
+        """Yield the tasks chunk by chunk, with their environment and the player's generator."""
         digest = hashlib.sha256(f"{self._seed} {name}".encode()).digest()
         seed = int.from_bytes(digest[:8], "big") >> 1
         generator = torch.Generator().manual_seed(seed)
@@ -223,15 +223,15 @@ class HeldOut:
 
 
 class HeldOutTrials:
-    """Plays held-out tasks chunk by chunk, each time it is iterated over, with the same seeds.
+    """Plays held-out tasks chunk by chunk when iterated over, each time with the same seeds.
 
     Args:
         held_out: the tasks.
-        agent: who plays.
+        agent: the agent that plays.
         chunks: indices of the tasks that are played together.
-        greedy: whether the agent takes its most likely actions.
-        device: where they are played.
-        context: within which is played.
+        greedy: whether the agent takes the most likely actions.
+        device: device on which they are played.
+        context: context manager around the play.
     """
 
     def __init__(
@@ -263,6 +263,6 @@ class HeldOutTrials:
 
 
 def add_returns(metric: AdaptationCurve, steps: TensorDictBase) -> None:
-    """Adds the returns of played trials, `[B, T]`, to a curve."""
+    """Add the returns of played trials, `[B, T]`, to a curve."""
     returns: tuple[Tensor, Tensor] = episode_returns(steps, metric.num_episodes)
     metric.update(*returns)

@@ -1,4 +1,4 @@
-"""Figures as images."""
+"""Render figures as images."""
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -16,16 +16,16 @@ from rl2_lightning.families.scene import Scene
 
 PATH_COLOUR = "#0072B2"
 GOAL_COLOUR = "#D55E00"
-MARGIN = 0.06  # around the map, as a part of its width
-LETTERS_PER_INCH = 12  # of a title
+MARGIN = 0.06  # around the map, as a fraction of its width
+LETTERS_PER_INCH = 12  # in a title
 
 
 @dataclass(frozen=True)
 class Leg:
-    """One episode of a trial on the map.
+    """The path of one episode of a trial.
 
     Attributes:
-        points: `[S + 1, 2]`, where the agent was at first and after each step.
+        points: positions of the agent at first and after each step, `[S + 1, 2]`.
         episode_return: sum of the episode's rewards.
     """
 
@@ -34,7 +34,7 @@ class Leg:
 
 
 def legs_of(trial: TensorDictBase, scene: Scene) -> list[Leg]:
-    """Splits a trial into its episodes.
+    """Split a trial into the paths of its episodes.
 
     Args:
         trial: `[T]`, with reward, episode, mask and the position after each step.
@@ -52,14 +52,14 @@ def legs_of(trial: TensorDictBase, scene: Scene) -> list[Leg]:
 
 
 def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> Figure:
-    """Draws a row for each trial, and in it a map for each episode.
+    """Draw a row for each trial, with a map for each episode.
 
     Args:
         trials: at least one.
         title: title of the figure.
 
     Returns:
-        A figure outside of pyplot's state, for any backend to render.
+        A figure outside of pyplot's state, for any backend.
     """
     columns = max(len(legs) for _, legs in trials)
     size = (2.3 * columns, 2.6 * len(trials) + 0.4)
@@ -77,7 +77,7 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
 
 
 def draw_map(axes: Axes, scene: Scene) -> None:
-    """Draws what a scene shows, with a margin around it."""
+    """Draw a scene with a margin around it."""
     axes.add_patch(Circle(scene.goal, scene.goal_radius, color=GOAL_COLOUR, alpha=0.35, zorder=1))
     axes.plot(*scene.start, marker="s", color="#666666", markersize=5, zorder=2)
     axes.add_collection(LineCollection(scene.walls, colors="#333333", linewidths=1.5, zorder=2))
@@ -91,7 +91,7 @@ def draw_map(axes: Axes, scene: Scene) -> None:
 
 def _draw(axes: Axes, scene: Scene, leg: Leg) -> None:
     draw_map(axes, scene)
-    # Paths that come by again would hide each other: later points lie a little aside.
+    # Shift later points a little, so that a path that crosses itself stays visible.
     width = scene.high[0] - scene.low[0]
     aside = np.linspace(-0.02, 0.02, len(leg.points))[:, None] * width
     points = leg.points + aside

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
 
-MAX_POINTS = 30  # on a line; longer trials are drawn in blocks of episodes
+MAX_POINTS = 30  # per line; longer trials are drawn in blocks of episodes
 
 BLACK = "#000000"
 # The palettes of Okabe and Ito, and of Paul Tol ("muted"), made for colour-blind readers.
@@ -23,7 +23,7 @@ REFERENCE_DASHES = ("-", ":", "-.")  # for the first seven players, the next sev
 
 @dataclass(frozen=True)
 class Style:
-    """How a player's line is drawn; an agent's is banded, a reference player's is not."""
+    """The style of a player's line; an agent's has a band, a reference player's has not."""
 
     colour: str
     width: float
@@ -39,20 +39,20 @@ def adaptation_curve_figure(
     references: Mapping[str, Curve] | None = None,
     reference: str | None = None,
 ) -> Figure:
-    """Draws an agent's curves with 95 % intervals over quieter lines for the reference players.
+    """Draw an agent's curves with 95 % intervals over thinner lines of the reference players.
 
-    Up to 30 episodes are drawn one by one. A longer trial, of which single episodes are noise, is
+    Up to 30 episodes are drawn one by one. In a longer trial, single episodes are noisy. It is
     drawn on a logarithmic axis in blocks of episodes: each point is the mean of its block, and the
-    band stays as wide as the interval of one episode's mean.
+    band is as wide as the interval of one episode's mean.
 
     Args:
-        curves: the agent's curves, at least one, by the names that the legend gives.
+        curves: the agent's curves, at least one, by their names in the legend.
         title: title of the figure.
         references: the reference players' curves on the same tasks.
         reference: name of the player to draw as the reference.
 
     Returns:
-        A figure outside of pyplot's state, for any backend to render.
+        A figure outside of pyplot's state, for any backend.
     """
     figure = Figure(figsize=(9.0, 4.8), dpi=110, layout="constrained")
     draw_adaptation_curves(figure.add_subplot(), curves, references or {}, reference)
@@ -72,11 +72,11 @@ def adaptation_curve_figure(
 def draw_adaptation_curves(
     axes: Axes, curves: Mapping[str, Curve], references: Mapping[str, Curve], reference: str | None
 ) -> None:
-    """Draws curves as `adaptation_curve_figure` does into axes of a figure; without a legend.
+    """Draw curves like `adaptation_curve_figure` into given axes, without a legend.
 
     Args:
-        axes: where to draw.
-        curves: the agent's curves, at least one, by the names that the legend gives.
+        axes: axes to draw into.
+        curves: the agent's curves, at least one, by their names in the legend.
         references: the reference players' curves on the same tasks.
         reference: name of the player to draw as the reference.
     """
@@ -85,7 +85,7 @@ def draw_adaptation_curves(
     num_episodes = max(len(curve.mean) for curve in players.values())
     blocks = _blocks(num_episodes)
     for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
-        # Points of a single episode would hide each other: set them side by side.
+        # Points of a single episode would overlap: draw them side by side.
         shift = 0.03 * (rank - len(players) / 2) if num_episodes == 1 else 0.0
         label = _label(name, players[name], reference)
         _draw(axes, players[name], styles[name], blocks, shift, label)

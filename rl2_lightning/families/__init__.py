@@ -1,1 +1,1 @@
-"""Families of tasks: what is drawn, how it is played, and the reference players that know it."""
+"""Families of tasks: their distributions, environments and reference players."""

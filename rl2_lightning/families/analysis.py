@@ -1,4 +1,4 @@
-"""The contract of a family's own analysis: what its trials tell beyond their returns."""
+"""The base class of a family's own analysis of trials, beyond their returns."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class Finding(Protocol):
-    """What an analysis has found of a player."""
+    """The results of an analysis for a player."""
 
     def estimates(self) -> dict[str, Estimate]:
         """All figures by name."""
 
 
 class Analysis(ABC):
-    """Reads played trials of a family.
+    """Analyses played trials of a family.
 
-    An evaluation keeps for it the reward, the episode and the mask of each step, and what the
-    family names in `recorded_keys`.
+    An evaluation records for it the reward, the episode and the mask of each step, and the entries
+    in the family's `recorded_keys`.
 
     Attributes:
-        name: of its files, `<name>.csv` and `<name>.png`.
-        prefix: of its figures in TensorBoard and in tables.
-        main_figures: names of the figures that matter; None for all.
-        references: names of the reference players that are shown beside an agent.
+        name: base name of its files, `<name>.csv` and `<name>.png`.
+        prefix: prefix of its figures in TensorBoard and in tables.
+        main_figures: names of the main figures; None for all.
+        references: names of the reference players to compare an agent with.
     """
 
     name: ClassVar[str]
@@ -45,13 +45,13 @@ class Analysis(ABC):
         """A metric that accumulates trials and computes a `Finding`.
 
         Args:
-            **options: of `torchmetrics.Metric`.
+            **options: options of `torchmetrics.Metric`.
         """
 
     @abstractmethod
     def add(self, metric: Any, trials: TensorDictBase) -> None:
-        """Adds played trials, `[B, T]`, to what `make_metric` has made."""
+        """Add played trials, `[B, T]`, to a metric from `make_metric`."""
 
     def figure(self, findings: Mapping[str, Any], title: str) -> Figure | None:
-        """Draws the findings of some players, by name, where there is something to be seen."""
+        """Draw the findings of some players, by name; None if there is nothing to draw."""
         return None

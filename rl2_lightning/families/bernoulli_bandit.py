@@ -29,7 +29,7 @@ TENTHS = [tenth / 10 for tenth in range(11)]
 
 @dataclass
 class BernoulliBanditSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         num_arms: K.
@@ -56,7 +56,7 @@ class BernoulliBandit(BernoulliArms):
         super().__init__(num_tasks, self.settings.num_arms, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the arms' probabilities, `[num_tasks, K]`."""
+        """Draw the arms' probabilities, `[num_tasks, K]`."""
         shape = (num_tasks, self.settings.num_arms)
         probabilities = torch.rand(shape, generator=self.generator, device=self.device)
         return TensorDict({ARM_PROBABILITIES: probabilities}, [num_tasks], self.device)
@@ -64,8 +64,8 @@ class BernoulliBandit(BernoulliArms):
     def players(self, num_episodes: int) -> Mapping[str, Player]:
         """The players of arXiv 1611.02779 (Table 1), and the exact optimum where it is cheap.
 
-        The last one is the optimum as best known: "bayes_optimal" where its dynamic program is
-        small, else "gittins".
+        The last one is the optimum or the best known player: "bayes_optimal" if its dynamic program
+        is small, else "gittins".
         """
         num_arms = self.settings.num_arms
         trials = BanditTrials(num_episodes, num_arms)
@@ -107,5 +107,5 @@ class BanditTrials(TunedTrials):
         }
 
     def make_env(self, num_tasks: int) -> BernoulliBandit:
-        """Bandits of so many arms, on the CPU."""
+        """Bandits with that many arms, on the CPU."""
         return BernoulliBandit(num_tasks, num_arms=self.num_arms)

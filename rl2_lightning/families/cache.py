@@ -1,4 +1,4 @@
-"""Arrays that are slow to compute, kept on disk in the user's cache directory."""
+"""Cache arrays that are slow to compute in the user's cache directory."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def cache_directory() -> Path:
-    """Gives `$XDG_CACHE_HOME/rl2_lightning`, by default `~/.cache/rl2_lightning`."""
+    """Return `$XDG_CACHE_HOME/rl2_lightning`, by default `~/.cache/rl2_lightning`."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "rl2_lightning"
 
@@ -21,15 +21,15 @@ def cache_directory() -> Path:
 def cached_array(
     name: str, shape: tuple[int, ...], compute: Callable[[], npt.NDArray[np.generic]]
 ) -> npt.NDArray[np.generic]:
-    """Reads an array from the cache, or computes it and leaves it there.
+    """Read an array from the cache, or compute and store it.
 
-    A file that cannot be read, or that has another shape, counts as absent; a directory that
-    cannot be written costs a warning and nothing else.
+    A file that cannot be read or has another shape counts as absent. If the directory cannot be
+    written to, a warning is logged.
 
     Args:
-        name: file name without suffix; it names all that the array depends on.
+        name: file name without suffix; it includes everything that the array depends on.
         shape: the shape that the array must have.
-        compute: makes the array.
+        compute: computes the array.
 
     Returns:
         The array.
@@ -51,7 +51,7 @@ def cached_array(
 
 def _write_atomically(path: Path, array: npt.NDArray[np.generic]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Under its own name until complete: another process may be reading or writing the same table.
+    # Use a unique name until complete: another process may read or write the same table.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
     partial = Path(name)
     try:

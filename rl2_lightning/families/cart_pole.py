@@ -1,4 +1,4 @@
-"""Cart-poles of drawn physics, native and batched (Barto, Sutton and Anderson 1983)."""
+"""Cart-poles with random physics, native and batched (Barto, Sutton and Anderson 1983)."""
 
 import math
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ POLE_LENGTH = "pole_length"  # [B, 1], float32: half of it, in metres
 POLE_MASS = 0.1  # kilograms
 FORCE = 10.0  # newtons
 TIME_STEP = 0.02  # seconds
-START = 0.1  # each number of the first state is at most that far from 0: twice gymnasium's
+START = 0.1  # largest absolute value of each number of the first state: twice gymnasium's
 LARGEST_POSITION = 2.4  # metres
 LARGEST_ANGLE = math.radians(12)
-# What the regulator is to keep small: position, velocity, angle, angular velocity; and the force.
+# Costs of the regulator: of position, velocity, angle and angular velocity; and of the force.
 STATE_COST = (1.0, 0.1, 10.0, 0.1)
 FORCE_COST = 1e-3
 
 
 @dataclass
 class CartPoleSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         cart_mass: range from which it is drawn, in kilograms.
         pole_length: range of half the pole's length, in metres.
         gravity: its range, in metres a second squared.
-        flips: whether in half of the tasks the two actions change places.
-        shows_velocities: whether they are observed, too.
+        flips: whether the two actions are swapped in half of the tasks.
+        shows_velocities: whether velocities are observed, too.
         horizon: length at which an episode is cut, in env steps.
     """
 
@@ -51,10 +51,10 @@ class CartPoleSettings(Settings):
 
 
 class CartPole(TaskEnv):
-    """Balance a pole on a cart whose physics is not told.
+    """Balance a pole on a cart with unknown physics.
 
-    A step is that of gymnasium's CartPole-v1. It earns 1; the episode ends where the cart leaves
-    its track or the pole tips over, and is cut after `horizon` steps. The observation, float32, is
+    A step is that of gymnasium's CartPole-v1 and earns 1. The episode ends when the cart leaves its
+    track or the pole tips over, and is cut after `horizon` steps. The observation, float32, is
     position and angle, `[B, 2]`; or position, velocity, angle and angular velocity, `[B, 4]`.
 
     Args:
@@ -78,7 +78,7 @@ class CartPole(TaskEnv):
         self._state = torch.zeros(num_tasks, 4, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the physics."""
+        """Draw the physics."""
         ranges = {
             CART_MASS: self.settings.cart_mass,
             POLE_LENGTH: self.settings.pole_length,
@@ -87,13 +87,13 @@ class CartPole(TaskEnv):
         return draw_physics(num_tasks, ranges, self.settings.flips, self.generator)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the pole of the rows nearly upright."""
+        """Reset the given rows to a nearly upright pole."""
         draw = torch.rand(self.num_tasks, 4, generator=self.generator, device=self.device)
         self._state = torch.where(rows, START * (2 * draw - 1), self._state)
         return self._seen()
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves every cart."""
+        """Move every cart."""
         self._state = torch.where(playing, move(self._state, action, self.tasks), self._state)
         reward = torch.ones_like(self._state[:, :1])
         return self._seen(), reward, has_failed(self._state)
@@ -115,12 +115,12 @@ class CartPole(TaskEnv):
 
 
 def move(state: Tensor, action: Tensor, tasks: TensorDictBase) -> Tensor:
-    """Moves cart-poles for one time step, by Euler's method as gymnasium does.
+    """Move cart-poles for one time step, by Euler's method like gymnasium.
 
     Args:
         state: position, velocity, angle and angular velocity, `[B, 4]`.
-        action: 0 to push to the left, 1 to the right, `[B]`; the other way round where the sign
-            of the force is -1.
+        action: 0 to push to the left, 1 to the right, `[B]`; reversed where the sign of the force
+            is -1.
         tasks: the physics, `[B]`.
 
     Returns:
@@ -140,22 +140,22 @@ def move(state: Tensor, action: Tensor, tasks: TensorDictBase) -> Tensor:
 
 
 def has_failed(state: Tensor) -> Tensor:
-    """Tells where the cart has left its track or the pole has tipped over, `[B, 1]`, bool."""
+    """Whether the cart has left its track or the pole has tipped over, `[B, 1]`, bool."""
     position, angle = state[:, :1].abs(), state[:, 2:3].abs()
     return (position > LARGEST_POSITION) | (angle > LARGEST_ANGLE)
 
 
 class KnownPhysics(Player):
-    """Knows the physics, sees the whole state, and pushes to the side to which a regulator would.
+    """Knows the physics, sees the full state, and pushes in the direction of a regulator's force.
 
-    It is the linear-quadratic regulator of the upright pole. Forces are only full ones, so that
-    this is a good player and not the best possible one.
+    The regulator is the linear-quadratic one for the upright pole. Since only full forces are
+    available, this is a good player, but not the optimal one.
     """
 
     privileged = True
 
     def start(self, tasks: TensorDictBase) -> Tensor:
-        """The regulator's gain, turned round with the force, `[B, 4]`, float32."""
+        """The regulator's gain, with the sign of the force, `[B, 4]`, float32."""
         cart_mass, length, gravity = (
             tasks[name].squeeze(-1).double() for name in (CART_MASS, POLE_LENGTH, GRAVITY)
         )
@@ -174,5 +174,5 @@ class KnownPhysics(Player):
         return gain.float() * tasks[FORCE_SIGN]
 
     def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Pushes against what is off; see `Player.choose`."""
+        """Push against the deviation; see `Player.choose`."""
         return ((memory * observation).sum(-1) < 0).long()

@@ -1,8 +1,8 @@
 """Two arms of which one pays with probability p and the other with 1 - p (arXiv 1611.05763).
 
-Every pull, of either arm, is one draw that speaks for the first arm or for the second: a reward
-speaks for the arm that was pulled, a failure for the other one. Where the arms are known to
-depend on each other, pulls of both teach the same, and nothing is to be gained by exploring.
+Every pull of either arm is evidence for one of the arms: a reward for the arm that was pulled, a
+failure for the other one. If the dependence is known, pulls of both arms are equally informative,
+and there is nothing to gain from exploring.
 """
 
 import math
@@ -34,11 +34,11 @@ from rl2_lightning.settings import Settings, between
 
 @dataclass
 class DependentBanditSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        worse_arm: probability of the worse of the arms, either of which may be the first; None
-            to draw that of the first arm from U[0, 1].
+        worse_arm: probability of the worse arm, which is the first or the second one with equal
+            probability; None to draw the first arm's from U[0, 1].
     """
 
     worse_arm: float | None = between(0, 0.5, default=None)
@@ -62,7 +62,7 @@ class DependentBandit(BernoulliArms):
         super().__init__(num_tasks, 2, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the arms' probabilities, `[num_tasks, 2]`."""
+        """Draw the arms' probabilities, `[num_tasks, 2]`."""
         first = torch.rand(num_tasks, 1, generator=self.generator, device=self.device)
         worse_arm = self.settings.worse_arm
         if worse_arm is not None:
@@ -71,13 +71,13 @@ class DependentBandit(BernoulliArms):
         return TensorDict({ARM_PROBABILITIES: probabilities}, [num_tasks], self.device)
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """Players that know that the arms depend on each other, and such that do not.
+        """Players that know that the arms depend on each other, and players that do not.
 
-        Those called independent believe in two arms with the prior Beta(1, 1) each, as in the
-        comparisons of arXiv 1611.05763; the constant of UCB1 is tuned on such arms. The others
-        know the family's prior, and that each pull tells of both arms. An upper confidence bound
-        or an index under that prior would be the optimum itself, as neither arm is ever better
-        known. The last one is the exact optimum, "bayes_optimal".
+        Those called independent assume two independent arms with the prior Beta(1, 1) each, as in
+        the comparisons of arXiv 1611.05763; the constant of UCB1 is tuned on such arms. The others
+        know the family's prior, and that each pull is informative about both arms. An upper
+        confidence bound or an index under that prior would be the optimum itself, as both arms are
+        always known equally well. The last one is the exact optimum, "bayes_optimal".
         """
         return {
             "random": RandomPlayer(self.action_spec_unbatched),
@@ -102,7 +102,7 @@ class ThompsonSamplingDependent(BanditPlayer):
         self.worse_arm = worse_arm
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the sampled arm."""
+        """Pick the better arm of the sample."""
         for_first, for_second = evidence(memory)
         if self.worse_arm is None:
             return (sample_beta(for_first + 1, for_second + 1, generator) < 0.5).long()
@@ -113,7 +113,7 @@ class ThompsonSamplingDependent(BanditPlayer):
 class BayesOptimalDependent(BanditPlayer):
     """Maximises the expected return of a trial under the family's true prior.
 
-    As both arms teach the same, it is the arm of the higher posterior mean.
+    As both arms are equally informative, it pulls the arm of the higher posterior mean.
 
     Args:
         worse_arm: probability of the worse arm, as in `DependentBanditSettings`.
@@ -129,7 +129,8 @@ class BayesOptimalDependent(BanditPlayer):
     def value(self) -> float:
         """The exact expected return of a trial, in units of reward.
 
-        A dynamic program over the number of pulls that spoke for the first arm, in float64.
+        Computed by a dynamic program in float64, over the number of pulls in favour of the first
+        arm.
         """
         reached = torch.ones(1, dtype=torch.float64, device="cpu")
         value = 0.0
@@ -144,24 +145,24 @@ class BayesOptimalDependent(BanditPlayer):
         return value
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the better arm on average."""
+        """Pick the arm of the higher posterior mean."""
         return (first_arm_mean(self.worse_arm, *evidence(memory)) < 0.5).long()
 
 
 def evidence(tally: Tally) -> tuple[Tensor, Tensor]:
-    """Counts the pulls that spoke for the first and for the second arm, each `[B]`, float32."""
+    """Count the pulls in favour of the first and of the second arm, each `[B]`, float32."""
     failures = tally.pulls - tally.totals
     for_first, for_second = (tally.totals + failures.flip(1)).unbind(1)
     return for_first, for_second
 
 
 def first_arm_mean(worse_arm: float | None, for_first: Tensor, for_second: Tensor) -> Tensor:
-    """Gives the posterior mean of the first arm's probability.
+    """Return the posterior mean of the first arm's probability.
 
     Args:
         worse_arm: probability of the worse arm, as in `DependentBanditSettings`.
-        for_first: pulls that spoke for the first arm, any shape, float.
-        for_second: pulls that spoke for the second, same shape, float.
+        for_first: pulls in favour of the first arm, any shape, float.
+        for_second: pulls in favour of the second, same shape, float.
 
     Returns:
         Same shape and dtype.
@@ -173,7 +174,7 @@ def first_arm_mean(worse_arm: float | None, for_first: Tensor, for_second: Tenso
 
 
 def first_is_better(worse_arm: float, excess: Tensor) -> Tensor:
-    """The posterior probability of it, by the excess of the pulls that spoke for it."""
+    """The posterior probability that the first arm is better, by the excess of pulls for it."""
     odds = (1 - worse_arm) / worse_arm if worse_arm else math.inf
-    # In this form neither large counts nor arms that never pay give inf / inf.
+    # This form avoids inf / inf for large counts and for arms that never pay.
     return 1 / (1 + torch.pow(odds, -excess))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def sample_gamma(shape: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws from Gamma(shape, 1) by rejection (Marsaglia and Tsang, 2000).
+    """Sample Gamma(shape, 1) by rejection (Marsaglia and Tsang, 2000).
 
     `torch.distributions.Gamma` takes no generator, and `torch._standard_gamma` is slower on a CPU.
 
@@ -27,7 +27,7 @@ def sample_gamma(shape: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def sample_beta(alpha: Tensor, beta: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws from Beta(alpha, beta) as X / (X + Y) of two Gamma variables.
+    """Sample Beta(alpha, beta) as X / (X + Y) of two Gamma variables.
 
     `torch.distributions.Beta` takes no generator; this is also several times faster on a CPU.
 
@@ -44,11 +44,11 @@ def sample_beta(alpha: Tensor, beta: Tensor, generator: torch.Generator) -> Tens
 
 
 def _propose(shape: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gives a proposal for each shape, and whether it is accepted (95 % or more are)."""
+    """Return a proposal for each shape, and whether it is accepted (95 % or more are)."""
     scale = shape - 1 / 3
     normal = torch.randn(shape.shape, generator=generator, device=shape.device)
     cube = (1 + normal * (9 * scale).rsqrt()).pow(3)
     uniform = torch.rand(shape.shape, generator=generator, device=shape.device)
-    # A negative cube has no logarithm: the comparison with NaN is false, as it should be.
+    # The logarithm of a negative cube is NaN: the comparison is false, as required.
     accepted = uniform.log() < 0.5 * normal.square() + scale * (1 - cube + cube.log())
     return scale * cube, accepted

@@ -1,7 +1,8 @@
-"""Bandits whose arms pay normal rewards of known noise, and the players that know the law.
+"""Bandits with normal rewards of known noise, and players that know the distribution.
 
-Means have the prior Normal(0, 1), and the noise is known, so that beliefs stay normal. After n
-pulls with the sum s the variance is 1 / (1 + n / noise^2), and the mean that times s / noise^2.
+Means have the prior Normal(0, 1), and the noise is known, so that posteriors are normal. After n
+pulls with the sum s, the posterior variance is v = 1 / (1 + n / noise^2), and the posterior mean is
+v s / noise^2.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ ARM_MEANS = "arm_means"  # [B, K], float32
 
 @dataclass
 class GaussianBanditSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         num_arms: K.
@@ -54,13 +55,13 @@ class GaussianBandit(BanditEnv):
         super().__init__(num_tasks, self.settings.num_arms, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the arms' means, `[num_tasks, K]`."""
+        """Draw the arms' means, `[num_tasks, K]`."""
         shape = (num_tasks, self.settings.num_arms)
         means = torch.randn(shape, generator=self.generator, device=self.device)
         return TensorDict({ARM_MEANS: means}, [num_tasks], self.device)
 
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Draws rewards around the means of the arms."""
+        """Draw rewards around the means of the arms."""
         means = self.expected_reward(action)
         draw = torch.randn(means.shape, generator=self.generator, device=self.device)
         return means + self.settings.noise * draw
@@ -82,7 +83,7 @@ class GaussianBandit(BanditEnv):
 
 
 class GaussianPlayer(BanditPlayer):
-    """A rule that picks an arm from the normal beliefs about the arms.
+    """A rule that picks an arm from the normal posteriors of the arms' means.
 
     Args:
         num_arms: K, the number of arms.
@@ -94,7 +95,7 @@ class GaussianPlayer(BanditPlayer):
         self.noise = noise
 
     def belief(self, tally: Tally) -> tuple[Tensor, Tensor]:
-        """Gives mean and standard deviation of the posterior of each arm's mean.
+        """Return the mean and standard deviation of the posterior of each arm's mean.
 
         Returns:
             Two tensors `[B, K]`, float32.
@@ -107,7 +108,7 @@ class GreedyGaussian(GaussianPlayer):
     """Pulls the arm of the highest posterior mean."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm that looks best."""
+        """Pick the arm of the highest mean."""
         return best_arm(self.belief(memory)[0])
 
 
@@ -115,7 +116,7 @@ class ThompsonSamplingGaussian(GaussianPlayer):
     """Pulls the arm that is best in one joint sample of the posterior (Thompson, 1933)."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest sample."""
+        """Pick the arm of the highest sample."""
         mean, deviation = self.belief(memory)
         draw = torch.randn(mean.shape, generator=generator, device=mean.device)
         return best_arm(mean + deviation * draw)
@@ -124,14 +125,14 @@ class ThompsonSamplingGaussian(GaussianPlayer):
 class BayesUCB(GaussianPlayer):
     """Pulls the arm of the highest quantile 1 - 1/t of the posterior (Kaufmann et al., 2012).
 
-    Pulls t count from 1. It is the form without a factor (ln T)^c, which its authors advise;
+    Pulls t count from 1. This is the form without a factor (ln T)^c that its authors recommend;
     nothing is tuned.
     """
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest quantile."""
+        """Pick the arm of the highest quantile."""
         mean, deviation = self.belief(memory)
-        # At the first pull all arms are alike, and the quantile would be infinite.
+        # At the first pull all arms are equal, and the quantile would be infinite.
         level = mean.new_tensor(1 - 1 / max(memory.pull + 1, 2))
         return best_arm(mean + deviation * torch.special.ndtri(level))
 
@@ -139,7 +140,8 @@ class BayesUCB(GaussianPlayer):
 class GittinsGaussian(GaussianPlayer):
     """Pulls the arm of the highest finite-horizon Gittins index (Gittins, 1979).
 
-    Near the optimum, not at it: the rule is optimal only for an infinite, discounted horizon.
+    It is close to the optimum but not optimal: the rule is optimal only for an infinite, discounted
+    horizon.
 
     Args:
         num_arms: K, the number of arms.
@@ -152,9 +154,9 @@ class GittinsGaussian(GaussianPlayer):
         self._bonuses = ExplorationBonuses(num_pulls, noise)
 
     def prepare(self) -> None:
-        """Computes the indices, or reads them."""
+        """Compute the indices, or read them from the cache."""
         _ = self._bonuses.table
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest index."""
+        """Pick the arm of the highest index."""
         return best_arm(self.belief(memory)[0] + self._bonuses.before_next_pull(memory))

@@ -1,7 +1,7 @@
-"""Eleven arms, one of which tells where the reward is (arXiv 1611.05763, section 3.1).
+"""Eleven arms, one of which reveals where the reward is (arXiv 1611.05763, section 3.1).
 
-One of the first ten arms is the target and pays 5, the other nine pay 1. The last arm pays a
-tenth of the target's number, 1 to 10: less than any other, but it gives the target away.
+One of the first ten arms is the target and pays 5, the other nine pay 1. The last arm pays a tenth
+of the target's number, 1 to 10: no more than any other, but it reveals the target.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ NUM_ARMS = NUM_TARGETS + 1
 INFORMATIVE_ARM = NUM_TARGETS
 TARGET_REWARD = 5.0
 OTHER_REWARD = 1.0
-RESOLUTION = 0.05  # half of the least difference between two rewards of an arm
+RESOLUTION = 0.05  # half of the smallest difference between two rewards of an arm
 
 
 class InformativeBandit(BanditEnv):
-    """Ten arms of which the target pays 5 and the others 1, and one that tells the target.
+    """Ten arms, of which the target pays 5 and the others 1, and one that reveals the target.
 
-    The eleventh arm, 10, pays a tenth of the target's number, 1 to 10. Nothing is random but the
-    target. An episode is one pull. The observation, `[B, 1]`, is the constant 1.
+    The eleventh arm, 10, pays a tenth of the target's number, 1 to 10. Only the target is random.
+    An episode is one pull. The observation, `[B, 1]`, is the constant 1.
 
     Args:
         num_tasks: B, the number of bandits played at once.
@@ -43,18 +43,18 @@ class InformativeBandit(BanditEnv):
         super().__init__(num_tasks, NUM_ARMS, device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the targets, any as likely, one-hot, `[num_tasks, 10]`."""
+        """Draw the targets uniformly, one-hot, `[num_tasks, 10]`."""
         shape = (num_tasks,)
         target = torch.randint(NUM_TARGETS, shape, generator=self.generator, device=self.device)
         one_hot = torch.eye(NUM_TARGETS, device=self.device)[target]
         return TensorDict({TARGET_ARM: one_hot}, [num_tasks], self.device)
 
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Pays what the arms pay; there is no noise in it."""
+        """Pay the arms' rewards, which have no noise."""
         return self.expected_reward(action)
 
     def expected_reward(self, action: Tensor) -> Tensor:
-        """What the arms pay, `[B, 1]`, float32."""
+        """The rewards of the arms, `[B, 1]`, float32."""
         return arm_rewards(self.tasks[TARGET_ARM]).gather(1, action.unsqueeze(1))
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
@@ -67,17 +67,17 @@ class InformativeBandit(BanditEnv):
 
 
 def arm_rewards(target: Tensor) -> Tensor:
-    """Gives what each arm pays, `[B, 11]`, float32, from the one-hot targets, `[B, 10]`."""
+    """The reward of each arm, `[B, 11]`, float32, from the one-hot targets, `[B, 10]`."""
     paid = torch.where(target > 0, TARGET_REWARD, OTHER_REWARD)
     tenths = torch.arange(1, NUM_TARGETS + 1, device=target.device) / NUM_TARGETS
     return torch.cat((paid, (target * tenths).sum(1, keepdim=True)), 1)
 
 
 class Candidates(NamedTuple):
-    """What a player knows of B tasks.
+    """What a player knows about B tasks.
 
     Attributes:
-        possible: whether an arm may be the target, by what was seen, `[B, 10]`, bool.
+        possible: whether an arm may be the target, given the rewards so far, `[B, 10]`, bool.
         pull: index of the next pull in its trial, from 0.
     """
 
@@ -86,9 +86,9 @@ class Candidates(NamedTuple):
 
 
 class ThompsonSamplingInformative(Player):
-    """Samples a target from the posterior and pulls what would be best then: the target.
+    """Samples a target from the posterior and pulls the arm that would be best: the target.
 
-    The informative arm is the best one for no target, and so it is never pulled.
+    The informative arm is not the best one for any target, and so it is never pulled.
     """
 
     def start(self, tasks: TensorDictBase) -> Candidates:
@@ -99,13 +99,13 @@ class ThompsonSamplingInformative(Player):
     def choose(
         self, memory: Candidates, observation: Observation, generator: torch.Generator
     ) -> Tensor:
-        """Picks one of the possible targets."""
+        """Pick one of the possible targets."""
         possible = memory.possible
         order = torch.rand(possible.shape, generator=generator, device=possible.device)
         return torch.where(possible, order, -1).argmax(1)
 
     def learn(self, memory: Candidates, observation: Observation, inputs: Inputs) -> Candidates:
-        """Rules out the targets with which the arm would have paid something else."""
+        """Rule out the targets with which the arm would have paid something else."""
         reward = inputs.previous_reward
         of_each_target = arm_rewards(torch.eye(NUM_TARGETS, device=reward.device))
         told = (of_each_target.T[inputs.previous_action] - reward).abs() < RESOLUTION
@@ -113,9 +113,9 @@ class ThompsonSamplingInformative(Player):
 
 
 class BayesOptimalInformative(ThompsonSamplingInformative):
-    """Maximises the expected return of a trial: asks first, and then pulls the target.
+    """Maximises the expected return of a trial: pulls the informative arm, and then the target.
 
-    With a single pull left there is no use in asking, and any possible target is best.
+    With a single pull left, information is useless, and any possible target is best.
 
     Args:
         num_pulls: length of a trial, in pulls.
@@ -135,7 +135,7 @@ class BayesOptimalInformative(ThompsonSamplingInformative):
     def choose(
         self, memory: Candidates, observation: Observation, generator: torch.Generator
     ) -> Tensor:
-        """Picks an arm that is optimal after optimal play."""
+        """Pick an optimal arm, given optimal play so far."""
         arm = super().choose(memory, observation, generator)
         if memory.pull + 1 == self.num_pulls:
             return arm

@@ -1,4 +1,4 @@
-"""Pendulums of drawn physics that are to be swung up, native and batched."""
+"""Pendulum swing-up with random physics, native and batched."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ LARGEST_TORQUE = 2.0  # newton metres
 LARGEST_VELOCITY = 8.0  # radians a second
 TIME_STEP = 0.05  # seconds
 LARGEST_START_VELOCITY = 1.0
-# What a step costs: angle from the top, angular velocity and torque, each squared.
+# Costs of a step: of the squared angle from the top, angular velocity, and torque.
 STATE_COST = (1.0, 0.1)
 TORQUE_COST = 1e-3
 ENERGY_GAIN = 5.0  # newton metres for each joule that is missing
@@ -30,13 +30,13 @@ ENERGY_GAIN = 5.0  # newton metres for each joule that is missing
 
 @dataclass
 class PendulumSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         mass: range from which it is drawn, in kilograms.
         length: its range, in metres.
         gravity: its range, in metres a second squared.
-        flips: whether in half of the tasks the torque is turned round.
+        flips: whether the torque is reversed in half of the tasks.
         horizon: length of an episode, in env steps.
     """
 
@@ -48,9 +48,9 @@ class PendulumSettings(Settings):
 
 
 class Pendulum(TaskEnv):
-    """Swing up a pendulum whose physics is not told, with a torque too weak to lift it.
+    """Swing up a pendulum with unknown physics, with a torque too weak to lift it.
 
-    A step is that of gymnasium's Pendulum-v1, also its reward. The observation, `[B, 3]`, float32,
+    Dynamics and rewards are those of gymnasium's Pendulum-v1. The observation, `[B, 3]`, float32,
     is cosine and sine of the angle from the top, and the angular velocity. An action, `[B, 1]`,
     float32, is a torque in [-2, 2].
 
@@ -75,7 +75,7 @@ class Pendulum(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the physics."""
+        """Draw the physics."""
         ranges = {
             MASS: self.settings.mass,
             LENGTH: self.settings.length,
@@ -84,7 +84,7 @@ class Pendulum(TaskEnv):
         return draw_physics(num_tasks, ranges, self.settings.flips, self.generator)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Lets the rows go at any angle, slowly."""
+        """Reset the given rows to any angle and a low velocity."""
         draw = torch.rand(self.num_tasks, 2, generator=self.generator, device=self.device)
         angle, velocity = (2 * draw - 1).split(1, dim=-1)
         start = torch.cat([math.pi * angle, LARGEST_START_VELOCITY * velocity], dim=-1)
@@ -92,7 +92,7 @@ class Pendulum(TaskEnv):
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Swings every pendulum."""
+        """Swing every pendulum."""
         state, reward = swing(self._state, action, self.tasks)
         self._state = torch.where(playing, state, self._state)
         return self._observation, reward, self._never
@@ -111,12 +111,11 @@ class Pendulum(TaskEnv):
 
 
 def swing(state: Tensor, action: Tensor, tasks: TensorDictBase) -> tuple[Tensor, Tensor]:
-    """Swings pendulums for one time step, by gymnasium's rule.
+    """Move pendulums for one time step, by gymnasium's rule.
 
     Args:
         state: angle from the top and angular velocity, `[B, 2]`.
-        action: torque, `[B, 1]`, clipped to its bounds; the other way round where the sign of the
-            force is -1.
+        action: torque, `[B, 1]`, clipped to its bounds; reversed where the sign of the force is -1.
         tasks: the physics, `[B]`.
 
     Returns:
@@ -135,16 +134,16 @@ def swing(state: Tensor, action: Tensor, tasks: TensorDictBase) -> tuple[Tensor,
 
 
 def from_top(angle: Tensor) -> Tensor:
-    """The angle in [-pi, pi)."""
+    """The angle wrapped to [-pi, pi)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 class KnownPhysics(Player):
-    """Knows the physics: pumps energy until the top is within reach, and holds it there.
+    """Knows the physics: pumps energy until the top is within reach, and then balances.
 
-    Energy is pumped as in Astrom and Furuta 2000; at the top a linear-quadratic regulator of the
-    very costs takes over, as soon as its torque is within the bounds. A good player, not the best
-    possible one.
+    Energy is pumped as in Astrom and Furuta 2000; near the top, a linear-quadratic regulator of the
+    same costs takes over as soon as its torque is within the bounds. It is a good player, but not
+    the optimal one.
     """
 
     privileged = True
@@ -168,16 +167,17 @@ class KnownPhysics(Player):
         observation: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """Pumps or holds; see `Player.choose`."""
+        """Pump or balance; see `Player.choose`."""
         tasks, gain = memory
         cosine, sine, velocity = observation.split(1, dim=-1)
         state = torch.cat([torch.atan2(sine, cosine), velocity], dim=-1)
         held = -(gain * state).sum(-1, keepdim=True)
-        # Of a rod: its moment of inertia is m l² / 3, and its centre is half its length away.
+        # The energy of a rod: its moment of inertia is m l² / 3, its centre of mass at half its
+        # length.
         mass, length, gravity = (tasks[name] for name in (MASS, LENGTH, GRAVITY))
         missing = 0.5 * mass * gravity * length * (1 - cosine)
         missing = missing - mass * length**2 / 6 * velocity**2
-        # One that hangs still is pushed to either side.
+        # A pendulum at rest is pushed, too.
         pumped = ENERGY_GAIN * missing * torch.where(velocity < 0, -1.0, 1.0)
         within_reach = (held.abs() <= LARGEST_TORQUE) & (cosine > 0)
         torque = torch.where(within_reach, held, pumped).clamp(-LARGEST_TORQUE, LARGEST_TORQUE)

@@ -1,4 +1,4 @@
-"""Physics that is drawn anew for each task, and the regulator of one who knows it."""
+"""Random physics of tasks, and a regulator that knows it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 NUM_DOUBLINGS = 24  # of the horizon of a regulator
 
-# Of tasks, [B, 1], float32, as all physics.
+# Entries of tasks, [B, 1], float32, like all physics.
 GRAVITY = "gravity"  # metres a second squared
-FORCE_SIGN = "force_sign"  # 1, or -1 where actions work the other way round
+FORCE_SIGN = "force_sign"  # 1, or -1 where actions are reversed
 
 
 def draw_physics(
@@ -19,12 +19,12 @@ def draw_physics(
     flips: bool,
     generator: torch.Generator,
 ) -> TensorDict:
-    """Draws the physics of tasks, on the device of the generator.
+    """Draw the physics of tasks on the device of the generator.
 
     Args:
         num_tasks: B, tasks to draw.
-        ranges: of each quantity, from which it is drawn uniformly.
-        flips: whether the force is turned round in half of the tasks.
+        ranges: range of each quantity, from which it is drawn uniformly.
+        flips: whether the force is reversed in half of the tasks.
         generator: source of all randomness.
 
     Returns:
@@ -45,14 +45,14 @@ def regulator_gain(
 ) -> Tensor:
     """The linear-quadratic regulator of many systems.
 
-    The state follows s' = A s + b u, and a step costs s^T Q s + r u^2. The cost over an endless
-    time is least with u = -k s. The discrete-time algebraic Riccati equation behind it is solved by
-    structure-preserving doubling (Chu, Fan and Lin 2005, Linear Algebra and its Applications), for
-    all systems at once.
+    The state follows s' = A s + b u, and a step costs s^T Q s + r u^2. The cost over an infinite
+    horizon is minimal with u = -k s. The discrete-time algebraic Riccati equation for it is solved
+    by structure-preserving doubling (Chu, Fan and Lin 2005, Linear Algebra and its Applications),
+    for all systems at once.
 
     Args:
         transition: A, `[B, N, N]`.
-        control: b, `[B, N]`, by which A can be made stable.
+        control: b, `[B, N]`, such that A can be stabilised.
         state_cost: the diagonal of Q, N numbers, not negative.
         control_cost: r, positive.
 

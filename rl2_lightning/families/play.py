@@ -17,28 +17,28 @@ from rl2_lightning.inputs import Inputs, Observation
 from rl2_lightning.progress import track_slow
 
 State = tuple[Tensor, ...]
-RETURNS = (keys.REWARD, keys.EPISODE, keys.MASK)  # what tells the returns of episodes
+RETURNS = (keys.REWARD, keys.EPISODE, keys.MASK)  # entries needed for the returns of episodes
 
 
 class Actor(Protocol):
-    """Whoever plays: an agent, or a reference player with its source of randomness."""
+    """Anything that plays: an agent, or a reference player with its generator."""
 
     def start(self, env: TrialEnv) -> Any:
-        """The state with which B trials begin."""
+        """The state at the start of B trials."""
 
     def act(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any, Mapping[Name, Tensor]]:
-        """Chooses actions; gives them, the next state, and what else is to be stored."""
+        """Choose actions; return them, the next state, and other entries to store."""
 
     def tensors(self, state: Any) -> State:
-        """The tensors `[B, ...]` that a state consists of."""
+        """The tensors `[B, ...]` of a state."""
 
 
 class ReferenceActor:
-    """A reference player at play.
+    """Acts with a reference player.
 
     Args:
         player: the player.
-        generator: source of all that it draws, on the device of the tasks.
+        generator: source of all its randomness, on the device of the tasks.
     """
 
     def __init__(self, player: Player, generator: torch.Generator) -> None:
@@ -66,7 +66,7 @@ class ReferenceActor:
         return action, (memory, inputs.observation), {}
 
     def tensors(self, state: Any) -> State:
-        """See `Actor.tensors`; nothing is kept of it."""
+        """See `Actor.tensors`; nothing is stored."""
         return ()
 
 
@@ -81,22 +81,22 @@ def play(
     num_extra_steps: int = 0,
     progress: str | None = None,
 ) -> TensorDict:
-    """Plays one trial of every task.
+    """Play one trial of every task.
 
     Args:
-        actor: who plays.
-        env: B trials.
+        actor: the actor that plays.
+        env: environment of B trials.
         tasks: parameters of the tasks, `[B]`; None to draw tasks to train on.
-        kept: the entries of a step that are wanted, by the names of `keys`; None for all, and for
-            the last observations of the episodes.
-        state_steps: steps before which the actor's state is kept.
+        kept: the entries of a step to store, by the names of `keys`; None for all and the last
+            observations of the episodes.
+        state_steps: steps before which the actor's state is stored.
         num_extra_steps: steps played beyond the longest trial.
-        progress: words beside a progress bar, where it takes long; None for none.
+        progress: description of a progress bar, shown if it takes long; None for none.
 
     Returns:
         Trials, `[B]`: their `steps`, `[B, T]`, time-major in memory; the parameters of the `task`;
         under `memory_state` the states, `[B, len(state_steps)]`; and `last_observation`,
-        `[B, E, *observation]`, where each episode has led to.
+        `[B, E, *observation]`, the last observation of each episode.
     """
     num_steps = env.max_steps + num_extra_steps
     step = env.begin(tasks)
@@ -121,11 +121,11 @@ def play_reference(
     num_episodes: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Lets a reference player play one trial of every task.
+    """Let a reference player play one trial of every task.
 
     Args:
         player: the player.
-        task_env: the family, with B tasks at once.
+        task_env: an environment of the family with B tasks.
         tasks: parameters of the tasks, `[B]`.
         num_episodes: E, length of each trial, in episodes.
         generator: source of all randomness, on the device of the tasks.
@@ -146,7 +146,7 @@ def play_reference_trials(
     num_episodes: int,
     generator: torch.Generator,
 ) -> TensorDictBase:
-    """As `play_reference`; gives the steps `[B, T]` that an evaluation keeps."""
+    """Like `play_reference`, but return the steps `[B, T]` that an evaluation records."""
     player.prepare()
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
     task_env.set_seed(int(seed))
@@ -162,13 +162,13 @@ def play_reference_trials(
 
 
 def episode_returns(steps: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
-    """Sums the rewards of each episode of each trial.
+    """Sum the rewards of each episode of each trial.
 
     Args:
         steps: B trials of T steps, `[B, T]`, with the reward (float), the index of the episode
             in its trial (int64) and the mask (bool), each `[B, T, 1]`; a step whose mask is false
-            is ignored, whatever it holds.
-        num_episodes: E, the most episodes that a trial can hold.
+            is ignored, whatever its values.
+        num_episodes: E, maximum number of episodes of a trial.
 
     Returns:
         The undiscounted returns, `[B, E]`, float32, zero where the trial did not reach the
@@ -182,8 +182,8 @@ def episode_returns(steps: TensorDictBase, num_episodes: int) -> tuple[Tensor, T
     episodes = steps[keys.EPISODE].squeeze(-1).masked_fill(~mask, 0)
     if episodes.numel() and int(episodes.max()) >= num_episodes:
         raise ValueError(
-            f"a trial holds {int(episodes.max()) + 1} episodes, but num_episodes is "
-            f"{num_episodes}; give the most episodes that a trial can hold"
+            f"a trial has {int(episodes.max()) + 1} episodes, but num_episodes is "
+            f"{num_episodes}; give the maximum number of episodes of a trial"
         )
     nothing = rewards.new_zeros(rewards.shape[0], num_episodes)
     returns = nothing.scatter_add(1, episodes, rewards)

@@ -1,4 +1,4 @@
-"""The contract of a reference player: one that knows the family of tasks."""
+"""The base classes of reference players, which know the family of tasks."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -11,38 +11,38 @@ from rl2_lightning.inputs import Inputs
 
 
 class Player(ABC):
-    """Plays trials of many tasks at once, one step after the other.
+    """Plays trials of many tasks at once, step by step.
 
-    It sees what an agent sees. One that is privileged is told the task too, and sees the family's
-    full observation. Its memory is whatever it likes; all tasks begin their trials together.
+    It sees what an agent sees. A privileged player also knows the task and sees the family's full
+    observation. Its memory may be any object; all tasks begin their trials together.
 
     Attributes:
-        privileged: whether it is told the task.
-        looks: whether it looks at what agents are shown; for one that does not nothing is rendered.
+        privileged: whether it knows the task.
+        looks: whether it uses the observations; if not, they need not be rendered.
     """
 
     privileged: ClassVar[bool] = False
     looks: ClassVar[bool] = True
 
     def prepare(self) -> None:
-        """Does what takes long, and is to be done once before the first trial."""
+        """Do slow preparations, once before the first trial."""
 
     @abstractmethod
     def start(self, tasks: TensorDictBase) -> Any:
-        """The memory with which a trial begins.
+        """The memory at the start of a trial.
 
         Args:
-            tasks: the parameters of B tasks, `[B]`; without any entry for a player that is not
-                privileged, which may read their number and their device.
+            tasks: the parameters of B tasks, `[B]`; without entries for a player that is not
+                privileged, which may only read their number and device.
         """
 
     @abstractmethod
     def choose(self, memory: Any, observation: Any, generator: torch.Generator) -> Tensor:
-        """Picks the next action of every task.
+        """Pick the next action of every task.
 
         Args:
-            memory: of the trial so far.
-            observation: `[B, *observation]`, or tensors by name, as the family shows it.
+            memory: memory of the trial so far.
+            observation: `[B, *observation]`, or tensors by name, depending on the family.
             generator: source of all randomness, on the device of the tasks.
 
         Returns:
@@ -53,10 +53,10 @@ class Player(ABC):
         """The memory after a step.
 
         Args:
-            memory: before it.
-            observation: in which its action was taken, `[B, *observation]`.
-            inputs: what is shown after it: the action, its reward, whether it has ended the
-                episode, and the next observation, which then is the first of the next episode.
+            memory: memory before it.
+            observation: observation in which the action was taken, `[B, *observation]`.
+            inputs: inputs after it: the action, its reward, whether it ended the episode, and the
+                next observation, which is then the first of the next episode.
         """
         return memory
 
@@ -65,7 +65,7 @@ class ClosedFormPlayer(ABC):
     """A player whose returns are known without playing.
 
     Attributes:
-        privileged: whether it is told the task.
+        privileged: whether it knows the task.
     """
 
     privileged: ClassVar[bool] = False

@@ -17,19 +17,19 @@ from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.settings import Settings, between, one_of
 
 STEP_SIZE = 0.1  # the longest move in each dimension
-RADIUS = 1.0  # of the half circle, and half the side of the square
+RADIUS = 1.0  # radius of the half circle, and half the side of the square
 
 
 @dataclass
 class PointRobotSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        goals: where goals are: "half_circle", uniform on the upper half of the circle of radius 1
-            around the start; or "square", uniform in [-1, 1]² around it.
-        reward: "dense", minus the distance of the goal; or "sparse", 1 minus the distance within
+        goals: distribution of goals: "half_circle", uniform on the upper half of the circle of
+            radius 1 around the start; or "square", uniform in [-1, 1]² around it.
+        reward: "dense", minus the distance to the goal; or "sparse", 1 minus the distance within
             the goal's radius and 0 elsewhere.
-        goal_radius: the farthest from a goal at which a sparse reward is earned.
+        goal_radius: largest distance from the goal at which a sparse reward is earned.
         horizon: length of an episode, in env steps.
     """
 
@@ -40,11 +40,11 @@ class PointRobotSettings(Settings):
 
 
 class PointRobot(TaskEnv):
-    """Move a point over the plane to a goal that only the rewards tell of.
+    """Move a point in the plane to a goal that is only revealed by the rewards.
 
     An episode starts at the origin and is cut after `horizon` steps; the goal does not end it.
     The observation, `[B, 2]`, float32, is the position. An action, `[B, 2]`, float32, in [-1, 1]²,
-    is a tenth of the plane's unit in each dimension; others are clipped.
+    moves the point by up to a tenth of a unit in each dimension; others are clipped.
 
     Args:
         num_tasks: B, the number of robots played at once.
@@ -67,7 +67,7 @@ class PointRobot(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the goals, `[num_tasks, 2]`."""
+        """Draw the goals, `[num_tasks, 2]`."""
         draw = torch.rand(num_tasks, 2, generator=self.generator, device=self.device)
         if self.settings.goals == "square":
             goal = 2 * draw - 1
@@ -77,12 +77,12 @@ class PointRobot(TaskEnv):
         return TensorDict({GOAL: RADIUS * goal}, [num_tasks], self.device)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the rows into the origin."""
+        """Reset the given rows to the origin."""
         self._position = torch.where(rows, 0.0, self._position)
         return self._position
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves every robot."""
+        """Move every robot."""
         moved = self._position + STEP_SIZE * action.clamp(-1, 1)
         self._position = torch.where(playing, moved, self._position)
         offset = self._position - self.tasks[GOAL]
@@ -93,11 +93,11 @@ class PointRobot(TaskEnv):
         return self._position, reward, self._never
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """A random walk, and one who knows the goal."""
+        """A random walk, and a player that knows the goal."""
         return {"random": RandomPlayer(self.action_spec_unbatched), "known_goal": KnownGoal()}
 
     def scene(self, task: TensorDictBase) -> Scene:
-        """The plane around the goals, and a margin."""
+        """The plane around the goals, with a margin."""
         goal = task[GOAL].tolist()
         reach = 1.5 * RADIUS
         return Scene(
@@ -110,15 +110,15 @@ class PointRobot(TaskEnv):
 
     @property
     def position(self) -> Tensor:
-        """Where the robots are, `[B, 2]`, float32."""
+        """The positions of the robots, `[B, 2]`, float32."""
         return self._position
 
 
 class KnownGoal(Player):
-    """Knows the goal and goes there, as is best: a bound on what any player can earn.
+    """Knows the goal and goes straight to it: an upper bound for any player.
 
-    A dimension's distance shrinks by a full step, or to nothing, whatever the other one does, so
-    that no path is closer to the goal at any of its steps.
+    In each dimension the distance shrinks by a full step, or to zero, independently of the other
+    one, so that no path is closer to the goal at any step.
     """
 
     privileged = True
@@ -128,5 +128,5 @@ class KnownGoal(Player):
         return tasks[GOAL]
 
     def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Goes as far as it can; see `Player.choose`."""
+        """Go as far as possible towards the goal; see `Player.choose`."""
         return ((memory - observation) / STEP_SIZE).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""The player that knows and learns nothing."""
+"""A player that acts at random."""
 
 import torch
 from tensordict import TensorDictBase
@@ -13,7 +13,7 @@ class RandomPlayer(Player):
     """Takes each action with the same probability.
 
     Args:
-        action_spec: of one action, without the batch dimension: `Categorical` or `Bounded`.
+        action_spec: spec of one action, without the batch dimension: `Categorical` or `Bounded`.
     """
 
     looks = False
@@ -22,11 +22,11 @@ class RandomPlayer(Player):
         self._spec = action_spec
 
     def start(self, tasks: TensorDictBase) -> int:
-        """How many actions it is to draw."""
+        """The number of tasks."""
         return len(tasks)
 
     def choose(self, memory: int, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Draws uniformly; see `Player.choose`."""
+        """Sample uniformly; see `Player.choose`."""
         shape, device = (memory, *self._spec.shape), generator.device
         space = self._spec.space
         if isinstance(self._spec, Categorical):

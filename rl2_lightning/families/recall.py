@@ -23,10 +23,10 @@ NUM_PHASES = 3
 
 @dataclass
 class RecallSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        num_cues: C, how many cues there are.
+        num_cues: C, number of cues.
         gap: env steps between the cue and the question.
     """
 
@@ -35,14 +35,14 @@ class RecallSettings(Settings):
 
 
 class Recall(TaskEnv):
-    """Remember the symbol that was shown first, and none of those that were shown since.
+    """Remember the first symbol, and ignore those shown since.
 
-    The first step of an episode shows the cue. Then `gap` steps show a symbol each, drawn from the
-    same ones, that does not matter. The last step asks: the action that has the cue's number earns
-    1, any other nothing. No other action matters. The cue is the task: it stays in later episodes.
+    The first step of an episode shows the cue. Then `gap` steps each show a distractor, drawn from
+    the same symbols. The last step asks: the action with the cue's number earns 1, any other
+    nothing. Earlier actions have no effect. The cue is the task: it is the same in later episodes.
 
-    The observation, `[B, C + 3]`, float32, is the symbol, one-hot, zeros with the question; and
-    one-hot, whether it is the cue, one that does not matter, or the question.
+    The observation, `[B, C + 3]`, float32, is the symbol, one-hot, or zeros with the question; and,
+    one-hot, whether the step shows the cue, a distractor or the question.
 
     Args:
         num_tasks: B, the number of trials played at once.
@@ -69,16 +69,16 @@ class Recall(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the cues, any as likely, one-hot, `[num_tasks, C]`, float32."""
+        """Draw the cues uniformly, one-hot, `[num_tasks, C]`, float32."""
         return TensorDict({CUE: self._draw(num_tasks)}, [num_tasks], self.device)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Shows the cue in the rows."""
+        """Show the cue in the given rows."""
         self._place = self._place.masked_fill(rows, 0)
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Goes on by a step, and pays the answer to the question."""
+        """Advance by a step, and reward the answer to the question."""
         is_right = self.tasks[CUE].gather(1, action.unsqueeze(1))
         reward = torch.where(self._place > self.settings.gap, is_right, 0.0)
         self._place = self._place + playing
@@ -86,7 +86,7 @@ class Recall(TaskEnv):
         return self._observation, reward, self._never
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """Random play, which is right once in C times, and one who remembers."""
+        """A random player, which is right once in C times, and one that remembers the cue."""
         return {
             "random": RandomPlayer(self.action_spec_unbatched),
             "remembers": Remembers(self.settings.num_cues),
@@ -111,21 +111,21 @@ class Remembers(Player):
     """Answers with the cue; the optimum.
 
     Args:
-        num_cues: how many cues there are.
+        num_cues: number of cues.
     """
 
     def __init__(self, num_cues: int) -> None:
         self.num_cues = num_cues
 
     def start(self, tasks: TensorDictBase) -> Tensor:
-        """The number of the cue, `[B]`, int64; not known yet."""
+        """The number of the cue, `[B]`, int64; 0 until it is known."""
         return torch.zeros(len(tasks), dtype=torch.int64, device=tasks.device)
 
     def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Answers at each step, though only one of them asks; see `Player.choose`."""
+        """Answer at each step, though only one of them asks; see `Player.choose`."""
         return memory
 
     def learn(self, memory: Tensor, observation: Tensor, inputs: Inputs) -> Tensor:
-        """Keeps the number of the symbol that is shown as a cue; see `Player.learn`."""
+        """Store the number of the symbol that is shown as the cue; see `Player.learn`."""
         symbol, phase = observation.split([self.num_cues, NUM_PHASES], dim=1)
         return torch.where(phase[:, SHOWS_CUE] > 0, symbol.argmax(1), memory)

@@ -13,19 +13,19 @@ from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.families.trial_step import StepResult, TrialStep
 from rl2_lightning.inputs import Observation, select_rows
 
-Name = str | tuple[str, ...]  # of an entry of a TensorDict
+Name = str | tuple[str, ...]  # name of an entry of a TensorDict
 
 
 class Record:
     """The steps of B trials, `[T, B, ...]` in memory.
 
-    What a step shows of the one before is not stored again, but read one row earlier.
+    Entries that a step shows of the previous one are not stored twice, but read one row earlier.
 
     Args:
-        env: that is played.
-        first: the step with which the trials begin.
+        env: the environment that is played.
+        first: the first step of the trials.
         num_steps: T.
-        kept: the entries that are wanted; None for all, and the last observations of episodes.
+        kept: the entries to store; None for all and the last observations of episodes.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Record:
         self._trials = torch.arange(env.batch_size.numel(), device=env.device)
 
     def add_step(self, index: int, step: TrialStep) -> None:
-        """Stores where the trials stand.
+        """Store the state of the trials before a step.
 
         Args:
-            index: of the step, from 0.
-            step: before it.
+            index: index of the step, from 0.
+            step: the trials before it.
         """
         self._add(index, keys.OBSERVATION, step.inputs.observation)
         self._add(index, keys.EPISODE, step.episode)
@@ -61,13 +61,13 @@ class Record:
     def add_result(
         self, index: int, step: TrialStep, acted: Mapping[Name, Tensor], result: StepResult
     ) -> None:
-        """Stores what has come of a step.
+        """Store the result of a step.
 
         Args:
-            index: of the step, from 0.
-            step: before it.
-            acted: the action, and what else the actor wants to be stored.
-            result: of the action.
+            index: index of the step, from 0.
+            step: the trials before it.
+            acted: the action, and other entries that the actor stores.
+            result: result of the action.
         """
         for name, entry in acted.items():
             self._add(index, name, entry)
@@ -82,13 +82,13 @@ class Record:
             self._keep_last_observation(index, step, result)
 
     def trials(self, states: Sequence[tuple[Tensor, ...]]) -> TensorDict:
-        """What was stored, `[B]`.
+        """The stored trials, `[B]`.
 
         Args:
-            states: those of the actor's memory that were kept.
+            states: the stored states of the actor's memory.
 
         Raises:
-            UserError: an episode has ended early in a family that says that none does.
+            UserError: an episode ended early in a family with `ends_early = False`.
         """
         self._require_whole_episodes()
         batch_size = self._env.batch_size
@@ -113,7 +113,7 @@ class Record:
 
     @property
     def _stores_reward(self) -> bool:
-        """Whether the reward is not simply the drawn one, which is stored for the next step."""
+        """Whether the reward has to be stored beside the drawn one, which the next step shows."""
         return self._kept is not None or self._env.expected_rewards
 
     def _add(self, index: int, name: Name, entry: Observation) -> None:
@@ -135,7 +135,7 @@ class Record:
             tree_map_(lambda e, b: b[row].copy_(e), entry, self._buffers[name])
 
     def _add_derived(self, steps: TensorDict) -> None:
-        """Adds what steps show of those before them, and what follows from the ends of trials."""
+        """Add the entries that are derived from previous steps and from the ends of trials."""
         previous: dict[str, Name] = {
             keys.PREVIOUS_OBSERVATION: keys.OBSERVATION,
             keys.PREVIOUS_ACTION: keys.ACTION,
@@ -152,7 +152,7 @@ class Record:
         steps.set(keys.IS_INIT, is_init)
 
     def _require_whole_episodes(self) -> None:
-        """Where episodes never end early, trials are in step; else last observations are wrong."""
+        """Check `ends_early`: if it is wrongly false, the stored last observations are wrong."""
         task_env = self._env.task_env
         ends = self._buffers.get(keys.EPISODE_DONE)
         if task_env.ends_early or not isinstance(ends, Tensor):
@@ -167,21 +167,21 @@ class Record:
             )
 
     def _by_trial(self, buffer: Observation, is_shifted: bool = False) -> Observation:
-        """From `[T, B, ...]` to `[B, T, ...]`, without a copy."""
+        """Transpose `[T, B, ...]` to `[B, T, ...]`, without a copy."""
         by_trial: Observation = tree_map(lambda e: e[int(is_shifted) :].transpose(0, 1), buffer)
         return by_trial
 
     def _keep_last_observation(self, index: int, step: TrialStep, result: StepResult) -> None:
-        """Keeps where the episodes that end have led to, `[E, B, *observation]`."""
+        """Store the last observations of episodes that end, `[E, B, *observation]`."""
         env = self._env
         if self._last is None:
             self._last = tree_map(
                 lambda e: e.new_zeros(env.max_episodes, *e.shape), result.last_observation
             )
         if index >= env.max_steps:
-            return  # played for its value alone
+            return  # only played for its value
         if not env.task_env.ends_early:
-            # All trials are in the same step of the same episode.
+            # All trials are at the same step of the same episode.
             episode, left = divmod(index + 1, env.task_env.max_episode_steps)
             if left and index + 1 < env.max_steps:
                 return
@@ -189,7 +189,7 @@ class Record:
             tree_map_(lambda e, last: last[at].copy_(e), result.last_observation, self._last)
             return
         ended = result.episode_done | (result.done & step.playing)
-        # Where a longer life was cut, idle trials stand in an episode beyond the last one.
+        # After the cut of a longer life, idle trials are in an episode beyond the last one.
         place = (step.episode.squeeze(1).clamp(max=env.max_episodes - 1), self._trials)
 
         def put(entry: Tensor, last: Tensor) -> None:

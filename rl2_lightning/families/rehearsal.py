@@ -1,4 +1,4 @@
-"""Whether a family keeps its contract, seen in the first step of a trial."""
+"""Check a family against its specs in the first step of a trial."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from rl2_lightning.inputs import Observation
 
 
 def rehearse(task_env: TaskEnv) -> None:
-    """Plays one step of new tasks, and compares all that comes of it with the family's specs.
+    """Play one step of new tasks, and compare the results with the family's specs.
 
     Args:
-        task_env: at least two tasks, so that `[B]` in the place of `[B, 1]` shows; left in the
-            middle of an episode.
+        task_env: an environment with at least two tasks, so that `[B]` in place of `[B, 1]` is
+            detected; left in the middle of an episode.
 
     Raises:
-        UserError: something has another shape or dtype, or is not finite.
+        UserError: a tensor has another shape or dtype, or is not finite.
     """
     num_tasks = task_env.batch_size.numel()
     everywhere = torch.ones(num_tasks, 1, dtype=torch.bool, device=task_env.device)
@@ -27,8 +27,8 @@ def rehearse(task_env: TaskEnv) -> None:
     tasks = task_env.sample_training_tasks(num_tasks)
     if tasks.batch_size != task_env.batch_size:
         raise UserError(
-            f"{name}.sample_tasks gives a batch of {list(tasks.batch_size)} for {num_tasks} tasks: "
-            f"give a TensorDict of batch size [{num_tasks}]"
+            f"{name}.sample_tasks returns a batch of {list(tasks.batch_size)} for {num_tasks} "
+            f"tasks: return a TensorDict of batch size [{num_tasks}]"
         )
     task_env.set_tasks(tasks, everywhere)
     shown = task_env.start_episodes(everywhere)
@@ -46,7 +46,7 @@ def rehearse(task_env: TaskEnv) -> None:
 
 
 def _compare(place: str, what: str, entry: Observation, spec: Any) -> None:
-    """Holds an observation against its spec; of several observations each one."""
+    """Compare an observation, or each of several, with its spec."""
     if isinstance(entry, Tensor):
         _require(place, what, entry, tuple(spec.shape), spec.dtype)
         return
@@ -54,8 +54,8 @@ def _compare(place: str, what: str, entry: Observation, spec: Any) -> None:
     if not isinstance(entry, dict) or set(entry) != names:
         given = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
         raise UserError(
-            f"{place} gives the observation {given}, where observation_spec has "
-            f"{', '.join(sorted(names))}: give those"
+            f"{place} returns the observation {given}, but observation_spec has "
+            f"{', '.join(sorted(names))}: return those"
         )
     for name in names:
         _compare(place, f"{what} {name}", entry[name], spec[name])
@@ -63,14 +63,14 @@ def _compare(place: str, what: str, entry: Observation, spec: Any) -> None:
 
 def _require(place: str, what: str, entry: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     if not isinstance(entry, Tensor):
-        raise UserError(f"{place} gives the {what} as {type(entry).__name__}: give a tensor")
+        raise UserError(f"{place} returns the {what} as {type(entry).__name__}: return a tensor")
     if tuple(entry.shape) != shape or entry.dtype != dtype:
         raise UserError(
-            f"{place} gives the {what} as {list(entry.shape)}, {_name(entry.dtype)}, for "
-            f"{shape[0]} tasks: give {list(shape)}, {_name(dtype)}"
+            f"{place} returns the {what} as {list(entry.shape)}, {_name(entry.dtype)}, for "
+            f"{shape[0]} tasks: return {list(shape)}, {_name(dtype)}"
         )
     if entry.is_floating_point() and not entry.isfinite().all():
-        raise UserError(f"{place} gives a {what} that is not finite: mend the environment")
+        raise UserError(f"{place} returns a non-finite {what}: fix the environment")
 
 
 def _name(dtype: torch.dtype) -> str:

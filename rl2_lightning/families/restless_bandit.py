@@ -1,7 +1,7 @@
-"""Two arms whose probabilities p and 1 - p drift while they are played (arXiv 1611.05763).
+"""Two arms with drifting probabilities p and 1 - p (arXiv 1611.05763).
 
-p starts uniform in [0, 1] and does a Gaussian random walk that is reflected at 0 and 1, so that
-it stays uniform. The volatility, the walk's standard deviation a pull, is low or high.
+p starts uniform in [0, 1] and follows a Gaussian random walk that is reflected at 0 and 1, so that
+it stays uniform. The volatility, the walk's standard deviation per pull, is low or high.
 """
 
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ NUM_CELLS = 128  # of the filter's grid over [0, 1]
 
 @dataclass
 class RestlessBanditSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        low_volatility: standard deviation of the drift a pull, in half of the tasks.
+        low_volatility: standard deviation of the drift per pull, in half of the tasks.
         high_volatility: the same in the other half.
     """
 
@@ -42,20 +42,19 @@ class RestlessBanditSettings(Settings):
     high_volatility: float = between(0, 1, default=0.1)
 
     def check(self) -> None:
-        """The low one is not above the high one."""
+        """Check that the low volatility is not above the high one."""
         if self.low_volatility > self.high_volatility:
             raise UserError(
                 f"env.low_volatility={self.low_volatility} is above "
-                f"env.high_volatility={self.high_volatility}: let them change places"
+                f"env.high_volatility={self.high_volatility}: swap their values"
             )
 
 
 class RestlessBandit(BernoulliArms):
     """Two arms that pay 1 with p and 1 - p, where p drifts after each pull; an episode is one pull.
 
-    p starts where the task says, and goes on from episode to episode until a task is set anew. How
-    it drifts is drawn from the environment's generator. The observation, `[B, 1]`, is the
-    constant 1.
+    p starts at the task's value, and drifts across episodes until a task is set again. The drift is
+    drawn from the environment's generator. The observation, `[B, 1]`, is the constant 1.
 
     Args:
         num_tasks: B, the number of bandits played at once.
@@ -71,7 +70,7 @@ class RestlessBandit(BernoulliArms):
         self._probability = torch.zeros(num_tasks, 1, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws where p starts, and the volatility, each `[num_tasks, 1]`."""
+        """Draw the initial p and the volatility, each `[num_tasks, 1]`."""
         shape = (2, num_tasks, 1)
         start, side = torch.rand(shape, generator=self.generator, device=self.device)
         low, high = self.settings.low_volatility, self.settings.high_volatility
@@ -81,28 +80,28 @@ class RestlessBandit(BernoulliArms):
         )
 
     def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
-        """Puts new tasks into some rows, and p to its start there; see `TaskEnv.set_tasks`."""
+        """Set new tasks in some rows, and reset p there; see `TaskEnv.set_tasks`."""
         super().set_tasks(tasks, rows)
         start = self.tasks[FIRST_ARM_PROBABILITY]
         self._probability = torch.where(rows, start, self._probability)
 
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Pays 1 or nothing, and then lets p drift."""
+        """Pay 1 or nothing, and then let p drift."""
         reward = super().pull(action, playing)
         drifted = drift(self._probability, self.tasks[VOLATILITY], self.generator)
         self._probability = torch.where(playing, drifted, self._probability)
         return reward
 
     def expected_reward(self, action: Tensor) -> Tensor:
-        """The present probabilities of the arms, `[B, 1]`, float32."""
+        """The current probabilities of the arms, `[B, 1]`, float32."""
         return torch.where(action.unsqueeze(1) == 0, self._probability, 1 - self._probability)
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """Players that take the arms for stationary, and one that knows how they drift.
+        """Players that assume stationary arms, and one that knows the law of the drift.
 
-        Those called stationary believe in two independent arms with the prior Beta(1, 1) that do
-        not drift, as in published comparisons; the constant of UCB1 is tuned on such arms. The
-        last one, "drift_filter", is the reference.
+        Those called stationary assume two independent arms with the prior Beta(1, 1) that do not
+        drift, as in published comparisons; the constant of UCB1 is tuned on such arms. The last
+        one, "drift_filter", is the reference.
         """
         return {
             "random": RandomPlayer(self.action_spec_unbatched),
@@ -117,32 +116,32 @@ class RestlessBandit(BernoulliArms):
 class DriftFilter(Player):
     """Knows the law of the drift, and pulls the arm of the higher mean under its belief.
 
-    The belief is a Bayesian filter over p and the task's volatility, which it is not told; p lies
-    on a grid. What a pull teaches does not depend on the arm that is pulled, for a failure of one
-    speaks for the other: nothing is to be gained by exploring, and to look at the next pull alone
-    is optimal. So it is the Bayes optimum of this family, but for the grid.
+    The belief is a Bayesian filter over p, on a grid, and the task's unknown volatility. Both arms
+    are equally informative, because a failure of one is evidence for the other: there is nothing to
+    gain from exploring, and maximising the next pull's mean is optimal. So, up to the grid, it is
+    the Bayes optimum of this family.
 
     Args:
-        *volatilities: V of them, any as likely.
+        *volatilities: the V volatilities, with equal probabilities.
     """
 
     def __init__(self, *volatilities: float) -> None:
         self.volatilities = volatilities
 
     def start(self, tasks: TensorDictBase) -> Tensor:
-        """All volatilities and all cells alike, `[B, V, G]`, float32."""
+        """A uniform belief over volatilities and cells, `[B, V, G]`, float32."""
         shape = (*tasks.batch_size, len(self.volatilities), NUM_CELLS)
         return torch.full(shape, 1 / (shape[1] * NUM_CELLS), device=tasks.device)
 
     def choose(
         self, memory: Tensor, observation: Observation, generator: torch.Generator
     ) -> Tensor:
-        """Picks the arm of the higher mean."""
+        """Pick the arm of the higher mean."""
         mean = (memory.sum(1) * _cells(memory)).sum(1)
         return (mean < 0.5).long()
 
     def learn(self, memory: Tensor, observation: Observation, inputs: Inputs) -> Tensor:
-        """Weighs the cells by the reward, and lets them drift."""
+        """Weight the cells by the reward's likelihood, and apply the drift."""
         pulled_first = inputs.previous_action == 0
         rewarded = inputs.previous_reward.squeeze(1) > 0.5
         cells = _cells(memory)
@@ -153,12 +152,12 @@ class DriftFilter(Player):
 
     @cached_property
     def _transitions(self) -> Tensor:
-        """From cell to cell in one pull, for each volatility, `[V, G, G]`."""
+        """The transitions between cells in one pull, for each volatility, `[V, G, G]`."""
         return torch.stack([drift_matrix(one, NUM_CELLS) for one in self.volatilities])
 
 
 def drift(probability: Tensor, volatility: Tensor, generator: torch.Generator) -> Tensor:
-    """Lets the first arm's probability drift for one pull.
+    """Let the first arm's probability drift for one pull.
 
     Args:
         probability: `[B, 1]`, float32.
@@ -169,13 +168,13 @@ def drift(probability: Tensor, volatility: Tensor, generator: torch.Generator) -
         `[B, 1]`, float32, in [0, 1].
     """
     noise = torch.randn(probability.shape, generator=generator, device=probability.device)
-    # Reflected at 0 and 1, however far it goes: the walk has the period 2.
+    # Reflected at 0 and 1, any number of times: reflection has the period 2.
     moved = (probability + volatility * noise).remainder(2)
     return torch.minimum(moved, 2 - moved)
 
 
 def drift_matrix(volatility: float, num_cells: int) -> Tensor:
-    """Gives the probabilities with which the middle of a cell drifts into each cell.
+    """Return the probabilities with which the middle of a cell drifts into each cell.
 
     Args:
         volatility: standard deviation of the drift.
@@ -189,7 +188,7 @@ def drift_matrix(volatility: float, num_cells: int) -> Tensor:
     edges = torch.linspace(0, 1, num_cells + 1, dtype=torch.float64, device="cpu")
     middles = (edges[:-1] + edges[1:]) / 2
     matrix = torch.zeros(num_cells, num_cells, dtype=torch.float64, device="cpu")
-    # What the walk reaches beyond 0 and 1 is folded back, over and over.
+    # Fold back the probability beyond 0 and 1, for several reflections.
     for period in range(-3, 4):
         for images in (2 * period + edges, 2 * period - edges):
             below = torch.special.ndtr((images - middles[:, None]) / volatility)

@@ -1,9 +1,9 @@
-"""What a map of a task shows."""
+"""The map of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GOAL = "goal"  # [B, 2], float32: where it is; of tasks that have one
+GOAL = "goal"  # [B, 2], float32: position of the goal, in tasks that have one
 
 Point = tuple[float, float]
 
@@ -13,12 +13,12 @@ class Scene:
     """A task that is played in the plane, x to the right and y upwards.
 
     Attributes:
-        low: the corner to the left, below.
-        high: the corner to the right, above.
-        start: where an episode begins.
-        goal: where the goal is.
-        goal_radius: how near to it counts as there.
-        cell: width of the cells of a grid; None where there is none.
+        low: the lower left corner.
+        high: the upper right corner.
+        start: position at the start of an episode.
+        goal: position of the goal.
+        goal_radius: distance within which the goal is reached.
+        cell: width of the cells of a grid; None without a grid.
         walls: lines from point to point.
     """
 

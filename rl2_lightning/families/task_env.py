@@ -1,4 +1,4 @@
-"""The contract of a family of tasks: many tasks of one distribution, played at once."""
+"""The base class of a family of tasks: a batch of tasks from one distribution."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from rl2_lightning.settings import Settings, SettingsType, make_settings
 
 
 class Transition(NamedTuple):
-    """What B tasks answer to B actions.
+    """The result of a step in B tasks.
 
     Attributes:
         observation: `[B, *observation]`, float32.
         reward: `[B, 1]`, float32.
         terminated: `[B, 1]`, bool: the task ended the episode.
-        episode_done: `[B, 1]`, bool: terminated, or out of steps.
+        episode_done: `[B, 1]`, bool: terminated or cut.
     """
 
     observation: Observation
@@ -38,30 +38,30 @@ class Transition(NamedTuple):
 class TaskEnv(EnvBase):
     """A batch of B tasks of one family, each played episode by episode.
 
-    A family names its `Settings`, builds them with `read_settings`, and implements `sample_tasks`,
-    `begin_episodes` and `advance`. All randomness comes from `self.generator`, so that a seed
-    fixes everything. `reset` starts a new episode in the rows of the `_reset` mask: on the tasks
-    given under `"task"`, or on new ones; the other rows keep task and episode.
+    A family declares its `Settings`, builds them with `read_settings`, and implements
+    `sample_tasks`, `begin_episodes` and `advance`. All randomness comes from `self.generator`, so
+    that a seed fixes everything. `reset` starts a new episode in the rows of the `_reset` mask, on
+    the tasks given as `"task"` or on new ones; the other rows keep their task and episode.
 
-    Its constructor takes `num_tasks`, `device` and the fields of its settings by name.
+    Its constructor takes `num_tasks`, `device` and the fields of its settings as keyword arguments.
 
     Args:
         num_tasks: B, the number of tasks played at once.
-        observation_spec: spec of one observation, without the batch dimension; a `Composite` where
-            several things are shown.
+        observation_spec: spec of one observation, without the batch dimension; a `Composite` for
+            several.
         action_spec: spec of one action, without the batch dimension.
         max_episode_steps: length at which an episode is cut, in env steps.
-        device: where the tasks are played.
+        device: device of the environment.
 
     Raises:
-        UserError: an episode has no step.
+        UserError: `max_episode_steps` is less than 1.
 
     Attributes:
-        Settings: dataclass of what can be set of the family.
-        recorded_keys: entries of a step that an evaluation keeps besides the rewards, where a
-            family has an analysis of its own.
+        Settings: dataclass of the family's settings.
+        recorded_keys: entries of a step that an evaluation records for the family's own analysis,
+            in addition to the rewards.
         ends_early: whether an episode may end before it is cut.
-        is_watched: false while nobody looks at observations, which then need not be rendered.
+        is_watched: false while observations are not used and need not be rendered.
     """
 
     Settings: ClassVar[type[Settings]] = Settings
@@ -94,11 +94,11 @@ class TaskEnv(EnvBase):
         self.done_spec = Composite({key: flag.clone() for key in done_keys}).expand(batch)
         self.to(self.device)
         self.episode_steps = torch.zeros(num_tasks, 1, dtype=torch.int64, device=self.device)
-        self.is_closed = False  # TorchRL would take it for closed, and never close it
+        self.is_closed = False  # TorchRL would consider it closed, and never close it
 
     @classmethod
     def read_settings(cls, schema: type[SettingsType], fields: Mapping[str, Any]) -> SettingsType:
-        """Builds the family's settings from the arguments of its constructor.
+        """Build the family's settings from the arguments of its constructor.
 
         Raises:
             UserError: a field is unknown, or its value is of a wrong type or out of range.
@@ -107,41 +107,42 @@ class TaskEnv(EnvBase):
 
     @abstractmethod
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws tasks from the family's distribution.
+        """Draw tasks from the family's distribution.
 
         Returns:
             The parameters of `num_tasks` tasks, `[num_tasks]`, on the environment's device.
         """
 
     def sample_training_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the tasks of a reset that is given none: those to train on.
+        """Draw tasks to train on, which a reset uses if it is given none.
 
-        A family whose training is confined to some of its tasks overrides this.
+        A family that trains on a subset of its tasks overrides this.
 
         Returns:
-            As `sample_tasks`, which draws the held-out ones.
+            The same as `sample_tasks`, which draws the held-out tasks.
         """
         return self.sample_tasks(num_tasks)
 
     @abstractmethod
     def begin_episodes(self, rows: Tensor) -> Observation:
-        """Starts a new episode in some rows; the others stay as they are.
+        """Start a new episode in some rows; the others do not change.
 
         Args:
-            rows: `[B, 1]`, bool; there may be none.
+            rows: `[B, 1]`, bool; may be all false.
 
         Returns:
-            The observation of every row, `[B, *observation]`: where none begins, the present one.
+            The observation of every row, `[B, *observation]`: the current one where no episode
+            begins.
         """
 
     @abstractmethod
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
-        """Plays one step of the tasks that are being played.
+        """Play one step of the rows that are playing.
 
         Args:
             action: `[B]`, int64, or `[B, A]`, float32.
-            playing: `[B, 1]`, bool. The other rows stay as they are: what their action is, and what
-                is answered for them, has no meaning.
+            playing: `[B, 1]`, bool. The other rows do not change; their actions and results are
+                ignored.
 
         Returns:
             Observation `[B, *observation]`, reward `[B, 1]`, and whether the task ended the
@@ -149,49 +150,49 @@ class TaskEnv(EnvBase):
         """
 
     def expected_reward(self, action: Tensor) -> Tensor | None:
-        """The mean of the reward that an action is about to earn, given task and state.
+        """The mean of the reward that an action is about to earn, given the task and the state.
 
-        A family whose rewards are drawn tells it, so that agents can learn from less noise.
+        A family with random rewards may implement it, so that agents can learn from less noise.
 
         Args:
-            action: as for `advance`.
+            action: action as for `advance`.
 
         Returns:
-            `[B, 1]`, float32; None where the reward itself is all that is told.
+            `[B, 1]`, float32; None if the family does not provide it.
         """
         return None
 
     def players(self, num_episodes: int) -> Mapping[str, Player | ClosedFormPlayer]:
-        """The reference players of this family for trials of `num_episodes`, the best one last."""
+        """The reference players for trials of `num_episodes`, by name; the best one last."""
         return {}
 
     def analysis(self, num_episodes: int) -> Analysis | None:
-        """What there is to tell of trials of `num_episodes` beyond their returns; else None."""
+        """The family's own analysis of trials of `num_episodes`; None if there is none."""
         return None
 
     @property
     def full_observation(self) -> Observation | None:
-        """What privileged players are shown in place of the observation; None for the same."""
+        """The observation of privileged players; None if it is the normal one."""
         return None
 
     def scene(self, task: TensorDictBase) -> Scene | None:
-        """The map of one task `[]`, for families that are played in the plane; else None."""
+        """The map of one task `[]`, for families played in the plane; None for others."""
         return None
 
     @property
     def position(self) -> Tensor:
-        """Where the agents are, x and y, `[B, 2]`, float32; of families that have a scene."""
+        """The positions of the agents, x and y, `[B, 2]`, float32, in families with a scene."""
         raise NotImplementedError(f"{type(self).__name__} is not played in the plane")
 
     def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
-        """Puts new tasks into some rows.
+        """Set new tasks in some rows.
 
         Args:
             tasks: task parameters, `[B]`.
             rows: `[B, 1]`, bool.
 
         Raises:
-            UserError: the number of tasks is not that of the environment.
+            UserError: the number of tasks differs from that of the environment.
         """
         if tasks.batch_size != self.batch_size:
             raise UserError(
@@ -208,12 +209,12 @@ class TaskEnv(EnvBase):
             )
 
     def start_episodes(self, rows: Tensor) -> Observation:
-        """Starts a new episode in the rows `[B, 1]`; returns the observation of every row."""
+        """Start a new episode in the rows `[B, 1]`, and return the observation of every row."""
         self.episode_steps = self.episode_steps.masked_fill(rows, 0)
         return self.begin_episodes(rows)
 
     def play(self, action: Tensor, playing: Tensor) -> Transition:
-        """Plays one step, see `advance`, and cuts the episodes that are out of steps."""
+        """Play one step, see `advance`, and cut the episodes that reach `max_episode_steps`."""
         observation, reward, terminated = self.advance(action, playing)
         self.episode_steps = self.episode_steps + playing
         episode_done = terminated | (self.episode_steps >= self.max_episode_steps)
@@ -257,10 +258,10 @@ class TaskEnv(EnvBase):
 
 
 def reset_rows(env: EnvBase, tensordict: TensorDictBase | None) -> Tensor:
-    """The rows that a reset asks for.
+    """The rows to reset.
 
     Returns:
-        The `_reset` mask of the request, or all rows where there is none; `[B, 1]`, bool.
+        The `_reset` mask of the request, or all rows without one; `[B, 1]`, bool.
     """
     rows = None if tensordict is None else tensordict.get(keys.RESET, None)
     if rows is None:

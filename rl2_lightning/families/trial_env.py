@@ -1,4 +1,4 @@
-"""Trials out of episodes: several episodes of one task as a single trajectory."""
+"""Trials: several episodes of one task as a single trajectory."""
 
 from typing import Any
 
@@ -24,34 +24,34 @@ from rl2_lightning.inputs import (
 
 
 class TrialEnv(EnvBase):
-    """Plays trials: memory starts empty at a trial's start, and only there.
+    """Plays trials, at whose start, and only there, the memory is empty.
 
-    A trial is a fixed number of episodes, or of env steps, of each task. `done` is the end of
-    the trial; the end of an episode is shown to the agent as an input (`previous_done`) and in
+    A trial is a fixed number of episodes, or of env steps, of each task. `done` is the end of the
+    trial; the end of an episode is an input of the agent (`previous_done`) and the entry
     `episode_done`. A row whose trial has ended idles, with `mask` false and no reward, until it is
-    reset: to start new trials in rows that finish early would favour short trials.
+    reset: starting new trials in rows that finish early would favour short trials.
 
-    It is played in two ways that give the same trials: by `begin` and `advance` on plain tensors,
+    It can be played in two ways with the same results: by `begin` and `advance` on plain tensors,
     and as a TorchRL environment.
 
     Args:
         task_env: the tasks to play.
         episodes_per_trial: length of a trial in episodes; or None.
         steps_per_trial: length of a trial in env steps; or None.
-        continues: the trial is a cut of a longer life; its end does not terminate, so that value
-            is bootstrapped there.
-        expected_rewards: `(next, reward)`, from which agents learn, is the mean of the reward
-            given the task, if the family tells it; `previous_reward`, which they see, stays the
-            one that was drawn.
-        shows_position: the agent's place on the map is written, for pictures; of families that are
-            played in the plane.
+        continues: whether a trial is a cut of a longer life, so that its end does not terminate and
+            the value is bootstrapped there.
+        expected_rewards: whether `(next, reward)`, from which agents learn, is the mean reward
+            given the task, if the family provides it; `previous_reward`, which they see, is always
+            the drawn one.
+        shows_position: whether to record the agent's position, for pictures; for families played in
+            the plane.
 
     Raises:
         UserError: not exactly one of the two lengths is given, or it is not positive.
 
     Attributes:
-        max_steps: T, most env steps that a trial can have.
-        max_episodes: E, most episodes that a trial can have.
+        max_steps: T, maximum number of env steps of a trial.
+        max_episodes: E, maximum number of episodes of a trial.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class TrialEnv(EnvBase):
 
     @property
     def tasks(self) -> TensorDictBase:
-        """The parameters of the tasks that are played, `[B]`; the agent is not shown them."""
+        """The parameters of the tasks that are played, `[B]`; not shown to the agent."""
         return self.task_env.tasks
 
     @property
     def is_closed(self) -> bool:
-        """Whether the tasks are closed."""
+        """Whether the task environment is closed."""
         return bool(self.task_env.is_closed)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
-        """Closes the tasks."""
+        """Close the task environment."""
         self.task_env.close(raise_if_closed=raise_if_closed)
 
     @property
     def elapsed(self) -> Tensor:
         """The elapsed fraction of each trial, `[B, 1]`, float32; 1 at its end."""
-        assert self._current is not None, "a trial was not begun yet"
+        assert self._current is not None, "no trial has begun yet"
         if self.continues:
             # A longer life has no known end.
             return self._zero
@@ -119,10 +119,10 @@ class TrialEnv(EnvBase):
         return elapsed.masked_fill(~self._current.playing, 1.0)
 
     def begin(self, tasks: TensorDictBase | None = None, rows: Tensor | None = None) -> TrialStep:
-        """Starts trials.
+        """Start trials.
 
         Args:
-            tasks: their parameters, `[B]`; None to draw tasks to train on.
+            tasks: parameters of their tasks, `[B]`; None to draw tasks to train on.
             rows: where new trials begin, `[B, 1]`, bool; None for everywhere.
         """
         everywhere = torch.ones_like(self._zero, dtype=torch.bool)
@@ -143,12 +143,12 @@ class TrialEnv(EnvBase):
         return started
 
     def advance(self, action: Tensor) -> StepResult:
-        """Plays one step of every trial that has not ended.
+        """Play one step of every trial that has not ended.
 
         Args:
             action: `[B]`, int64, or `[B, A]`, float32.
         """
-        assert self._current is not None, "a trial is played only after it was begun"
+        assert self._current is not None, "a trial has to begin before it is played"
         inputs, episode, playing = self._current
         expected = self.task_env.expected_reward(action) if self.expected_rewards else None
         transition = self.task_env.play(action, playing)
@@ -158,12 +158,12 @@ class TrialEnv(EnvBase):
         reward = torch.where(playing, transition.reward, 0.0)
         self._steps = self._steps + playing
         finished = ~playing | self._out_of_budget(episode + episode_done, episode_done)
-        # Where the trial is a cut of a longer life, the value beyond the cut is that of a start.
+        # If the trial is a cut of a longer life, the value beyond the cut is that of a new episode.
         begins = episode_done if self.continues else episode_done & ~finished
         started = self.task_env.start_episodes(begins)
         episode = episode + begins
         self._current = TrialStep(
-            # Where no episode begins, `started` is what the step has shown.
+            # Where no episode begins, `started` is the observation after the step.
             next_inputs(inputs, action, started, reward, episode_done),
             episode,
             ~finished,
@@ -236,7 +236,7 @@ class TrialEnv(EnvBase):
         return answer.set(keys.STEP_REWARD, result.reward)
 
     def _pack(self, step: TrialStep, *, is_init: Tensor, ended: Tensor) -> TensorDict:
-        """A step as TorchRL sees it."""
+        """A step as a TensorDict for TorchRL."""
         finished = ~step.playing
         terminated = torch.zeros_like(finished) if self.continues else finished
         entries = {
@@ -274,13 +274,13 @@ def input_entries(inputs: Inputs) -> dict[str, Observation]:
 
 
 def _unbounded(spec: Any) -> Any:
-    """The spec of what an observation is or zeros in its place."""
+    """The spec without bounds, for an observation or zeros in its place."""
     if isinstance(spec, Composite):
         return Composite({name: _unbounded(one) for name, one in spec.items()}, shape=spec.shape)
     return Unbounded(spec.shape, dtype=spec.dtype)
 
 
 def _select(rows: Tensor, new: TrialStep, old: TrialStep) -> TrialStep:
-    """Takes one step in some rows `[B, 1]`, and another one in the others."""
+    """Take the new step in the given rows `[B, 1]`, and the old one elsewhere."""
     selected: TrialStep = tree_map(lambda one, other: select_rows(rows, one, other), new, old)
     return selected

@@ -8,10 +8,10 @@ from rl2_lightning.inputs import Inputs, Observation
 
 
 class TrialStep(NamedTuple):
-    """Where B trials stand before a step.
+    """The state of B trials before a step.
 
     Attributes:
-        inputs: what the player is shown.
+        inputs: the player's inputs.
         episode: index of the episode in its trial, `[B, 1]`, int64.
         playing: false where the trial has ended, `[B, 1]`, bool.
     """
@@ -22,16 +22,16 @@ class TrialStep(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What B trials answer to a step; nothing is earned where a trial had ended.
+    """The result of a step in B trials; the reward is zero where a trial had ended.
 
     Attributes:
-        following: where they stand after it.
-        reward: what is learnt from, the drawn reward or its mean, `[B, 1]`, float32.
+        following: the trials after it.
+        reward: the reward to learn from, the drawn one or its mean, `[B, 1]`, float32.
         episode_done: end of an episode, `[B, 1]`, bool.
         done: end of the trial, `[B, 1]`, bool.
-        last_observation: where the step led to, `[B, *observation]`: at the end of an episode its
-            true last observation, and not the first of the next one.
-        position: where the step led to on the map, `[B, 2]`; None unless it is watched.
+        last_observation: observation after the step, `[B, *observation]`: at the end of an episode
+            its last observation, not the first of the next one.
+        position: position after the step, `[B, 2]`; None unless it is recorded.
     """
 
     following: TrialStep

@@ -1,7 +1,7 @@
-"""The constants of tuned players: those shipped for published trials, others tuned on the fly.
+"""The constants of tuned players: shipped for published trials, tuned on demand for others.
 
-A family with players to tune describes its trials by a frozen dataclass, whose fields are the
-sizes of a trial, and names players by what they are tuned for:
+A family with players to tune describes its trials by a frozen dataclass with the sizes of a trial
+as fields:
 
     @dataclass(frozen=True)
     class BanditTrials(TunedTrials):
@@ -16,9 +16,9 @@ sizes of a trial, and names players by what they are tuned for:
 
     players = {"ucb1": TunedPlayer("ucb1", BanditTrials(num_episodes, num_arms))}
 
-The table ships, for published sizes, the index of the best candidate of each player: one column
-for each size by the name of its field, then one for each player. `write_table` makes it anew, by
-`python -m rl2_lightning.families.bandits` or `python -m rl2_lightning.families.tabular_mdp`.
+For published sizes, the table ships the index of the best candidate of each player: one column for
+each size, named after its field, then one for each player. `write_table` recomputes it, by `python
+-m rl2_lightning.families.bandits` or `python -m rl2_lightning.families.tabular_mdp`.
 """
 
 import csv
@@ -43,10 +43,10 @@ from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.inputs import Inputs, Observation
 from rl2_lightning.progress import track_slow
 
-MAX_TASKS = 2000  # tasks for a constant that is not shipped
+MAX_TASKS = 2000  # number of tasks for a constant that is not shipped
 MIN_TASKS = 100
 TASKS_AT_ONCE = 1000
-SEED = 161_102_779  # no run should report figures on the tasks that this seed draws
+SEED = 161_102_779  # do not report results on the tasks that this seed draws
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Tuned:
     """A player with one constant to tune.
 
     Attributes:
-        build: makes the player with a constant.
+        build: builds the player with a constant.
         candidates: the constants to choose from.
     """
 
@@ -69,8 +69,8 @@ class TunedTrials(ABC):
     Attributes:
         num_episodes: E, length of a trial, in episodes.
         table: file of the shipped constants.
-        max_episodes: episodes played with each candidate, over all tasks, where no constant is
-            shipped: the tasks are fewer where trials are long.
+        max_episodes: maximum number of episodes played with each candidate, over all tasks, if no
+            constant is shipped: long trials get fewer tasks.
     """
 
     num_episodes: int
@@ -84,9 +84,9 @@ class TunedTrials(ABC):
 
     @abstractmethod
     def make_env(self, num_tasks: int) -> TaskEnv:
-        """The family with tasks of these sizes, on the CPU whatever the device of later play.
+        """The family with tasks of these sizes; always on the CPU.
 
-        So every machine finds the same constants.
+        So the constants do not depend on the device.
         """
 
     @property
@@ -96,16 +96,16 @@ class TunedTrials(ABC):
         return "-".join(f"{size}-{name}" for size, name in zip(astuple(self), names, strict=True))
 
     def num_tasks(self, most: int = MAX_TASKS) -> int:
-        """Tasks to compare candidates on, at most `most`."""
+        """The number of tasks to compare candidates on, at most `most`."""
         return max(MIN_TASKS, min(most, self.max_episodes // self.num_episodes))
 
 
 class TunedPlayer(Player):
-    """A player whose constant is looked up, or tuned, before it first plays.
+    """A player whose constant is looked up or tuned before it first plays.
 
     Args:
-        name: of the player among those of the trials.
-        trials: what it is tuned for.
+        name: name of the player in `trials.tuned`.
+        trials: the trials that it is tuned for.
     """
 
     def __init__(self, name: str, trials: TunedTrials) -> None:
@@ -119,7 +119,7 @@ class TunedPlayer(Player):
         return self._trials.tuned[self._name].build(constant)
 
     def prepare(self) -> None:
-        """Finds the constant."""
+        """Find the constant."""
         self.player.prepare()
 
     def start(self, tasks: TensorDictBase) -> Any:
@@ -136,14 +136,14 @@ class TunedPlayer(Player):
 
 
 def tuned_constant(name: str, trials: TunedTrials) -> float:
-    """Gives the constant of a player that earns most on tasks kept for tuning.
+    """Return the constant of a player that earns most on separate tuning tasks.
 
-    Shipped for published trials. For others it is tuned once, on up to 2000 tasks, then read from
-    the user's cache.
+    For published trials it is shipped. For others it is tuned once on up to 2000 tasks, and then
+    read from the user's cache.
 
     Args:
-        name: of the player among those of the trials.
-        trials: what the player is tuned for.
+        name: name of the player in `trials.tuned`.
+        trials: the trials that the player is tuned for.
 
     Returns:
         One of the player's candidates.
@@ -164,12 +164,12 @@ def tuned_constant(name: str, trials: TunedTrials) -> float:
 def mean_returns_of_candidates(
     name: str, trials: TunedTrials, num_tasks: int
 ) -> npt.NDArray[np.float64]:
-    """Plays every candidate of a player on the same tasks, from the same random seed.
+    """Play every candidate of a player on the same tasks, with the same random seed.
 
     Args:
-        name: of the player among those of the trials.
-        trials: what is played.
-        num_tasks: tasks played with each candidate.
+        name: name of the player in `trials.tuned`.
+        trials: the trials to play.
+        num_tasks: number of tasks played with each candidate.
 
     Returns:
         Mean return of the first 1, 2, … episodes of a trial with each candidate,
@@ -195,7 +195,7 @@ def mean_returns_of_candidates(
 
 @cache
 def _read_table(kind: type[TunedTrials]) -> Mapping[TunedTrials, Mapping[str, int]]:
-    """Reads the index of each player's shipped constant by the sizes of the trials."""
+    """Read the index of each player's shipped constant by the sizes of the trials."""
     lines = kind.table.read_text().splitlines()
     shipped = {}
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
@@ -205,12 +205,12 @@ def _read_table(kind: type[TunedTrials]) -> Mapping[TunedTrials, Mapping[str, in
 
 
 def write_table(plays: Mapping[TunedTrials, int], *, with_shorter_trials: bool = False) -> None:
-    """Tunes the shipped constants of one kind of trials anew, and writes their table.
+    """Tune the shipped constants of one kind of trials again, and write their table.
 
     Args:
         plays: the trials to play, each with its number of tasks.
-        with_shorter_trials: ships constants for the beginnings of these trials too; of players that
-            do not look at how long a trial is.
+        with_shorter_trials: whether to write constants for the beginnings of these trials, too; for
+            players that do not use the length of a trial.
     """
     example = next(iter(plays))
     choices: dict[TunedTrials, list[int]] = {}

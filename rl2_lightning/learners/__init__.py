@@ -1,1 +1,1 @@
-"""Learners: they change an agent. One file for each, on the base of `learner.py`."""
+"""Learners, which train an agent: one file each, with the base class in `learner.py`."""

@@ -1,4 +1,4 @@
-"""What learners by advantages share: a critic, credit over whole trials, and windows on policy."""
+"""The base of on-policy actor-critic learners: a critic, and advantages over whole trials."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ SMALL = 1e-8
 
 @dataclass
 class ActorCriticSettings(LearnerSettings):
-    """What can be set of a learner by advantages.
+    """Settings of an actor-critic learner.
 
     Attributes:
-        critic: what gives the values.
-        learning_rate: of Adam, at the start.
-        final_learning_rate: reached linearly at the end of the run.
-        adam_epsilon: of Adam.
+        critic: settings of the critic.
+        learning_rate: Adam's learning rate at the start.
+        final_learning_rate: learning rate at the end of the run; linear schedule.
+        adam_epsilon: Adam's epsilon.
         gamma: discount of one env step.
-        gae_lambda: weight of longer returns.
+        gae_lambda: GAE's λ, the weight of longer returns.
         value_coefficient: weight of the critic's loss.
-        value_norm_decay: of the running scale of the value targets, an iteration.
-        entropy_coefficient: weight of the entropy, at the start.
-        final_entropy_coefficient: reached linearly at the end of the run.
+        value_norm_decay: decay per iteration of the running scale of the value targets.
+        entropy_coefficient: weight of the entropy at the start.
+        final_entropy_coefficient: weight of the entropy at the end of the run; linear schedule.
         num_epochs: passes over the windows of an iteration.
-        num_minibatches: of a pass.
+        num_minibatches: minibatches of a pass.
     """
 
     critic: CriticSettings = field(default_factory=CriticSettings)
-    learning_rate: float = between(0, 1e30, default=3e-3)  # what float32 can hold, and a step
+    learning_rate: float = between(0, 1e30, default=3e-3)  # within the range of float32
     final_learning_rate: float = between(0, 1e30, default=0.0)
     adam_epsilon: float = between(0, default=1e-8)
     gamma: float = between(0, 1, default=1.0)
     gae_lambda: float = between(0, 1, default=0.3)
     value_coefficient: float = between(1e-6, default=0.5)
-    value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 nothing would be learnt
+    value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 the scale would never change
     entropy_coefficient: float = between(0, default=0.01)
     final_entropy_coefficient: float = between(0, default=0.0)
     num_epochs: int = between(1, default=4)
     num_minibatches: int = between(1, default=8)
 
     def check_run(self, run: RunShape) -> None:
-        """See `LearnerSettings.check_run`: trials divide into minibatches and ranks."""
+        """Check that trials divide into minibatches and ranks; see `LearnerSettings.check_run`."""
         parts = run.num_ranks * self.num_minibatches
         for name, num_trials in run.num_trials.items():
             if num_trials % parts:
@@ -72,16 +72,16 @@ class ActorCriticSettings(LearnerSettings):
 
 
 class ActorCriticLearner(Learner):
-    """Credits actions over whole trials, across the ends of episodes.
+    """Assigns credit over whole trials, across episode boundaries.
 
-    The critic works in units of a running scale of the value targets. A subclass has the loss of
-    steps (`loss_of`).
+    The critic works in units of a running scale of the value targets. A subclass implements the
+    loss over steps (`loss_of`).
 
     Args:
-        agent: who learns.
+        agent: the agent to train.
         settings: the hyper-parameters.
         plan: what the run will collect.
-        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+        task_sizes: number of elements of each task parameter, by (dotted) name.
     """
 
     def __init__(
@@ -115,25 +115,25 @@ class ActorCriticLearner(Learner):
 
     @abstractmethod
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The mean loss over lined-up steps, `[]`, and diagnostics to note, `[]` each.
+        """The mean loss over lined-up steps, `[]`, and diagnostics to log, `[]` each.
 
         Args:
             steps: `[M]`, at least one; see `lined_up_steps`.
         """
 
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
-        """Whether nothing is learnt from a minibatch; all ranks have to say the same.
+        """Whether to skip the update of a minibatch; all ranks have to return the same value.
 
-        All of them are asked at the same time, also where a minibatch holds no step.
+        It is called on all ranks at the same time, also where a minibatch contains no step.
 
         Args:
-            diagnostics: of the minibatch; empty where it holds no step.
-            num_steps: that it holds.
+            diagnostics: diagnostics of the minibatch; empty if it contains no step.
+            num_steps: number of steps in the minibatch.
         """
         return False
 
     def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
-        """The loss of a minibatch of windows `[N]`, weighed by the steps that it holds."""
+        """The loss of a minibatch of windows `[N]`, weighted by its number of steps."""
         steps = self.lined_up_steps(minibatch)
         num_steps = len(steps)
         loss, diagnostics = self.loss_of(steps) if num_steps else (zero_loss(self), {})
@@ -142,17 +142,17 @@ class ActorCriticLearner(Learner):
         if num_steps == 0:
             return loss
         if world_size() == 1:
-            # Several ranks are told at once, by the gradient that they share.
+            # With several ranks, the check of the shared gradient stops all of them together.
             self.require_finite("the loss", loss)
         self.note(diagnostics)
         return loss * self.share(num_steps)
 
     def no_update(self) -> Tensor:
-        """A loss that no parameter depends on: gradients stay unset, and Adam leaves all alone."""
+        """A loss independent of all parameters: gradients stay None, and Adam changes nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over agent and critic."""
+        """Adam over the parameters of agent and critic."""
         parameters = [*self.agent.parameters(), *self.critic.parameters()]
         settings = self.settings
         return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
@@ -164,7 +164,7 @@ class ActorCriticLearner(Learner):
         return self.linear(settings.entropy_coefficient, settings.final_entropy_coefficient)
 
     def on_train_epoch_start(self) -> None:
-        """Sets the learning rate of the iteration."""
+        """Set the learning rate of the iteration."""
         rate = self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -173,9 +173,9 @@ class ActorCriticLearner(Learner):
 
     @torch.no_grad()
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
-        """Adds advantages and value targets, both normalised over the iteration and all ranks.
+        """Add advantages and value targets, both normalised over the iteration and all ranks.
 
-        See `Learner.prepare`; entries of idle steps are cleared.
+        See `Learner.prepare`; entries of idle steps are set to zero.
         """
         stage = self.plan.stage_at(self.clock.iterations)
         self.value_scale.follow(stage.steps_per_iteration // stage.num_trials)
@@ -206,20 +206,20 @@ class ActorCriticLearner(Learner):
         return trials.set(keys.STEPS, steps)
 
     def values_of(self, steps: TensorDictBase) -> Tensor:
-        """The critic's values in units of the reward, `[B, T, 1]`; zero where none is meant."""
+        """The critic's values in units of the reward, `[B, T, 1]`; zero where none is needed."""
         values = self.value_scale.denormalize(steps.get(keys.STATE_VALUE).float())
         return values.masked_fill(~valued_steps(steps), 0)
 
     def lined_up_steps(self, minibatch: TensorDictBase) -> TensorDictBase:
-        """Passes windows through the memories, and lines up the steps that count.
+        """Pass windows through the memories, and line up the steps that count.
 
         Args:
             minibatch: windows, `[N]`.
 
         Returns:
-            The steps `[M]` of the windows with the agent's features, `[M, H]`, and the values,
-            `[M, 1]`, both with a gradient, under `features` and `state_value`; the values that the
-            critic gave before are under `old_state_value`.
+            The steps `[M]` of the windows with the agent's features, `[M, H]`, and the values, `[M,
+            1]`, both with gradients, as `features` and `state_value`; the critic's values at
+            collection are `old_state_value`.
         """
         window = minibatch.get(keys.WINDOW)
         features = window_features(self.agent, minibatch)
@@ -241,24 +241,25 @@ class ActorCriticLearner(Learner):
         return TensorDict(steps, batch_size=[len(steps[keys.ADVANTAGE])])
 
     def share(self, num_steps: int) -> float:
-        """The weight of a minibatch's mean over its steps.
+        """The weight of a minibatch's mean loss.
 
-        Windows may hold different numbers of steps, and so may ranks: every step weighs alike.
+        Windows and ranks may have different numbers of steps; with this weight, all steps count
+        equally.
         """
         return num_steps / self._steps_per_minibatch
 
 
 def _pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
-    """The steps `[M]` of all ranks that count.
+    """The entries `[M]` of the steps that count, over all ranks.
 
     Args:
-        mask: which do, `[B, T, 1]`, bool.
-        *entries: `[B, T, 1]`.
+        mask: which steps count, `[B, T, 1]`, bool.
+        *entries: entries of the steps, `[B, T, 1]`.
 
     Raises:
-        UserError: there are fewer than two.
+        UserError: fewer than two steps count.
     """
-    is_full = bool(mask.all())  # then nothing has to be picked
+    is_full = bool(mask.all())  # then no selection is needed
     pooled = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
     if len(pooled[0]) < 2:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Lightning's checkpoints, read and written by this program's rules."""
+"""Lightning's checkpoints, read and written by `rl2_lightning.checkpoint`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from rl2_lightning.errors import UserError
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, and never poisoned; see `rl2_lightning.checkpoint`.
+    """Checkpoints written atomically and with finite values only; see `rl2_lightning.checkpoint`.
 
-    Lightning itself writes to the system's folder for temporary files; from another file system
-    a file is not moved into its place, but copied. It also removes whatever it is told to.
+    Lightning's own writer goes through the system's temporary folder; on another file system the
+    file is then copied into place instead of moved. It also deletes any path that it is given.
     """
 
     def __init__(self) -> None:
@@ -23,24 +23,24 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
     ) -> None:
-        """Writes the checkpoint, in place of an earlier one."""
+        """Write the checkpoint, replacing an earlier one."""
         write_checkpoint(checkpoint, path)
         self._written.add(Path(path).resolve())
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint into the CPU's memory; Lightning moves what it takes."""
+        """Read a checkpoint into CPU memory; Lightning moves what it loads."""
         return Checkpoint.read(path).content
 
     def remove_checkpoint(self, path: _PATH) -> None:
-        """Removes a checkpoint that this run has written.
+        """Remove a checkpoint that this run has written.
 
         Raises:
-            UserError: it is anything else.
+            UserError: this run has not written it.
         """
         place = Path(path).resolve()
         if place not in self._written:
-            raise UserError(f"{path} is no checkpoint of this run: it is not removed")
+            raise UserError(f"{path} is not a checkpoint of this run: it is not removed")
         place.unlink(missing_ok=True)
         self._written.remove(place)

@@ -1,4 +1,4 @@
-"""Credit within a trial, across the ends of its episodes."""
+"""Credit assignment within a trial, across episode boundaries."""
 
 from collections.abc import Sequence
 
@@ -11,24 +11,24 @@ from rl2_lightning import keys
 
 
 def valued_steps(steps: TensorDictBase) -> Tensor:
-    """Where a value is meant, `[B, T, 1]`, bool: where trials are played, and after a cut.
+    """Where a value is needed, `[B, T, 1]`, bool: where trials are played, and after a cut.
 
     Args:
         steps: `[B, T]`.
     """
     mask = steps.get(keys.MASK)
     follows = torch.zeros_like(mask)
-    # The step after a cut is idle, but its value is bootstrapped from.
+    # The step after a cut is idle, but its value is needed for bootstrapping.
     follows[:, 1:] = (mask & ~steps.get(keys.TERMINATED))[:, :-1]
     return mask | follows
 
 
 def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
-    """Sets all that is of masked steps to zero, so that nothing of it, not even NaN, is seen.
+    """Set all entries of masked steps to zero, so that not even a NaN in them has an effect.
 
     Args:
         trials: `[B]`, with steps `[B, T]`.
-        state_steps: steps before which states of memories were kept.
+        state_steps: steps before which states of memories were stored.
     """
     steps = trials.get(keys.STEPS)
     mask = steps.get(keys.MASK)
@@ -43,7 +43,7 @@ def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> Tens
 
 
 def clear(entries: TensorDictBase, mask: Tensor) -> TensorDictBase:
-    """Entries `[B, T]` with zeros where a mask, `[B, T, 1]`, bool, is false."""
+    """The entries `[B, T]`, set to zero where the mask, `[B, T, 1]`, bool, is false."""
     return entries.apply(
         lambda entry: entry.masked_fill(~mask.view(*mask.shape[:2], *[1] * (entry.ndim - 2)), 0)
     )
@@ -54,19 +54,19 @@ def trial_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation over whole trials (arXiv 1506.02438, equation 16).
 
-    The trial is the trajectory: the end of an episode cuts neither advantage nor value.
+    The trial is the trajectory: the end of an episode cuts neither advantages nor values.
 
     Args:
-        steps: `[B, T]`, idle ones cleared.
+        steps: `[B, T]`, idle ones set to zero.
         values: `[B, T, 1]`, in units of the reward; zero after a trial that terminated.
         gamma: discount of one env step.
-        gae_lambda: weight of longer returns.
+        gae_lambda: GAE's λ, the weight of longer returns.
 
     Returns:
         Advantages and value targets, `[B, T, 1]` each, in units of the reward.
     """
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
-    # As Python numbers they would be rounded to the default dtype.
+    # TorchRL would convert Python numbers to the default dtype.
     discount, decay = values.new_tensor(gamma), values.new_tensor(gae_lambda)
     advantages, targets = generalized_advantage_estimate(
         discount,

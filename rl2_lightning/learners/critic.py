@@ -1,4 +1,4 @@
-"""The critic: a learner's own, on the agent's features or with a memory of its own."""
+"""The critic, which uses the agent's features or has a memory of its own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rl2_lightning.inputs import Inputs
 from rl2_lightning.learners.credit import clear, valued_steps
 from rl2_lightning.settings import POSITIVE, Settings
 
-MAX_NUMBERS = 2**24  # of features held at once, where values of whole trials are computed
+MAX_NUMBERS = 2**24  # of features held at once while computing the values of whole trials
 
 
 @dataclass
 class CriticSettings(Settings):
-    """What can be set of a critic.
+    """Settings of a critic.
 
     Attributes:
-        separate: it has an encoder and a memory of its own, built as the agent's are.
-        sees_task: it gets the parameters of the task beside what it remembers.
-        hidden_sizes: widths of the layers before the value.
+        separate: whether it has an encoder and a memory of its own, with the agent's settings.
+        sees_task: whether it gets the parameters of the task in addition to the features.
+        hidden_sizes: widths of the hidden layers.
     """
 
     separate: bool = False
@@ -40,20 +40,20 @@ class CriticSettings(Settings):
 
 
 class Critic(nn.Module):
-    """From what was shown so far to a value.
+    """Estimates the value from the history.
 
-    Its head also gets the elapsed fraction of the trial, and may get the task (arXiv 1710.06542),
-    beside what it remembers: without that its values would be biased (arXiv 2105.11674). A task is
-    constant over its trial, so that it is not copied for each of its steps: the head's first layer
-    is a sum of terms.
+    Its head gets the features and the elapsed fraction of the trial, and optionally the task (arXiv
+    1710.06542). Even with the task it needs the features: without the history its values would be
+    biased (arXiv 2105.11674). A task is constant over its trial. To avoid copying it for each step,
+    the head's first layer is a sum of terms.
 
     Args:
-        agent: whose values it gives.
-        settings: what it is made of.
-        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+        agent: the agent whose values it estimates.
+        settings: the critic's settings.
+        task_sizes: number of elements of each task parameter, by (dotted) name.
 
     Raises:
-        UserError: it is to see tasks that have no parameters.
+        UserError: `sees_task` is set, but the tasks have no parameters.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Critic(nn.Module):
             self.memory = agent.spec.make_memory(self.encoder)
         first, *rest = [*settings.hidden_sizes, 1]
         gain = 2**0.5 if rest else 1.0
-        # What is of single actions is left to the policy.
+        # Features of single actions are only used by the policy.
         self.of_features = nn.Linear(agent.memory.summary_size, first)
         self._num_features = agent.memory.output_size
         self.of_elapsed = nn.Linear(1, first, bias=False)
@@ -89,11 +89,11 @@ class Critic(nn.Module):
         """The values of windows, `[N, W, 1]`.
 
         Args:
-            features: the agent's or its own, `[N, W, H]`.
+            features: the agent's features, or those of `unroll`, `[N, W, H]`.
             elapsed: elapsed fraction of the trial, `[N, W, 1]`.
-            tasks: parameters of the tasks, `[N]`, if it sees them.
+            tasks: parameters of the tasks, `[N]`, if `sees_task` is set.
         """
-        # Features lie step by step in memory: passed in this order, they need not be copied.
+        # Features are stored time-major: passing them in this order avoids a copy.
         summary = features[..., : self.of_features.in_features]
         of_features = self.of_features(summary.transpose(0, 1)).transpose(0, 1)
         terms = of_features + self.of_elapsed(elapsed)
@@ -105,7 +105,7 @@ class Critic(nn.Module):
         return cast(Tensor, self.layers(terms))
 
     def initial_state(self, num: int) -> State:
-        """The state of its own memory where trials begin."""
+        """The state of its own memory at the start of trials."""
         return self.memory.initial_state(num)
 
     def unroll(
@@ -115,23 +115,23 @@ class Critic(nn.Module):
         is_init: Tensor | None = None,
         playing: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Its own features of a window, as `Agent.unroll` gives the agent's."""
+        """Its own features of a window; like `Agent.unroll`."""
         encoding = self.encoder(inputs, playing).float()
         features, state = self.memory.unroll(encoding, state, is_init)
         return features.float(), state
 
     @torch.no_grad()
     def add_values(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
-        """Computes the values of whole trials, in one pass.
+        """Compute the values of whole trials in one pass.
 
         Args:
-            trials: `[B]`, with steps `[B, T]`; and with the agent's features, unless the critic
-                has a memory of its own.
-            state_steps: steps before which the state of that memory is kept.
+            trials: `[B]`, with steps `[B, T]`, including the agent's features unless the critic has
+                a memory of its own.
+            state_steps: steps before which the state of that memory is stored.
 
         Returns:
-            The trials, whose steps hold the values, `[B, T, 1]`, in place of the features; and with
-            the states, `[B, len(state_steps)]`.
+            The trials, with the values, `[B, T, 1]`, in place of the features, and with the states,
+            `[B, len(state_steps)]`, of its own memory.
         """
         steps = trials.get(keys.STEPS)
         if not self.is_separate:
@@ -150,17 +150,17 @@ class Critic(nn.Module):
     def _values_of(
         self, trials: TensorDictBase, counts: Tensor, state_steps: Sequence[int]
     ) -> tuple[Tensor, TensorDictBase]:
-        """The values of some trials where they count, `[B, T, 1]`, and the states of the memory."""
+        """The values, `[B, T, 1]`, of some trials where they count, and the memory's states."""
         steps, tasks = trials.get(keys.STEPS), trials.get(keys.TASK)
         ends = [*state_steps[1:], steps.batch_size[1]]
         state, states, values = self.initial_state(len(trials)), [], []
-        # Two windows may begin at the same step: where a burn-in reaches back to the trial's start.
+        # Two windows may share a step, when a burn-in reaches back to the trial's start.
         for start, end in pairwise([state_steps[0], *ends]):
             states.append(as_tensordict(state, [len(trials)]))
             if start == end:
                 continue
             playing = counts[:, start:end]
-            # A memory that takes all steps at once would spread what stands on idle ones.
+            # A memory that processes all steps at once would spread values of idle ones.
             part = steps[:, start:end] if playing.all() else clear(steps[:, start:end], playing)
             features, state = self.unroll(inputs_of(part), state, playing=playing)
             values.append(self.value(features, part.get(keys.ELAPSED), tasks))

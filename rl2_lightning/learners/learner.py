@@ -1,4 +1,4 @@
-"""What all learners share: the agent, the clock, the schedules, and the watch over the numbers."""
+"""The base class of learners: agent, clock, schedules, logging and checks for finite values."""
 
 from abc import abstractmethod
 from collections import defaultdict
@@ -22,12 +22,12 @@ from rl2_lightning.settings import Settings
 
 @dataclass(frozen=True)
 class RunShape:
-    """What a run is like, for a learner's settings to be held against.
+    """The sizes of a run, which a learner's settings are checked against.
 
     Attributes:
         num_trials: trials of an iteration over all ranks, by the field that sets them.
         num_ranks: processes that train together.
-        precision: of Lightning's trainer.
+        precision: precision of Lightning's trainer.
     """
 
     num_trials: Mapping[str, int]
@@ -37,10 +37,10 @@ class RunShape:
 
 @dataclass
 class LearnerSettings(Settings):
-    """What can be set of a learner."""
+    """Settings of a learner."""
 
     def check_run(self, run: RunShape) -> None:
-        """Looks at what depends on the run.
+        """Check the settings that depend on the run.
 
         Raises:
             UserError: the run cannot be trained with these settings.
@@ -48,23 +48,22 @@ class LearnerSettings(Settings):
 
 
 class Learner(pl.LightningModule):
-    """Learns from trials, one iteration a Lightning epoch.
+    """Trains an agent on trials, with one iteration per Lightning epoch.
 
-    A learner says where its minibatches come from (`make_source`), adds to collected trials what
-    its loss needs (`prepare`), and learns from a minibatch (`training_step`), by Lightning's
-    automatic optimisation wherever its method allows. What it has besides the agent, critics and
-    the like, are modules of its own.
+    A learner provides its minibatches (`make_source`), adds to collected trials what its loss needs
+    (`prepare`), and computes the loss of a minibatch (`training_step`), with Lightning's automatic
+    optimisation if the method allows it. Critics and other networks are its own submodules.
 
     Args:
-        agent: who learns.
-        settings: its `Settings`.
-        plan: what the run will collect; schedules are stretched on it.
-        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+        agent: the agent to train.
+        settings: an instance of its `Settings`.
+        plan: what the run will collect; schedules span it.
+        task_sizes: number of elements of each task parameter, by (dotted) name.
 
     Attributes:
-        Settings: dataclass of what can be set.
-        keeps_features: whether collected trials are to hold the agent's features.
-        reads_tasks: whether windows are to hold the parameters of their tasks.
+        Settings: dataclass of its settings.
+        keeps_features: whether collected trials need the agent's features.
+        reads_tasks: whether windows need the parameters of their tasks.
         clock: counts iterations and env steps.
     """
 
@@ -92,51 +91,51 @@ class Learner(pl.LightningModule):
         collect: Callable[[], TensorDictBase],
         shuffle_seed: Callable[[int], int],
     ) -> TrialSource:
-        """Where the minibatches of an iteration come from.
+        """The source of an iteration's minibatches.
 
         Args:
             collect: plays the trials of the iteration and cuts them into windows, `[N]`.
-            shuffle_seed: gives a seed for each pass over data, from the index of the pass.
+            shuffle_seed: maps the index of a pass over the data to a seed.
         """
 
     @abstractmethod
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
-        """Adds to collected trials what the loss needs; called once an iteration.
+        """Add to collected trials what the loss needs; called once per iteration.
 
-        It has to count the iteration by `count_iteration`.
+        It has to call `count_iteration`.
 
         Args:
-            trials: `[B]`, as `families.play.play` gives them.
+            trials: `[B]`, as `families.play.play` returns them.
             state_steps: steps before which windows, or their burn-ins, begin.
 
         Returns:
-            The trials, whose steps `[B, T]` hold what windows are to hold.
+            The trials; the windows get all entries of their steps, `[B, T]`.
         """
 
     @property
     def progress(self) -> float:
-        """How much of the budget of env steps is spent, in [0, 1]; idle steps count."""
+        """The spent fraction of the budget of env steps, in [0, 1]; idle steps count."""
         return self.plan.spent_before(self.clock.iterations)
 
     def linear(self, first: float, last: float) -> float:
-        """A schedule over the budget: a resumed run needs no state of it."""
+        """A linear schedule over the budget, without state, so that runs resume exactly."""
         return first + self.progress * (last - first)
 
     def count_iteration(self, num_steps: Tensor) -> None:
-        """Counts an iteration with the env steps, an integer `[]`, that this rank has collected."""
+        """Count an iteration and the env steps that this rank has collected, an integer `[]`."""
         self.clock.tick(over_all_ranks(num_steps.reshape(1)).sum())
 
     def take_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Begins with what another training has learnt, and counts anew.
+        """Load the weights of another training, and restart the clock.
 
         Args:
-            state: the state dict of a learner alike.
+            state: state dict of a learner with the same modules.
         """
         self.load_state_dict(state)
         self.clock.restart()
 
     def note(self, diagnostics: Mapping[str, Tensor]) -> None:
-        """Keeps diagnostics of a minibatch, each `[]`.
+        """Record diagnostics of a minibatch, each `[]`.
 
         Their means over the iteration and all ranks are logged.
         """
@@ -144,19 +143,19 @@ class Learner(pl.LightningModule):
             self._diagnostics[name].append(value.detach())
 
     def on_train_epoch_end(self) -> None:
-        """Logs the iteration's diagnostics."""
+        """Log the iteration's diagnostics."""
         means = {f"train/{name}": mean for name, mean in self._means().items()}
         self._diagnostics.clear()
         self.log_dict(means, sync_dist=True)
-        # Loggers take `step` for their horizontal axis.
+        # Loggers use `step` as their horizontal axis.
         env_steps = float(self.clock.env_steps)
         self.log_dict({"train/env_steps": env_steps, "step": env_steps})
 
     def _means(self) -> dict[str, Tensor]:
         """Means of the diagnostics over the minibatches of all ranks.
 
-        A rank may have noted what another has not, whose minibatches held no step: all ranks reduce
-        the same names, for one alone would wait for ever.
+        A rank whose minibatches contained no step lacks diagnostics that another has. All ranks
+        reduce the same names; otherwise a rank would wait forever.
         """
         names = of_any_rank(self._diagnostics)
         if not names:
@@ -170,23 +169,23 @@ class Learner(pl.LightningModule):
         return dict(zip(names, totals / numbers, strict=True))
 
     def require_finite(self, name: str, value: Tensor) -> None:
-        """Stops the run before a non-finite value reaches the weights.
+        """Stop the run before a non-finite value reaches the weights.
 
         Raises:
-            NonFiniteLossError: the value, `[]`, is infinite or not a number.
+            NonFiniteLossError: the value, `[]`, is infinite or NaN.
         """
         if not torch.isfinite(value):
             raise NonFiniteLossError(
                 f"{name} is {value.item()} after {self.clock.env_steps} env steps: lower "
-                "learner.learning_rate, and see that the environment gives finite numbers"
+                "learner.learning_rate, and check that the environment returns finite numbers"
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measures the gradient's norm before clipping."""
+        """Measure the gradient's norm before clipping."""
         self.watch_gradient(self.parameters())
 
     def watch_gradient(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Notes the norm of the gradient of some parameters.
+        """Record the norm of the gradient of some parameters.
 
         Raises:
             NonFiniteLossError: it is not finite.
@@ -195,31 +194,31 @@ class Learner(pl.LightningModule):
         if not gradients:
             return
         norm = nn.utils.get_total_norm(gradients)
-        # With float16 the gradient scaler itself skips steps whose gradient overflows.
+        # With float16 the gradient scaler skips steps whose gradient overflows.
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:
             self.require_finite("the gradient's norm", norm)
         self.note({"gradient_norm": norm})
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
-        """Looks at the weights after an update, before anything is done with them."""
+        """Check the weights after an update, before they are used."""
         weights = [parameter.detach() for parameter in self.parameters()]
         self.require_finite("the weights' norm", nn.utils.get_total_norm(weights))
 
     def validation_step(
         self, steps: TensorDictBase, batch_index: int, dataloader_idx: int = 0
     ) -> None:
-        """Nothing is learnt from held-out trials; what they tell is the callbacks' business."""
+        """Do nothing: held-out trials are evaluated by callbacks."""
 
     def test_step(self, steps: TensorDictBase, batch_index: int, dataloader_idx: int = 0) -> None:
-        """As `validation_step`."""
+        """Do nothing; see `validation_step`."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an agent is built from, so that it can be loaded without this learner."""
+        """Add the agent's spec, so that the agent can be loaded without this learner."""
         from rl2_lightning.checkpoint import describe
 
         checkpoint.update(describe(self.agent.spec.to_plain()))
 
 
 def zero_loss(module: nn.Module) -> Tensor:
-    """A loss without effect that all parameters take part in; other ranks wait for its gradient."""
+    """A zero loss that depends on all parameters; other ranks wait for its gradient."""
     return 0 * torch.stack([parameter.sum() for parameter in module.parameters()]).sum()

@@ -1,4 +1,4 @@
-"""Manual optimisation with what Lightning does by itself in the automatic one."""
+"""Manual optimisation, with the features of Lightning's automatic optimisation."""
 
 from typing import Any
 
@@ -9,24 +9,25 @@ from rl2_lightning.learners.learner import Learner
 
 
 class ManualLearner(Learner):
-    """For methods with several optimisers, or with a gradient through an update.
+    """The base of methods with several optimisers, or with a gradient through an update.
 
-    Lightning then clips no gradient, and refuses a trainer that is to. `step` does what the
-    automatic optimisation does; precision and the count of steps are Lightning's own.
+    Lightning does not clip gradients in manual optimisation, and rejects a trainer that is set to.
+    `step` does what automatic optimisation does; Lightning still handles precision and counts
+    steps.
 
     Attributes:
-        gradient_clip_val: largest norm of a gradient, from the trainer's settings; None for any.
+        gradient_clip_val: maximum gradient norm, from the trainer's settings; None for no clipping.
     """
 
     automatic_optimization = False
     gradient_clip_val: float | None = None
 
     def step(self, index: int, loss: Tensor, **backward: Any) -> None:
-        """One update of the parameters of one optimiser.
+        """Update the parameters of one optimiser.
 
         Args:
-            index: of the optimiser among those of `configure_optimizers`.
-            loss: `[]`, of which the gradient is taken.
+            index: index of the optimiser among those of `configure_optimizers`.
+            loss: the loss to differentiate, `[]`.
             **backward: options of `Tensor.backward`.
 
         Raises:
@@ -39,7 +40,7 @@ class ManualLearner(Learner):
         optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measures the gradient, and clips it; a scaler's factor is out of it by now."""
+        """Measure and clip the gradient, which is already unscaled."""
         parameters = [one for group in optimizer.param_groups for one in group["params"]]
         self.watch_gradient(parameters)
         if self.gradient_clip_val:

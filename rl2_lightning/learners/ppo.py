@@ -30,13 +30,14 @@ CURRENT_VALUE = "current_value"  # [M, 1], with a gradient
 
 @dataclass
 class PPOSettings(ActorCriticSettings):
-    """What can be set of PPO.
+    """Settings of PPO.
 
     Attributes:
-        clip_epsilon: how far the ratio of probabilities may leave 1.
-        value_clip: how far the value may leave the old one, in units of the value scale; None for
-            any.
-        target_kl: an iteration stops learning where the policy has moved further than this.
+        clip_epsilon: clipping range of the probability ratio around 1.
+        value_clip: clipping range of the value around the old one, in units of the value scale;
+            None for no clipping.
+        target_kl: KL divergence from the old policy above which an iteration makes no more updates;
+            None for no limit.
     """
 
     clip_epsilon: float = between(0, default=0.2)
@@ -49,18 +50,18 @@ class PPOSettings(ActorCriticSettings):
         if run.precision == "16-mixed" and self.target_kl is not None:
             raise UserError(
                 f"learner.target_kl={self.target_kl} with trainer.precision=16-mixed: the "
-                "gradient scaler takes no skipped updates; set trainer.precision=bf16-mixed"
+                "gradient scaler does not allow skipped updates; set trainer.precision=bf16-mixed"
             )
 
 
 class PPO(ActorCriticLearner):
-    """PPO with credit that crosses episodes, on windows of trials.
+    """PPO on windows of trials, with credit across episode boundaries.
 
     Args:
-        agent: who learns.
+        agent: the agent to train.
         settings: the hyper-parameters.
         plan: what the run will collect.
-        task_sizes: how many numbers each parameter of a task has, by (dotted) name.
+        task_sizes: number of elements of each task parameter, by (dotted) name.
     """
 
     Settings = PPOSettings
@@ -79,7 +80,7 @@ class PPO(ActorCriticLearner):
 
     @cached_property
     def ppo_loss(self) -> ClipPPOLoss:
-        """TorchRL's loss, on parameters of the policy and values that were computed before."""
+        """TorchRL's loss, on precomputed distribution parameters and values."""
         policy = self.agent.policy
         names = list(policy.parameter_names)
         actor = ProbabilisticTensorDictSequential(
@@ -96,7 +97,7 @@ class PPO(ActorCriticLearner):
         critic = TensorDictModule(
             nn.Identity(), in_keys=[CURRENT_VALUE], out_keys=[keys.STATE_VALUE]
         )
-        # Cached past `nn.Module`: its buffers are no part of a checkpoint.
+        # Cached outside of `nn.Module`'s registry: its buffers are not part of a checkpoint.
         loss = ClipPPOLoss(
             actor,
             critic,
@@ -119,7 +120,7 @@ class PPO(ActorCriticLearner):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Sets learning rate and entropy coefficient for the iteration."""
+        """Set the learning rate and the entropy coefficient of the iteration."""
         super().on_train_epoch_start()
         self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
         self._stopped = False
@@ -155,10 +156,10 @@ class PPO(ActorCriticLearner):
         return losses
 
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
-        """Stops the iteration where the policy has moved too far."""
+        """Stop the iteration's updates once the policy has moved too far."""
         if self.settings.target_kl is None:
             return False
-        # All ranks decide on the same number, for a rank alone in its update would wait forever.
+        # All ranks decide on the same number; a rank that updates alone would wait forever.
         counts = torch.full((1,), num_steps, device=self.device)
         sums = torch.zeros(1, device=self.device)
         if num_steps:

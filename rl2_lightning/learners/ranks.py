@@ -1,4 +1,4 @@
-"""Numbers that all ranks of a run agree on."""
+"""Communication between the ranks of a run."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 
 def world_size() -> int:
-    """How many ranks take part in the run."""
+    """The number of ranks in the run."""
     return distributed.get_world_size() if _is_distributed() else 1
 
 
 def over_all_ranks(values: Tensor) -> Tensor:
-    """The values of all ranks one after the other; the ranks may have different numbers of them.
+    """The concatenated values of all ranks, which may have different numbers of them.
 
     Args:
         values: `[M]`.
@@ -31,10 +31,10 @@ def of_any_rank(names: Iterable[str]) -> list[str]:
 
 
 def leave_other_ranks() -> None:
-    """Ends this rank's connection to the others; for the end of a run, and harmless without ranks.
+    """Close the connection to other ranks at the end of a run; does nothing without ranks.
 
-    Else the threads of gloo outlive the interpreter, which now and then aborts the process; and
-    Lightning takes that for a failure, and kills the ranks that are still at work.
+    Otherwise gloo's threads outlive the interpreter, which sometimes aborts the process. Lightning
+    treats that as a failure and kills the ranks that are still running.
     """
     if _is_distributed():
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Whether a training can go on where a checkpoint has left it."""
+"""Check whether a training can be resumed from a checkpoint."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from rl2_lightning.errors import UserError
 
 
 class Resumption(pl.Callback):
-    """Holds what a checkpoint tells of optimisers and loops against those of the run.
+    """Compares a checkpoint's state of optimisers and loops to those of the run.
 
-    Lightning takes it as it is, and fails in the midst of an update.
+    Lightning loads it unchecked and would fail in the middle of an update.
 
     Args:
-        checkpoint: what the training is resumed from.
-        name: what errors call it.
+        checkpoint: the checkpoint that the training is resumed from.
+        name: its name in error messages.
 
     Attributes:
-        is_done: whether all has been taken from the checkpoint.
+        is_done: whether everything has been loaded from the checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, name: str) -> None:
@@ -32,78 +32,78 @@ class Resumption(pl.Callback):
         self.is_done = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares, before Lightning takes anything."""
+        """Compare before Lightning loads anything."""
         fault = optimizers_fault(self._content.get("optimizer_states"), trainer.optimizers)
         fault = fault or loop_fault(self._content, trainer.fit_loop.state_dict())
         if fault is not None:
             raise self.error(fault)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Notes that all was taken."""
+        """Note that everything has been loaded."""
         self.is_done = True
 
     def error(self, cause: str) -> UserError:
-        """What a user is told."""
+        """The error to raise for a cause."""
         return UserError(
-            f"{self._name} cannot be resumed from: {' '.join(cause.split())}; begin a new training "
+            f"{self._name} cannot be resumed from: {' '.join(cause.split())}; start a new training "
             "with start_from, or test it"
         )
 
 
 def loop_fault(content: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """What of a training loop's counts cannot be gone on with.
+    """Why the counters of a training loop cannot be resumed from; None if they can.
 
     Args:
-        content: of the checkpoint.
-        ours: state of the run's loop, which has not begun.
+        content: content of the checkpoint.
+        ours: state of the run's loop before it starts.
     """
     loops = content.get("loops")
     theirs = loops.get("fit_loop") if isinstance(loops, Mapping) else None
     place = first_unlike(theirs, ours, "loops.fit_loop")
     if place is not None or theirs is None:
-        return f"{place} is not what a training loop counts"
+        return f"{place} is not a counter of a training loop"
     iterations = content["state_dict"].get("clock.iterations_done")
     epoch = theirs["epoch_progress"]["current"]["processed"]
     if isinstance(iterations, Tensor) and int(iterations) != epoch:
-        return f"its clock tells {int(iterations)} iterations, and its loop {epoch}"
+        return f"its clock has {int(iterations)} iterations, but its loop has {epoch}"
     return None
 
 
 def optimizers_fault(states: Any, optimizers: Sequence[Optimizer]) -> str | None:
-    """What of the states of optimisers does not fit those of the run.
+    """Why the states of optimisers do not fit those of the run; None if they do.
 
     Args:
-        states: as they stand in the checkpoint.
-        optimizers: of the run.
+        states: the states, as stored in the checkpoint.
+        optimizers: the run's optimisers.
     """
     if not isinstance(states, list) or len(states) != len(optimizers):
-        return f"it has not the state of {len(optimizers)} optimiser(s), as this run has"
+        return f"it does not have the states of this run's {len(optimizers)} optimiser(s)"
     for number, (theirs, optimizer) in enumerate(zip(states, optimizers, strict=True)):
         place = f"optimizer_states.{number}"
         ours = optimizer.state_dict()
         if not isinstance(theirs, Mapping) or theirs.keys() != ours.keys():
-            return f"{place} is no state of an optimiser"
+            return f"{place} is not the state of an optimiser"
         groups = theirs["param_groups"]
         unlike = first_unlike(groups, ours["param_groups"], f"{place}.param_groups")
         if unlike is not None or any(
             one["params"] != group["params"]
             for one, group in zip(groups, ours["param_groups"], strict=True)
         ):
-            return f"{unlike or place} is of other groups of parameters than this run's"
+            return f"{unlike or place} does not match this run's parameter groups"
         if (unlike := _unlike_moments(theirs["state"], optimizer, f"{place}.state")) is not None:
-            return f"{unlike} is not what this run's optimiser keeps"
+            return f"{unlike} does not match the state of this run's optimiser"
     return None
 
 
 def first_unlike(theirs: Any, ours: Any, name: str) -> str | None:
-    """The first place in which plain data has another form than ours; None if there is none.
+    """The first place in which plain data has another structure than ours; None if there is none.
 
-    Numbers of both may differ; those of theirs are not negative.
+    The numbers may differ, but must not be negative.
 
     Args:
-        theirs: anything.
-        ours: nested dictionaries, lists, tensors, numbers.
-        name: of the place.
+        theirs: any data.
+        ours: nested dictionaries, lists, tensors and numbers.
+        name: name of the place.
     """
     if isinstance(ours, Mapping):
         if not isinstance(theirs, Mapping) or not ours.keys() <= theirs.keys():
@@ -132,7 +132,7 @@ def _is_alike(theirs: Any, ours: Any) -> bool:
 
 
 def _unlike_moments(theirs: Any, optimizer: Optimizer, name: str) -> str | None:
-    """The first entry of a parameter that an optimiser does not keep, or keeps in another shape."""
+    """The first entry of a parameter's state that differs from the optimiser's in name or form."""
     if not isinstance(theirs, Mapping):
         return name
     ours = _after_a_step(optimizer)
@@ -150,7 +150,7 @@ def _unlike_moments(theirs: Any, optimizer: Optimizer, name: str) -> str | None:
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[Any, Any] | None:
-    """What an optimiser keeps of each parameter; None where a step alone does not tell."""
+    """An optimiser's state after one step; None if `step` fails, e.g. without a closure."""
     rehearsed = copy.deepcopy(optimizer)
     for group in rehearsed.param_groups:
         for parameter in group["params"]:

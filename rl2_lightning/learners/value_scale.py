@@ -8,14 +8,14 @@ from rl2_lightning.errors import NonFiniteLossError
 
 
 class ValueScale(PopArtValueNorm):
-    """Mean and spread of the value targets, in which the critic works.
+    """Running mean and standard deviation of the value targets, in which the critic works.
 
-    Without it long trials, whose returns are large, do not learn. It remembers how long the trials
-    were that it was measured on: where they become longer, returns grow with them, and to wait for
-    it to follow by itself would leave the critic wrong for a hundred iterations.
+    Without it nothing is learnt on long trials, whose returns are large. It stores the length of
+    the trials that it was measured on. When trials become longer, returns grow with them; if the
+    scale only followed by its running means, the critic would be wrong for a hundred iterations.
 
     Args:
-        decay: of the running means, an iteration.
+        decay: decay per iteration of the running means.
     """
 
     trial_steps: Tensor
@@ -25,23 +25,23 @@ class ValueScale(PopArtValueNorm):
         self.register_buffer("trial_steps", torch.zeros((), dtype=torch.int64))
 
     def update(self, value_targets: Tensor) -> None:
-        """Takes up the value targets `[N, 1]` of an iteration.
+        """Update the scale with the value targets `[N, 1]` of an iteration.
 
         Raises:
-            NonFiniteLossError: their squares are beyond float32.
+            NonFiniteLossError: their squares overflow float32.
         """
         super().update(value_targets)
         if not self.running_mean_sq.isfinite():
             raise NonFiniteLossError(
                 f"returns reach {value_targets.abs().max().item():.3g}, whose square is beyond "
-                "float32: let the environment give its rewards in a smaller unit"
+                "float32: scale down the rewards of the environment"
             )
 
     def follow(self, trial_steps: int) -> None:
-        """Stretches the scale in proportion, where trials have another length than before.
+        """Rescale in proportion when the length of trials changes.
 
         Args:
-            trial_steps: most env steps of the trials to come.
+            trial_steps: maximum number of env steps of the coming trials.
         """
         before = int(self.trial_steps)
         if before:

@@ -1,4 +1,4 @@
-"""Windows of trials, as losses read them."""
+"""Prepare windows of trials for losses."""
 
 import torch
 from tensordict import TensorDictBase
@@ -13,14 +13,14 @@ from rl2_lightning.learners.critic import Critic
 def window_features(
     network: Agent | Critic, minibatch: TensorDictBase, state_key: str = keys.MEMORY_STATE
 ) -> Tensor:
-    """Passes windows through a memory, from the states with which they were collected.
+    """Pass windows through a memory, starting from the states stored at collection.
 
-    A burn-in warms the memory first, under the current weights and without gradient.
+    A burn-in is passed first, with the current weights and without gradients.
 
     Args:
-        network: whose encoder and memory they pass.
-        minibatch: of windows, `[N]`.
-        state_key: where the states of its memory stand.
+        network: the network with the encoder and the memory.
+        minibatch: minibatch of windows, `[N]`.
+        state_key: entry with the states of its memory.
 
     Returns:
         The features, `[N, W, H]`.
@@ -30,7 +30,7 @@ def window_features(
     if burn_in is not None:
         with torch.no_grad():
             _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
-        # The first window of a trial has none, and begins with an empty memory.
+        # The first window of a trial has no burn-in and starts with an empty memory.
         state = network.memory.restart(warmed, ~minibatch.get(keys.HAS_BURN_IN))
     window = minibatch.get(keys.WINDOW)
     features, _ = network.unroll(inputs_of(window), state, playing=window.get(keys.MASK))
@@ -38,7 +38,7 @@ def window_features(
 
 
 def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:
-    """The steps of windows that count, one after the other, `[M, ...]`.
+    """The steps of windows that count, concatenated, `[M, ...]`.
 
     Args:
         entry: `[N, W, ...]`.
@@ -46,5 +46,5 @@ def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is not None:
         return entry[mask]
-    # Features lie step by step in memory: lined up in this order, they need not be copied.
+    # Features are stored time-major: flattening them in this order avoids a copy.
     return entry.transpose(0, 1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""A matrix that is asked once for each action has what was written under each, and no more."""
+"""The action memory: each action's read contains exactly what was written at its key."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def agent_of(
 
 
 def history(num_arms: int, num_trials: int = 5) -> Inputs:
-    """What is shown in trials of random pulls, `[B, T]`."""
+    """The inputs in trials of random pulls, `[B, T]`."""
     generator = torch.Generator().manual_seed(1)
     actions = torch.randint(num_arms, (num_trials, NUM_STEPS), generator=generator)
     actions[:, 0] = num_arms
@@ -95,7 +95,7 @@ def test_single_steps_are_a_window(keys: str, of_observation: bool) -> None:
 
 def test_how_actions_are_numbered_does_not_matter() -> None:
     agent, shown = agent_of(4, inputs=WITHOUT_ACTION), history(4)
-    order = torch.tensor([2, 0, 3, 1, 4])  # the last one stands for none
+    order = torch.tensor([2, 0, 3, 1, 4])  # the last one encodes no action
     renumbered = shown._replace(previous_action=order[shown.previous_action])
     expected = logits_of(agent, shown)
     assert expected.std(-1)[:, 2:].min() > 1e-3
@@ -115,7 +115,7 @@ def test_with_drawn_keys_weights_go_with_any_number_of_actions() -> None:
     )
     reads, others = features_of(few, shown), features_of(many, as_many)
     size = few.memory.summary_size
-    # What was never done leaves nothing: 87 empty reads.
+    # Actions that were never taken have empty reads: 87 of them.
     torch.testing.assert_close(others[..., size : size + 48], reads[..., size:])
     assert others[..., size + 48 : size + 61 * 16].abs().max() < 1e-5
     assert logits_of(many, as_many).shape == (5, NUM_STEPS, 90)
@@ -162,7 +162,7 @@ def test_a_value_does_not_depend_on_single_actions(separate: bool) -> None:
 
 
 def test_numbers_cannot_be_asked_for() -> None:
-    with pytest.raises(UserError, match=r"^agent\.policy_head=action_queries with actions th"):
+    with pytest.raises(UserError, match=r"^agent\.policy_head=action_queries with contin"):
         make_agent(point_trials(2), hidden_sizes=(6,), policy_head="action_queries")
 
 

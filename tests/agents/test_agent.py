@@ -1,4 +1,4 @@
-"""The agent: how it is initialised, what it sees, and what it does."""
+"""The agent: its initialisation, its inputs, and its actions."""
 
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
 
 
 def window_of(env, agent: Agent) -> Inputs:
-    """What was shown in some trials, `[B, T]`."""
+    """The inputs in some trials, `[B, T]`."""
     return inputs_of(collect(env, make_learner(agent, env))[keys.STEPS])
 
 
@@ -66,7 +66,7 @@ def test_the_first_policy_is_nearly_uniform() -> None:
 
 
 def changed(inputs: Inputs, name: str) -> Inputs:
-    """The inputs with another content of one of them."""
+    """The inputs with one of them changed."""
     entry = getattr(inputs, name)
     other = (entry + 1) % 4 if name == "previous_action" else entry + 1.0
     return inputs._replace(**{name: other})
@@ -122,7 +122,7 @@ def test_a_user_is_shown_what_is_shown_in_trials(make_trials) -> None:
         action, _, state, _ = agent.act(shown, state)
         result = env.advance(action)
         step = result.following
-        # A user's numbers may come without a dimension of their own.
+        # Rewards and dones may lack a trailing dimension.
         reward, done = step.inputs.previous_reward.squeeze(1), result.episode_done.squeeze(1)
         shown = agent.next_inputs(shown, action, step.inputs.observation, reward, done)
 
@@ -196,7 +196,7 @@ def test_several_observations_each_have_their_part(
             assert moved.abs().max() > 1e-3, (field, part)
     expected.square().sum().backward()
     assert all(parameter.grad.any() for parameter in agent.parameters())
-    # One step at a time, as when it acts.
+    # One step at a time, as in acting.
     state = agent.initial_state(6)
     for t in range(env.max_steps):
         step = agent.act(at(shown, t), state)

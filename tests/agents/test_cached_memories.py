@@ -1,4 +1,4 @@
-"""Memories that hold their last steps: what they see of them, and what they forget."""
+"""Memories that cache their last steps: what they attend to, and what they forget."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from rl2_lightning.errors import UserError
 from tests.agents.layers import assert_orthogonal
 from tests.builders import make_memory
 
-# Caches shorter than what they are given here, and of a length that is no power of two.
+# Caches shorter than the inputs of these tests, with a length that is not a power of two.
 SHORT = {
     "snail": {"max_steps": 5, "num_layers": 2},
     "gated_transformer": {"context": 5, "num_layers": 2},
@@ -34,7 +34,7 @@ def stepped(module: Memory, encoding: Tensor, state: Any, is_init: Tensor) -> tu
 def test_windows_longer_than_a_cache_equal_steps(memory: str, length: int) -> None:
     module = make_memory(memory, 4, **SHORT[memory])
     torch.manual_seed(length)
-    # Rows that are at different steps of their trials, some of them past the end of the cache.
+    # Rows at different steps of their trials, some of them past the end of the cache.
     begun = torch.rand(6, 9, 1) < 0.2
     _, state = module.unroll(torch.randn(6, 9, 4), module.initial_state(6), begun)
     assert len(state[0].unique()) > 2

@@ -1,4 +1,4 @@
-"""What the memory is given of vectors, of actions and of images."""
+"""The encoding of vectors, actions and images."""
 
 import pytest
 import torch

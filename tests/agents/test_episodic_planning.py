@@ -1,4 +1,4 @@
-"""Episodic planning: what is kept, what is read, and what it costs."""
+"""Episodic planning: stored transitions, reads, and memory use."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def reaches(memory: EpisodicPlanning, length: int, at: int) -> list[int]:
 
 @pytest.mark.parametrize("num_kept", [1, 3])
 def test_the_last_transitions_are_kept_and_no_other(num_kept: int) -> None:
-    # An encoding is the end of one transition and the beginning of the next.
+    # An encoding is the end of one transition and the start of the next.
     assert reaches(make(max_transitions=num_kept), 12, at=4) == list(range(4, 4 + num_kept + 1))
 
 
@@ -38,7 +38,7 @@ def test_a_window_of_several_chunks_is_stepped_through(length: int, num_kept: in
     encoding = torch.randn(3, length, 4)
     with torch.no_grad():
         _, state = memory.unroll(torch.randn(3, 9, 4), memory.initial_state(3))
-        # One row has nothing yet, and the others have something.
+        # One row has no transitions yet, unlike the others.
         state = memory.restart(state, torch.tensor([[False], [True], [False]]))
         found, reached = memory.unroll(encoding, state)
         for t in range(length):
@@ -49,7 +49,7 @@ def test_a_window_of_several_chunks_is_stepped_through(length: int, num_kept: in
 
 
 def saved_numbers(memory: EpisodicPlanning, length: int) -> int:
-    """How many numbers a window keeps for its gradient."""
+    """The number of elements that a window saves for the backward pass."""
     kept = 0
 
     def pack(tensor: Tensor) -> Tensor:

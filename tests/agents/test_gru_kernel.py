@@ -1,4 +1,4 @@
-"""The GRU with passes of its own is PyTorch's GRU."""
+"""The GRU with its own kernels equals PyTorch's GRU."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def test_a_step_in_place_is_pytorchs_step() -> None:
     found = step_in_place(encoding, state, *weights)
     torch.testing.assert_close(found, torch.gru_cell(encoding, state, *weights))
     assert torch.equal(encoding, kept[0])
-    assert torch.equal(state, kept[1]), "what it was given stays as it is"
+    assert torch.equal(state, kept[1]), "the argument is not modified"
 
 
 def test_under_autocast_and_without_gradients_it_leaves_the_pass_to_pytorch() -> None:
@@ -87,7 +87,7 @@ def test_it_stands_back_for_second_derivatives_and_has_none() -> None:
     weights = list(own.parameters())
 
     def first_derivatives() -> list[Tensor]:
-        # Of a sum, whose own gradient is constant, a mistake would not be told by PyTorch.
+        # A sum has a constant gradient, with which PyTorch would not detect a mistake.
         loss = own.unroll(steps, (state,))[0].sum()
         return list(torch.autograd.grad(loss, weights, create_graph=True))
 

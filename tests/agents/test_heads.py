@@ -1,4 +1,4 @@
-"""Policies that see the observation again, and those whose layers are what is remembered."""
+"""Policies that see the observation directly, and hypernetwork policies."""
 
 import pytest
 import torch

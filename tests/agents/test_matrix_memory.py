@@ -1,4 +1,4 @@
-"""Matrices that are written chunk by chunk are those of single steps, in time and memory linear."""
+"""The matrix memory: chunks equal single steps, and time and memory are linear."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from rl2_lightning.errors import UserError
 def literal(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The recursion, step by step."""
+    """The literal recursion, step by step."""
     reads = []
     for t in range(query.shape[2]):
         written = torch.einsum("bgd,bge->bgde", key[:, :, t], value[:, :, t])
@@ -26,7 +26,7 @@ def literal(
 
 
 def draws(num_steps: int, num_heads: int = 2) -> list[Tensor]:
-    """Query, key, value, decay and state, float64, of which gradients are wanted."""
+    """Query, key, value, decay and state, float64, which require gradients."""
     torch.manual_seed(num_steps)
     shape = (3, num_heads, num_steps, 4)
     parts = [torch.randn(shape, dtype=torch.float64) for _ in range(3)]
@@ -69,7 +69,7 @@ def test_a_step_is_the_literal_recursion() -> None:
 
 def test_what_a_gradient_needs_grows_with_the_steps_and_not_with_their_square() -> None:
     def numbers(num_steps: int) -> int:
-        """How many numbers are kept for the backward pass."""
+        """The number of elements saved for the backward pass."""
         memory, kept = MatrixMemory(3, hidden_size=8, num_layers=1), 0
 
         def keep(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How memories begin, and that they can be differentiated twice where it is asked for."""
+"""Initial weights of memories, and second derivatives on request."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_what_is_not_a_number_reaches_no_earlier_step(memory: str) -> None:
     found, _ = module.unroll(broken, module.initial_state(3))
     assert torch.equal(found[[0, 2]], features[[0, 2]])
     assert torch.equal(found[1, :2], features[1, :2])
-    assert found[1, 2].isnan().any(), "it is told where it is"
+    assert found[1, 2].isnan().any(), "NaN remains visible at its own step"
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
@@ -149,7 +149,8 @@ def test_gated_memories_may_start_with_units_that_keep_what_they_have(memory: st
         first, keeping, *others = getattr(module, f"bias_ih_l{layer}").split(400)
         assert not torch.stack(others).any()
         assert torch.equal(first, -keeping if memory == "lstm" else torch.zeros(400))
-        # What a unit keeps of its state in a step, e^-1 of it after so many steps or so.
+        # The share of its state that a unit keeps in a step: e^-1 of it remains after about that
+        # many.
         kept = keeping.sigmoid()
         assert 0.5 <= kept.min() < 0.7
         assert 1 - 1 / 45 < kept.max() <= 1 - 1 / 50 + 1e-6
@@ -163,7 +164,7 @@ def test_second_derivatives_are_those_of_differences(memory: str, num_layers: in
     sizes["max_transitions"] = 3
     module = make_memory(memory, 3, **sizes).double()
     encoding = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
-    # What a memory counts is nothing to differentiate by.
+    # Counters cannot be differentiated.
     state = tuple(
         torch.randn_like(tensor, dtype=torch.float64).requires_grad_()
         if tensor.is_floating_point()
@@ -188,7 +189,7 @@ def test_second_derivatives_are_those_of_pytorchs_own(memory: str) -> None:
             return module.unroll(encoding, state)[0]
 
     def curvature(make_features) -> list[Tensor]:
-        """The gradient of a gradient's norm, as a learner through an update has it."""
+        """The gradient of a gradient's norm, as for a learner that differentiates an update."""
         weights = list(module.parameters())
         first = torch.autograd.grad(make_features().square().mean(), weights, create_graph=True)
         return list(torch.autograd.grad(sum(g.square().sum() for g in first), weights))

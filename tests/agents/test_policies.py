@@ -1,4 +1,4 @@
-"""From features to actions: their bounds, their dtypes, and what has no policy."""
+"""Policies: bounds and dtypes of actions, and unsupported action spaces."""
 
 import math
 
@@ -24,7 +24,7 @@ BOX = Box((3,), low=LOW, high=HIGH)
 
 
 def with_outputs(policy: SquashedNormalPolicy, outputs: Tensor) -> SquashedNormal:
-    """The distributions where its layers give these numbers."""
+    """The distributions for these outputs of the layers."""
     policy.layers = nn.Identity()
     distribution = policy(outputs)
     assert isinstance(distribution, SquashedNormal)
@@ -44,7 +44,7 @@ def test_nothing_overflows_at_the_bounds() -> None:
     (log_probs.sum() + distribution.entropy().sum()).backward()
     assert outputs.grad is not None
     assert outputs.grad.isfinite().all()
-    # Both the actions that are drawn and the greedy ones stay within the bounds.
+    # Both sampled and greedy actions are within the bounds.
     for greedy in (False, True):
         action, log_prob = policy.act(outputs.repeat(100, 1), greedy=greedy, generator=None)
         assert (action.abs() <= 0.1).all()

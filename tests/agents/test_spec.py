@@ -1,4 +1,4 @@
-"""What an agent is built from, as plain data that a checkpoint holds."""
+"""The agent's spec as plain data in a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
 
 def test_an_observation_without_a_dimension() -> None:
     spec = AgentSpec(Box(()), Discrete(2), make_agent(bandit_trials(1)).spec.settings, GRU, {})
-    with pytest.raises(UserError, match=r"a number without a dimension: give its spec the shape"):
+    with pytest.raises(UserError, match=r"a scalar without a dimension: give its spec the shape"):
         Agent(spec)
 
 
@@ -45,7 +45,7 @@ class TitledSettings(RecurrentSettings):
 
 
 class Outside(GRU):
-    """A memory of a user's own."""
+    """A user-defined memory."""
 
 
 def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
@@ -55,7 +55,7 @@ def test_a_memory_of_a_users_own_is_found_once_it_is_imported() -> None:
 
 
 class Titled(GRU):
-    """One with a setting that is called like its class."""
+    """A memory with a setting of the same name as an attribute of its class."""
 
     Settings = TitledSettings
 
@@ -101,22 +101,26 @@ BOX = {"shape": [2], "dtype": "float32"}
             with_settings(hidden_size={"_target_": "os.system"}),
             r"memory.hidden_size=.* has a wrong type",
         ),
-        ("memory", {"kind": GRU.kind()}, r"the checkpoint tells no memory"),
-        ("memory", {**with_settings(), "hidden_size": 3}, r"the checkpoint tells no memory"),
+        ("memory", {"kind": GRU.kind()}, r"the checkpoint has no memory"),
+        ("memory", {**with_settings(), "hidden_size": 3}, r"the checkpoint has no memory"),
         ("agent", {"inputs": {"_target_": "os.system"}}, r"agent.inputs=.* has a wrong type"),
         ("agent", {"encoder_hidden_sizes": [0]}, r"agent.encoder_hidden_sizes=.* out of range"),
         ("agent", {"_target_": "os.system"}, r"unknown config key 'agent._target_'"),
-        ("agent", None, r"the checkpoint tells no agent"),
-        ("observations", {**BOX, "_target_": "os.system"}, r"is no space of observations"),
-        ("observations", {**BOX, "shape": [0]}, r"is no space of observations"),
-        ("observations", {**BOX, "shape": {"_target_": "os.system"}}, r"is no space"),
-        ("observations", {**BOX, "dtype": "int64"}, r"is no space of observations"),
-        ("observations", {"spaces": {"a": {"_target_": "os.system"}}}, r"is no space"),
+        ("agent", None, r"the checkpoint has no agent"),
+        ("observations", {**BOX, "_target_": "os.system"}, r"is not a space of observations"),
+        ("observations", {**BOX, "shape": [0]}, r"is not a space of observations"),
+        ("observations", {**BOX, "shape": {"_target_": "os.system"}}, r"is not a space"),
+        ("observations", {**BOX, "dtype": "int64"}, r"is not a space of observations"),
+        ("observations", {"spaces": {"a": {"_target_": "os.system"}}}, r"is not a space"),
         ("actions", {"n": {"_target_": "os.system"}}, r"\{'_target_': 'os.system'\} actions: a"),
-        ("actions", {"n": 0}, r"0 actions: a checkpoint has to name how many there are"),
+        ("actions", {"n": 0}, r"0 actions: a checkpoint has to name their number"),
         ("actions", {"n": True}, r"True actions"),
-        ("actions", {**BOX, "low": [float("nan")] * 2}, r"is no space of observations or actions"),
-        ("actions", BOX, r"actions of shape \[2\] without finite bounds have no policy"),
+        (
+            "actions",
+            {**BOX, "low": [float("nan")] * 2},
+            r"is not a space of observations or actions",
+        ),
+        ("actions", BOX, r"actions of shape \[2\] without finite bounds are not supported"),
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ LOW, HIGH = (-0.5, 1.0, -3.0), (0.5, 4.0, -2.0)
 def distribution(
     loc: Tensor | float, scale: Tensor | float, low: float = -1.0, high: float = 1.0
 ) -> SquashedNormal:
-    """In one dimension and in float64, between the same bounds for all."""
+    """A one-dimensional distribution in float64, with the same bounds for all."""
     loc, scale = torch.broadcast_tensors(torch.as_tensor(loc), torch.as_tensor(scale))
     loc, scale = loc.double().unsqueeze(-1), scale.double().unsqueeze(-1)
     centre, half_width = (torch.full_like(loc, x / 2) for x in (high + low, high - low))
@@ -59,7 +59,7 @@ def test_it_is_the_tanh_normal_of_torchrl() -> None:
 def test_density_and_entropy_are_those_of_an_integral_over_actions(
     loc: float, scale: float
 ) -> None:
-    # Over the actions between those of 12 standard deviations, spaced as these are.
+    # Over the actions within 12 standard deviations of x, with the spacing of x.
     x = torch.linspace(loc - 12 * scale, loc + 12 * scale, 40_001, dtype=torch.float64)
     x = x[x.abs() < 14]  # beyond, an action is rounded to its bound even in float64
     action = 3.0 + 0.5 * x.tanh().unsqueeze(-1)
@@ -80,7 +80,7 @@ def test_gradient_of_the_entropy_is_that_of_a_difference(loc: float, scale: floa
     weights = torch.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
 
     def entropy(loc: float, scale: float) -> float:
-        """That of x, and a fine integral of the mean logarithm of the slope."""
+        """The entropy of x plus a fine integral of the mean logarithm of the slope."""
         log_slope = torch.log1p(-((loc + scale * nodes).clamp(-15, 15).tanh() ** 2))
         mean = torch.trapezoid(weights * log_slope, nodes).item()
         return 0.5 * math.log(2 * math.pi * math.e * scale**2) + mean

@@ -1,4 +1,4 @@
-"""What the curve's callback leaves behind: a table, a picture, and TensorBoard."""
+"""The output of the curve's callback: a table, a picture, and TensorBoard."""
 
 import csv
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_table_of_a_run(tmp_path: Path):
     trainer.test(agent, data, verbose=False)
     rows = read(tmp_path)
     assert tuple(rows[0]) == COLUMNS
-    # A reference player that is called "greedy" is not taken for the greedy agent.
+    # A reference player named "greedy" is not confused with the greedy agent.
     assert {row["player"] for row in rows} == {"agent_greedy", "agent_sampled", "random", "greedy"}
     assert iterations(rows, "agent_greedy") == [1, 2, 3]
     assert iterations(rows, "greedy") == [0]

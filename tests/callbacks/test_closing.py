@@ -1,4 +1,4 @@
-"""The table and the file that close a run."""
+"""The table and the summary at the end of a run."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""SIGTERM ends a run after a whole iteration, on all ranks, and the run can be taken up."""
+"""SIGTERM stops a run after a whole iteration on all ranks, and the run can be resumed."""
 
 import json
 import multiprocessing
@@ -41,7 +41,7 @@ def test_a_signal_ends_the_iteration_and_the_resumed_run_is_the_same(tmp_path: P
     checkpoint = tmp_path / "last.ckpt"
     preemption = Preemption(str(checkpoint))
     agent = TinyAgent()
-    # Twice, as a job's signal reaches a rank: directly, and through its launcher.
+    # Twice, like a job's signal, which reaches a rank directly and through its launcher.
     trainer = make_trainer([preemption, At(terminate_this_process, batches=(0, 1))], max_epochs=5)
     trainer.fit(agent, TinyData())
     assert preemption.preempted

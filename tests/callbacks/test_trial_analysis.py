@@ -1,4 +1,4 @@
-"""What the family's own analysis leaves behind after a test of the whole program."""
+"""The output of the family's own analysis after a test of the whole program."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ def rows(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run of the two-step task, whose agent has learnt nothing."""
+    """A small run of the two-step task with an untrained agent."""
     folder = tmp_path_factory.mktemp("two_step")
     length = (
         "trial.episodes_per_trial=40",
@@ -40,7 +40,7 @@ def test_the_table(folder: Path) -> None:
     assert abs(value["model_based", "adjusted_reward_effect"]) < 0.1
     assert value["model_free", "adjusted_reward_effect"] > 0.2
     assert abs(value["model_free", "adjusted_interaction"]) < 0.1
-    # The first policy is next to uniform.
+    # The initial policy is nearly uniform.
     stay = table["agent_sampled", "stay_rewarded_common"]
     assert float(stay["value"]) == pytest.approx(0.5, abs=0.1)
     assert 0 < float(stay["half_width"]) < 0.1
@@ -59,7 +59,7 @@ def test_the_picture_and_tensorboard(folder: Path) -> None:
 
 def test_the_agent_is_read_in_both_ways_of_acting(folder: Path) -> None:
     table = rows(folder / "stay_probabilities.csv")
-    # A greedy agent that has learnt nothing repeats itself; one that draws its actions does not.
+    # An untrained greedy agent repeats itself; one that samples does not.
     greedy = float(table["agent_greedy", "stay_unrewarded_common"]["value"])
     sampled = float(table["agent_sampled", "stay_unrewarded_common"]["value"])
     assert greedy > 0.9 > 0.6 > sampled
@@ -76,7 +76,7 @@ def test_an_analysis_without_a_picture(tmp_path: Path) -> None:
             success = values[player, f"success_episode_{episode}"]
             length = values[player, f"length_episode_{episode}"]
             assert 0 <= success <= 1
-            # One that fails takes all steps, and one that succeeds at least one.
+            # A failed search takes all steps, and a successful one at least one.
             assert 12 * (1 - success) + success <= length <= 12
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     logged = events.Scalars("test/search_length_episode_2_sampled")[0].value

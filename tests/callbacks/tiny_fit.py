@@ -1,7 +1,7 @@
-"""A run in small: two episodes a trial, an agent that gets better with each iteration.
+"""A small run: two episodes a trial, and an agent that improves with each iteration.
 
 As a program, `tiny_fit.py FOLDER RANK`, it trains as one of two ranks until a signal stops it, and
-then writes how it ended to `FOLDER/end_RANK.json`.
+then writes its final state to `FOLDER/end_RANK.json`.
 """
 
 import json
@@ -39,7 +39,7 @@ BATCHES = 3
 
 
 class LevelPlayer(ClosedFormPlayer):
-    """Gets a level in the first episode, and twice that in the second."""
+    """Earns a fixed level in the first episode, and twice that in the second."""
 
     def __init__(self, level: float) -> None:
         self.level = level
@@ -49,7 +49,7 @@ class LevelPlayer(ClosedFormPlayer):
 
 
 class Levels(TaskEnv):
-    """A family that nobody plays; with two reference players, or with none."""
+    """A family that is never played; with two reference players, or with none."""
 
     def __init__(self, num_tasks: int, device: Any = "cpu", *, has_players: bool) -> None:
         super().__init__(
@@ -77,7 +77,7 @@ class Levels(TaskEnv):
 
 
 def steps_at(level: float) -> TensorDict:
-    """Trials of a player who gets `level` and then twice that, give or take 0.1."""
+    """Trials of a player that earns `level` and then twice that, give or take 0.1."""
     noise = torch.tensor([0.1, -0.1]).repeat(NUM_TASKS // 2).view(-1, 1, 1)
     reward = level * torch.tensor([1.0, 2.0]).view(1, -1, 1) + noise
     entries = {
@@ -89,7 +89,7 @@ def steps_at(level: float) -> TensorDict:
 
 
 class LevelTrials:
-    """Plays as a player of some level would."""
+    """Loads trials of a player with some level."""
 
     def __init__(self, level: Callable[[], float]) -> None:
         self.level = level
@@ -102,7 +102,7 @@ class LevelTrials:
 
 
 class TinyAgent(LightningModule):
-    """Gains 0.1 a step of the first episode in each iteration; learns from 60 env steps each."""
+    """Gains 0.1 per step of the first episode in each iteration, of 60 env steps."""
 
     def __init__(self, seconds_per_batch: float = 0.0) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ def make_trainer(callbacks: list[Callback], max_epochs: int, **settings) -> Trai
 
 
 def train_until_stopped(folder: Path, rank: int) -> None:
-    """Trains ten thousand iterations as one of two ranks, unless a signal comes first."""
+    """Train ten thousand iterations as one of two ranks, unless a signal comes first."""
     torch.set_num_threads(1)
     preemption = Preemption(str(folder / "last.ckpt"))
     agent = TinyAgent(seconds_per_batch=0.05)

@@ -1,4 +1,4 @@
-"""An agent that the checkpoints are of."""
+"""The agent in the checkpoints."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A checkpoint in small."""
+"""A small checkpoint."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -13,7 +13,7 @@ from rl2_lightning.errors import UserError
 
 
 def content_of(agent: Agent) -> dict[str, Any]:
-    """A checkpoint in small, with all that a training's has."""
+    """A small checkpoint with all entries of a training's."""
     state = {f"agent.{name}": tensor for name, tensor in agent.state_dict().items()}
     moments = {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)}}
     return {

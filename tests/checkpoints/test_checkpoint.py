@@ -1,4 +1,4 @@
-"""Checkpoints: whole and finite, or refused in one line, and never written otherwise."""
+"""Checkpoints are complete and finite, or rejected in one line, and never written otherwise."""
 
 import zipfile
 from collections.abc import Callable
@@ -60,8 +60,7 @@ def test_numbers_that_are_not_finite_are_not_read(
     path = saved(with_number(content_of(agent), place, number), tmp_path)
     told = told_of(path, "ckpt_path")
     assert told == (
-        f"ckpt_path={path} holds numbers that are not finite in {PLACES[place]}: use an earlier "
-        "checkpoint"
+        f"ckpt_path={path} has non-finite numbers in {PLACES[place]}: use an earlier checkpoint"
     )
 
 
@@ -129,7 +128,7 @@ def test_a_byte_that_was_flipped(tmp_path: Path, agent: Agent) -> None:
 def test_a_folder_or_nothing_in_its_place(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.ckpt"):
         assert told_of(path, "ckpt_path") == (
-            f"ckpt_path={path} is no file: give the path of a checkpoint"
+            f"ckpt_path={path} is not a file: give the path of a checkpoint"
         )
 
 
@@ -142,13 +141,13 @@ def with_section(section: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 WRONG = {
-    "a list": (lambda content: [content], "holds no weights: it is no checkpoint"),
-    "a tensor": (lambda content: torch.ones(3), "holds no weights"),
-    "without weights": (without("state_dict"), "holds no weights"),
-    "weights in a list": (lambda content: {**content, "state_dict": [1]}, "holds no weights"),
+    "a list": (lambda content: [content], "has no weights: it is not a checkpoint"),
+    "a tensor": (lambda content: torch.ones(3), "has no weights"),
+    "without weights": (without("state_dict"), "has no weights"),
+    "weights in a list": (lambda content: {**content, "state_dict": [1]}, "has no weights"),
     "a number as weight": (
         lambda content: {**content, "state_dict": {"agent.a": 1.0}},
-        "holds no weights",
+        "has no weights",
     ),
     "newer": (
         with_section({"format": FORMAT + 1, "agent": {}}),
@@ -160,7 +159,7 @@ WRONG = {
     "no section": (with_section([2]), f"has a damaged section {SECTION}"),
     "a reference": (
         lambda content: {**content, "hyper_parameters": {"env": {"a": ["${oc.env:HOME}"]}}},
-        "has hyper_parameters.env.a.0='${oc.env:HOME}', and a checkpoint holds plain values",
+        "has hyper_parameters.env.a.0='${oc.env:HOME}', which is not a plain value",
     ),
     "a reference in the agent": (
         with_section({"format": FORMAT, "agent": {"memory": {"kind": "${now:%Y}"}}}),
@@ -187,17 +186,17 @@ def test_what_a_use_needs_besides(tmp_path: Path, agent: Agent, left_out: str) -
     checkpoint = Checkpoint.read(path)
     Agent.load(path)
     if left_out == "hyper_parameters":
-        with pytest.raises(UserError, match="tells no configuration"):
+        with pytest.raises(UserError, match="has no configuration"):
             _ = checkpoint.config
     else:
-        with pytest.raises(UserError, match="holds weights alone, without the state of an optim"):
+        with pytest.raises(UserError, match="has only weights and no optimiser state"):
             checkpoint.require_optimizer()
 
 
 def test_an_agent_that_the_file_does_not_tell(tmp_path: Path, agent: Agent) -> None:
     for section in ({"format": FORMAT}, {"format": FORMAT, "agent": [1]}):
         path = saved(with_section(section)(content_of(agent)), tmp_path)
-        with pytest.raises(UserError, match="the checkpoint tells no agent"):
+        with pytest.raises(UserError, match="the checkpoint has no agent"):
             Agent.load(path)
 
 
@@ -207,7 +206,7 @@ def test_an_agent_that_the_file_does_not_tell(tmp_path: Path, agent: Agent) -> N
         (lambda state: state.pop("agent.policy.layers.0.bias"), "lacks the weights agent.policy"),
         (
             lambda state: state.update({"agent.more": torch.ones(1)}),
-            "has besides the weights agent.more",
+            "also has the weights agent.more",
         ),
         (
             lambda state: state.update({"agent.policy.layers.0.bias": torch.ones(4)}),

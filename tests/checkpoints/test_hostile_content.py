@@ -1,4 +1,4 @@
-"""Plain data of a stranger that is no checkpoint: refused, soon, and before memory is taken."""
+"""Untrusted plain data that is not a checkpoint is rejected early, before memory is allocated."""
 
 import copy
 import zipfile
@@ -27,11 +27,11 @@ WEIGHTS: dict[str, tuple[Callable[[], Any], str]] = {
     "rows": (lambda: torch.ones(3, 3).to_sparse_csr(), "a tensor of torch.sparse_csr and"),
     "quantised": (
         lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
-        "no plain",
+        "not a plain",
     ),
-    "nested": (nested, "no plain tensor"),
-    "expanded": (lambda: torch.ones(1).expand(2**42), "shorter than that"),
-    "overlapping": (lambda: torch.ones(9).as_strided((5, 5), (1, 1)), "shorter than that"),
+    "nested": (nested, "not a plain tensor"),
+    "expanded": (lambda: torch.ones(1).expand(2**42), "too little data for it"),
+    "overlapping": (lambda: torch.ones(9).as_strided((5, 5), (1, 1)), "too little data for it"),
     "bytes": (lambda: torch.ones(3).to(torch.float8_e5m2), "float8_e5m2"),
 }
 
@@ -49,7 +49,7 @@ def test_tensors_that_are_none(tmp_path: Path, agent: Agent, kind: str, place: s
         content["beside"] = {"deep": [make()]}
     path = saved(content, tmp_path)
     told = told_of(path)
-    # Some are refused by PyTorch itself.
+    # Some are rejected by PyTorch itself.
     assert (place in told and words in told) or "is not a whole checkpoint" in told
     with pytest.raises(UserError):
         Agent.load(path)
@@ -58,7 +58,7 @@ def test_tensors_that_are_none(tmp_path: Path, agent: Agent, kind: str, place: s
 def test_a_tensor_that_could_not_be_read_is_not_written(tmp_path: Path, agent: Agent) -> None:
     content = content_of(agent)
     content["state_dict"]["agent.mine"] = torch.ones(1).expand(5)
-    with pytest.raises(UserError, match="could not be read again"):
+    with pytest.raises(UserError, match="could not be read back"):
         write_checkpoint(content, tmp_path / "some.ckpt")
     assert not list(tmp_path.iterdir())
 
@@ -108,7 +108,7 @@ def test_lists_that_are_held_again_and_again(tmp_path: Path, agent: Agent, place
 def test_a_key_that_is_no_word(tmp_path: Path, agent: Agent) -> None:
     content = content_of(agent)
     content["state_dict"][3] = torch.ones(3)
-    assert "holds no weights" in told_of(saved(content, tmp_path))
+    assert "has no weights" in told_of(saved(content, tmp_path))
 
 
 def test_what_hangs_on_the_weights_is_not_taken(tmp_path: Path, agent: Agent) -> None:
@@ -210,7 +210,7 @@ def test_a_run_removes_nothing_but_its_checkpoints(tmp_path: Path, agent: Agent)
     other.touch()
     plugin.save_checkpoint(copy.deepcopy(content_of(agent)), own)
     for victim in (folder, other, tmp_path, f"local://{folder}", f"file://{other}"):
-        with pytest.raises(UserError, match="is no checkpoint of this run: it is not removed"):
+        with pytest.raises(UserError, match="is not a checkpoint of this run: it is not removed"):
             plugin.remove_checkpoint(victim)
     assert folder.exists()
     assert other.exists()

@@ -1,4 +1,4 @@
-"""Nothing that a stranger's file pickles is ever called."""
+"""Nothing that an untrusted file pickles is ever called."""
 
 import importlib
 import os
@@ -22,7 +22,7 @@ from tests.checkpoints.contents import content_of, told_of
 
 
 class Calls:
-    """What a pickle of it does when it is read: it calls something."""
+    """Its pickle calls something when it is read."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -32,7 +32,7 @@ class Calls:
 
 
 class Builds(dict):
-    """What a pickle of it does when it is read: it calls something with a state."""
+    """Its pickle calls something with a state when it is read."""
 
     def __init__(self, call: Calls) -> None:
         self.call = call
@@ -81,7 +81,7 @@ def test_hostile_pickles_leave_no_trace(
         path.write_bytes(pickle.dumps(content["beside"]))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=place != "legacy")
-    # It would, if it were only let.
+    # Unprotected loading would call it.
     if place == "bare":
         pickle.loads(path.read_bytes())
     else:

@@ -1,4 +1,4 @@
-"""What a training is resumed from fits its optimisers and its loop, or is refused by name."""
+"""A checkpoint fits the optimisers and the loop of the resumed training, or is rejected."""
 
 import copy
 from collections.abc import Callable
@@ -54,26 +54,35 @@ def moment(state: dict[str, Any]) -> dict[str, Any]:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "shape": (lambda s: moment(s).update(exp_avg=torch.ones(1)), "state.0.exp_avg is not what"),
+    "shape": (lambda s: moment(s).update(exp_avg=torch.ones(1)), "state.0.exp_avg does not match"),
     "dtype": (
         lambda s: moment(s).update(exp_avg=torch.ones(3, 2, dtype=torch.float64)),
-        "state.0.exp_avg is not",
+        "state.0.exp_avg does not match",
     ),
-    "step": (lambda s: moment(s).update(step=torch.ones(2)), "state.0.step is not"),
-    "number": (lambda s: moment(s).update(exp_avg=3), "state.0.exp_avg is not"),
-    "name": (lambda s: moment(s).update(more=torch.ones(1)), "state.0 is not"),
-    "lacking": (lambda s: moment(s).pop("exp_avg_sq"), "state.0 is not"),
-    "entries": (lambda s: s["state"].update({0: 3}), "state.0 is not"),
-    "index": (lambda s: s["state"].update({9: moment(s)}), "state.9 is not"),
-    "state": (lambda s: s.update(state=[3]), "state is not"),
-    "parameters": (lambda s: s["param_groups"][0]["params"].pop(), "params is of other groups"),
-    "order": (lambda s: s["param_groups"][0]["params"].reverse(), "0 is of other groups"),
-    "groups": (lambda s: s["param_groups"].append({}), "param_groups is of other groups"),
-    "group": (lambda s: s.update(param_groups=[3]), "param_groups.0 is of other groups"),
-    "betas": (lambda s: s["param_groups"][0].update(betas=(0.9,)), "0.betas is of other"),
-    "rate": (lambda s: s["param_groups"][0].update(lr="x"), "0.lr is of other groups"),
-    "negative": (lambda s: s["param_groups"][0].update(eps=-1.0), "0.eps is of other groups"),
-    "besides": (lambda s: s.update(more=3), "0 is no state of an optimiser"),
+    "step": (lambda s: moment(s).update(step=torch.ones(2)), "state.0.step does not match"),
+    "number": (lambda s: moment(s).update(exp_avg=3), "state.0.exp_avg does not match"),
+    "name": (lambda s: moment(s).update(more=torch.ones(1)), "state.0 does not match"),
+    "lacking": (lambda s: moment(s).pop("exp_avg_sq"), "state.0 does not match"),
+    "entries": (lambda s: s["state"].update({0: 3}), "state.0 does not match"),
+    "index": (lambda s: s["state"].update({9: moment(s)}), "state.9 does not match"),
+    "state": (lambda s: s.update(state=[3]), "state does not match"),
+    "parameters": (
+        lambda s: s["param_groups"][0]["params"].pop(),
+        "params does not match this run's",
+    ),
+    "order": (lambda s: s["param_groups"][0]["params"].reverse(), "0 does not match this run's"),
+    "groups": (lambda s: s["param_groups"].append({}), "param_groups does not match this run's"),
+    "group": (lambda s: s.update(param_groups=[3]), "param_groups.0 does not match this run's"),
+    "betas": (
+        lambda s: s["param_groups"][0].update(betas=(0.9,)),
+        "0.betas does not match this run's",
+    ),
+    "rate": (lambda s: s["param_groups"][0].update(lr="x"), "0.lr does not match this run's"),
+    "negative": (
+        lambda s: s["param_groups"][0].update(eps=-1.0),
+        "0.eps does not match this run's",
+    ),
+    "besides": (lambda s: s.update(more=3), "0 is not the state of an optimiser"),
 }
 
 
@@ -113,7 +122,10 @@ def told_of_loop(change: Callable[[dict[str, Any]], Any]) -> str | None:
 
 
 LOOP_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no loops": (lambda c: c.update(loops=[3]), "loops.fit_loop is not what a training loop"),
+    "no loops": (
+        lambda c: c.update(loops=[3]),
+        "loops.fit_loop is not a counter of a training loop",
+    ),
     "a number": (lambda c: c["loops"].update(fit_loop=3), "loops.fit_loop is not"),
     "emptied": (
         lambda c: c["loops"]["fit_loop"]["epoch_progress"].clear(),
@@ -129,7 +141,7 @@ LOOP_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "clock": (
         lambda c: c["state_dict"].update({"clock.iterations_done": torch.tensor(5)}),
-        "its clock tells 5 iterations, and its loop 3",
+        "its clock has 5 iterations, but its loop has 3",
     ),
 }
 

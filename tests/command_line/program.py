@@ -1,4 +1,4 @@
-"""`python train.py ...`, as a process of its own or within this one."""
+"""Run `python train.py ...` in a new process or in this one."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ SMALL = (
 def run_program(
     folder: Path, *arguments: str, python_options: tuple[str, ...] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the program in a new process, from another folder than the repository's."""
+    """Run the program in a new process, from a folder outside of the repository."""
     hidden = ("HYDRA_FULL_ERROR", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run(
@@ -44,7 +44,7 @@ def run_program(
 
 
 def call_program(folder: Path, *arguments: str) -> None:
-    """Runs the program in this process, which has already imported all that is slow."""
+    """Run the program in this process, which has already done the slow imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py", *arguments])
@@ -52,7 +52,7 @@ def call_program(folder: Path, *arguments: str) -> None:
 
 
 def told(folder: Path, *arguments: str) -> str | None:
-    """The line that a run in this process ends with; None where it ran to its end."""
+    """The error line of a run in this process; None if it succeeded."""
     line = None
     try:
         call_program(folder, *arguments)
@@ -67,7 +67,7 @@ def told(folder: Path, *arguments: str) -> str | None:
 
 
 def mistake_told(folder: Path, *arguments: str) -> str:
-    """The line that a run in this process ends with, which is what Python prints at its exit."""
+    """The error line of a run in this process, which Python prints at its exit."""
     line = told(folder, *arguments)
     assert line is not None, "it ran to its end"
     return line

@@ -1,6 +1,6 @@
 """A mistake on the command line ends in one line: cause, value, remedy; exit code 1, no traceback.
 
-These are told before anything heavy is loaded.
+These are reported before anything heavy is loaded.
 """
 
 import math
@@ -22,7 +22,7 @@ from rl2_lightning.settings import make_settings
 from tests.builders import ROOT, compose_config
 from tests.command_line.program import run_program
 
-# What is typed, and what the line must hold.
+# Arguments, and what the error line must contain.
 EARLY = {
     "unknown key": ("lerning_rate=1", "'lerning_rate'", "known are mode, seed"),
     "misspelt group": ("envv=x", "'envv'", "did you mean 'env'?"),
@@ -44,7 +44,7 @@ EARLY = {
     "no switch": ("trial.continues=maybe", "trial.continues=maybe", "true or false"),
     "null": ("collection.num_trials=null", "collection.num_trials=null", "needs a value"),
     "no list": ("agent.inputs=observation", "agent.inputs=observation", "give a list"),
-    "no stages": ("collection.curriculum=3", "collection.curriculum=3", "fields within it"),
+    "no stages": ("collection.curriculum=3", "collection.curriculum=3", "set its fields"),
     "lists within a list": (
         "agent.encoder_hidden_sizes=[[8]]",
         "agent.encoder_hidden_sizes=[[8]]",
@@ -56,9 +56,9 @@ EARLY = {
     "number for a group": (
         "seed=2 learner=5",
         "error: learner=5 names no file",
-        "write a file's name",
+        "give a file name",
     ),
-    "nothing for a group": ("env=null", "error: env=null names no file", "write a file's name"),
+    "nothing for a group": ("env=null", "error: env=null names no file", "give a file name"),
     "sweep without -m": ("seed=1,2", "seed=1,2", "--multirun"),
     "stage of no steps": (
         "+collection.curriculum={small:{env_steps:0,num_trials:8}}",
@@ -139,7 +139,7 @@ def test_traceback_is_shown_on_demand(tmp_path: Path) -> None:
 
 
 def bounded_fields(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, float, float]]:
-    """Name and bounds of each field that has any."""
+    """The name and bounds of each field that has bounds."""
     schema = OmegaConf.get_type(cfg)
     metadata = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else {}
     for key, value in cfg.items():

@@ -1,4 +1,4 @@
-"""Checkpoints that a run cannot use: one line, cause, value, remedy."""
+"""Checkpoints that a run cannot use are reported in one line with cause, value and remedy."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_an_agent_that_asks_plays_any_number_of_arms(tmp_path: Path) -> None:
     folder = tmp_path / "of_70"
     call_program(tmp_path, *tested, f"hydra.run.dir={folder}")
     assert (folder / "summary.json").exists()
-    # A key of its own for each action is no more than these have.
+    # Learnt keys, one per action, are not in this checkpoint.
     told = mistake_told(tmp_path, *tested, "agent.action_queries.keys=learned")
     assert "agent.action_queries.keys=drawn, this run has learned" in told
 
@@ -111,7 +111,7 @@ def test_file_that_is_no_checkpoint(tmp_path: Path, content: str) -> None:
         torch.save({"hyper_parameters": {"width": 3}}, path)
     told = mistake_told(tmp_path, *SMALL, "mode=train", f"ckpt_path={path}")
     if content == "another program's":
-        assert f"ckpt_path={path} holds no weights: " in told
+        assert f"ckpt_path={path} has no weights: " in told
     else:
         assert f"ckpt_path={path} ({path.stat().st_size} bytes) is not a whole checkpoint" in told
 
@@ -123,8 +123,8 @@ def test_weights_alone_cannot_be_resumed(tmp_path: Path, finished_run: Path, lef
     weights = tmp_path / "weights.ckpt"
     torch.save(checkpoint, weights)
     told = mistake_told(tmp_path, *SMALL, "trainer.max_epochs=2", f"ckpt_path={weights}")
-    assert told.startswith(f"error: ckpt_path={weights} holds weights alone, without the state of ")
-    assert told.endswith("begin a new training with start_from, or test it")
+    assert told.startswith(f"error: ckpt_path={weights} has only weights and no optimiser state")
+    assert told.endswith("start a new training with start_from, or test it")
     uses = {"test": ("mode=test", f"ckpt_path={weights}"), "start": (f"start_from={weights}",)}
     for name, use in uses.items():
         folder = tmp_path / name

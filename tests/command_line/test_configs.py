@@ -1,4 +1,4 @@
-"""Every YAML that is shipped composes against its schema, and runs."""
+"""Every shipped YAML composes against its schema, and runs."""
 
 import json
 from dataclasses import asdict
@@ -30,7 +30,7 @@ DEFAULT_CHOICES = {
 
 
 def run_small(folder: Path, *overrides: str) -> None:
-    """Trains, validates and tests in small."""
+    """Train, validate and test with small sizes."""
     call_program(folder, *SMALL, *overrides, f"hydra.run.dir={folder}")
     assert (folder / "last.ckpt").exists()
     lines = (folder / "adaptation_curve.csv").read_text().splitlines()

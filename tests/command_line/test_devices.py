@@ -1,4 +1,4 @@
-"""Several processes, several runs, and the test of a checkpoint: the program from end to end."""
+"""The program end to end: several processes, several runs, and the test of a checkpoint."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path, finished_run: Pat
     checkpoint = f"ckpt_path={finished_run / 'last.ckpt'}"
     line = mistake_told(tmp_path, *SMALL, checkpoint)
     assert "has been trained for 1 iterations, and trainer.max_epochs=1 allows no more" in line
-    # At the end of its budget it is tested once more.
+    # A checkpoint at the end of its budget is only tested again.
     whole = (
         "collection.total_env_steps=16",
         "trainer.max_epochs=null",

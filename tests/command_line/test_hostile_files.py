@@ -1,4 +1,4 @@
-"""What a stranger's checkpoint names is neither built nor called, and told in one line."""
+"""Names in an untrusted checkpoint are neither built nor called, but reported in one line."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,9 +13,9 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.errors import UserError
 from tests.command_line.program import SMALL, call_program, mistake_told
 
-READ = ("env", "trial", "collection", "agent", "memory", "learner")  # groups that a run looks at
-READ_TO_GO_ON = ("evaluation", "trainer")  # where it goes on with a checkpoint
-OTHER_LEARNER = {("learner",), ("learner", "_target_")}  # what a value there makes it
+READ = ("env", "trial", "collection", "agent", "memory", "learner")  # groups that every run reads
+READ_TO_GO_ON = ("evaluation", "trainer")  # groups that are also read when resuming
+OTHER_LEARNER = {("learner",), ("learner", "_target_")}  # changes make it another learner
 FORMAT_1 = {
     "env": {"_target_": "rl2_lightning.envs.bernoulli_bandit.BernoulliBandit", "num_arms": 5},
     "trial": {"episodes_per_trial": 10, "steps_per_trial": None, "continues": False},
@@ -46,7 +46,7 @@ def fields_of(node: Any, *path: str) -> Iterator[tuple[str, ...]]:
 
 
 def commands(trace: Path) -> list[Any]:
-    """Values with which a program that builds what it reads would leave a trace."""
+    """Values that would leave a trace in a program that builds what it reads."""
     call = {"_target_": "os.system", "_args_": [f"touch {trace}"]}
     by_name = {"_target_": "os.system", "command": f"touch {trace}"}
     return [call, by_name, [call], f"touch {trace}\n\x1b[2J$(touch {trace})"]
@@ -54,7 +54,7 @@ def commands(trace: Path) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def trained(finished_run: Path) -> dict[str, Any]:
-    """A checkpoint as the program writes it."""
+    """The content of a checkpoint written by the program."""
     return torch.load(finished_run / "last.ckpt", weights_only=True)
 
 
@@ -83,7 +83,7 @@ def test_no_stored_field_is_built(tmp_path: Path, trained: dict[str, Any]) -> No
             place = stored_with(trained, path, value, tmp_path)
             field = ("ckpt_path", "start_from")[number % 2]
             if field == "start_from" and path in OTHER_LEARNER:
-                continue  # who begins anew looks at nothing of it
+                continue  # not read when starting a new training
             told = mistake_told(tmp_path, *SMALL, f"{field}={place}")
             assert told.startswith(f"error: {field}={place} "), path
             assert not trace.exists(), path
@@ -207,7 +207,7 @@ USES = {
 
 
 def again_and_again() -> list[Any]:
-    """Small in a file, and without end where it is read."""
+    """Nested lists that are small in a file, but explode when expanded."""
     node: list[Any] = [3]
     for _ in range(28):
         node = [node, node]
@@ -223,7 +223,7 @@ def victim(tmp_path: Path) -> Path:
 
 
 def use(folder: Path, content: Any, *arguments: str) -> str | None:
-    """Uses a checkpoint; gives the line that the run ends with, if it does not go through."""
+    """Use a checkpoint; returns the error line, if the run fails."""
     place = folder / "stranger.ckpt"
     torch.save(content, place)
     run = (f"ckpt_path={place}", f"hydra.run.dir={folder / 'run'}")
@@ -272,7 +272,7 @@ def test_a_strangers_callbacks_delete_nothing(
     assert (victim / "precious").exists()
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 2
     (tmp_path / "run").rename(tmp_path / "first")
-    # Lightning moves them there from where its first versions had them.
+    # Lightning migrates them from the location in its first versions.
     old = {"checkpoint_callback_best_model_path": f"local://{victim}"}
     content = {**trained, **old, "pytorch-lightning_version": "0.0.1"}
     use(tmp_path, content, *USES["resume"])

@@ -1,4 +1,4 @@
-"""Mistakes that only the classes know which a config names: one line each, and no traceback."""
+"""Mistakes that only the configured classes can detect: one line each, and no traceback."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
 from tests.builders import compose_config
 from tests.command_line.program import SMALL, call_program, mistake_told
 
-# What is typed, and what the line must hold.
+# Arguments, and what the error line must contain.
 LATE = {
     "added key": ("++learner.lerning_rate=1", "'learner.lerning_rate'", "known are critic, learn"),
     "no number": ("learner.num_epochs=many", "learner.num_epochs=many", "whole number"),
@@ -111,10 +111,10 @@ LATE = {
     "no mass": ("env=cart_pole env.cart_mass=[0,1]", "env.cart_mass=[0.0, 1.0]", "at least 0.1"),
     "range the wrong way round": (
         "env=pendulum env.gravity=[12,8]",
-        "env.gravity=[12.0, 8.0] is no range",
-        "give two numbers, the lower first",
+        "env.gravity=[12.0, 8.0] is not a range",
+        "give two numbers, the lower one first",
     ),
-    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is no range", "two"),
+    "range of one number": ("env=pendulum env.mass=[1]", "env.mass=[1.0] is not a range", "two"),
     "maze without cells": ("env=visual_maze env.size=0", "env.size=0", "at least 2"),
     "profiler": ("trainer.profiler=fast", "trainer.profiler=fast cannot be used", "simple"),
     "strategy": ("trainer.strategy=dpp", "trainer.strategy=dpp cannot be used", "leave it out"),
@@ -159,7 +159,7 @@ def test_an_uneven_stage(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an accelerator")
 def test_more_processes_than_cores_where_lightning_chooses(tmp_path: Path) -> None:
-    # Not as a program: if this were let through, it would start them all.
+    # Not as a program: if this were accepted, it would start all processes.
     cfg = compose_config(tmp_path, "trainer.devices=512", "trainer.accelerator=auto")
     told = rf"^trainer.devices=512 but this machine has {os.cpu_count()} CPU core\(s\): set trainer"
     with pytest.raises(UserError, match=told):
@@ -225,7 +225,9 @@ def test_what_is_no_class_of_the_group(
     line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
     name, base = GROUPS[group]
     if told is None:
-        assert line == f"error: {group}._target_={target} is no {name}: name a subclass of {base}"
+        assert (
+            line == f"error: {group}._target_={target} is not a {name}: name a subclass of {base}"
+        )
     else:
         assert line.startswith(f"error: {group}._target_={target} {told}")
         assert line.endswith("; name a class as package.module.Class")
@@ -260,4 +262,4 @@ def test_settings_of_another_kind(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_module", raising=False)
     line = mistake_told(tmp_path, *SMALL, f"{group}._target_=own_module.Own")
-    assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are no ")
+    assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are not a ")

@@ -1,4 +1,4 @@
-"""A loss that is not finite stops the run at once; the last good checkpoint is kept and named."""
+"""A non-finite loss stops the run at once; the last good checkpoint is kept and named."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def assert_good(checkpoint: Path, iterations: int) -> None:
 
 
 def poison_third_iteration(monkeypatch: pytest.MonkeyPatch, key: str | tuple[str, ...]) -> None:
-    """Puts a NaN into a reward that was collected, or into what the loss reads of it."""
+    """Put a NaN into a collected reward, or into an entry that the loss reads."""
     prepare = PPO.prepare
 
     def poisoned(self, trials, state_steps):

@@ -1,4 +1,4 @@
-"""A training that begins with the weights of another one."""
+"""A training that starts from the weights of another one."""
 
 import json
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def value_scale_of(state: dict[str, torch.Tensor]) -> tuple[float, float]:
 
 @dataclass
 class OtherSettings(PPO.Settings):
-    """What can be set."""
+    """Settings of the other learner."""
 
     novel: float = 1.0
 
@@ -59,7 +59,7 @@ def test_weights_are_taken_and_counting_begins_anew(tmp_path: Path, start: Path)
         torch.testing.assert_close(weights_of(taken)[name], tensor, rtol=0, atol=0)
     assert int(taken["clock.env_steps_done"]) == 48
     assert int(taken["clock.iterations_done"]) == 1
-    # Trials of six pulls in place of two: values are three times as large.
+    # Trials of six pulls instead of two: values are three times as large.
     (mean, mean_square), (old_mean, old_mean_square) = map(value_scale_of, (taken, before))
     assert mean == pytest.approx(3 * old_mean, rel=0.01)
     assert mean_square == pytest.approx(9 * old_mean_square, rel=0.01)
@@ -80,7 +80,7 @@ def test_a_training_that_is_resumed_does_not_begin_again(tmp_path: Path, start: 
     assert int(resumed["clock.iterations_done"]) == 2
 
 
-@pytest.mark.filterwarnings("ignore:start_from=.* begun anew")
+@pytest.mark.filterwarnings("ignore:start_from=.* starting anew")
 def test_another_learner_begins_with_the_agent_alone(tmp_path: Path, start: Path) -> None:
     before = torch.load(start, weights_only=True)["state_dict"]
     taken = train(tmp_path, OTHER, "learner.learning_rate=0", f"start_from={start}")
@@ -98,7 +98,7 @@ def test_another_learner_begins_with_the_agent_alone(tmp_path: Path, start: Path
 
 def test_a_critic_that_does_not_fit_begins_anew(tmp_path: Path, start: Path) -> None:
     before = torch.load(start, weights_only=True)["state_dict"]
-    with pytest.warns(UserWarning, match=r"has no critic of this learner: begun anew"):
+    with pytest.warns(UserWarning, match=r"has no critic of this learner: starting anew"):
         taken = train(tmp_path, SEES, "learner.learning_rate=0", f"start_from={start}")
     agent = {name: one for name, one in before.items() if name.startswith("agent.")}
     assert all(torch.equal(tensor, taken[name]) for name, tensor in agent.items())

@@ -1,4 +1,4 @@
-"""The collector, as whoever knows TorchRL knows it."""
+"""The collector with TorchRL's interface."""
 
 from collections import OrderedDict
 from itertools import islice
@@ -113,7 +113,7 @@ def test_what_is_kept_beside_the_steps() -> None:
     assert more[keys.MEMORY_STATE].batch_size == (5, 3)
     assert more[keys.STEPS].batch_size == (5, env.max_steps + 1)
     assert not more[keys.STEPS, keys.MASK][:, -1].any()
-    # The features are the state of a GRU of one layer, one step later.
+    # The features of a one-layer GRU are its next state.
     features, state = more[keys.STEPS, keys.FEATURES], more[keys.MEMORY_STATE]["0"]
     torch.testing.assert_close(state[:, 1], features[:, 1])
     assert torch.equal(state[:, 1], state[:, 2])
@@ -128,7 +128,7 @@ def test_shutdown_closes_the_environment() -> None:
     collector.shutdown()
     assert env.is_closed
     assert env.task_env.is_closed
-    collector.shutdown()  # twice does no harm
+    collector.shutdown()  # a second call does no harm
     collector_of(other).shutdown(close_env=False)
     assert not other.is_closed
 
@@ -143,7 +143,7 @@ def test_a_policy_that_is_not_finite_is_told() -> None:
 
 
 class MeaninglessWhenIdle(Corridor):
-    """Answers nothing that makes sense for rows that are not being played."""
+    """Returns garbage for rows that are not playing."""
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         place, reward, arrived = super().advance(action, playing)

@@ -1,4 +1,4 @@
-"""The datamodule: what it collects, how many trials on each rank, and how it is seeded."""
+"""The data module: collected trials, shares of the ranks, and seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ TINY = (
 
 
 def make_data(folder: Path, *overrides: str, rank: int = 0, iteration: int = 0) -> TrialDataModule:
-    """A datamodule of two ranks, with a learner."""
+    """A data module of two ranks, with a learner."""
     cfg = compose_config(folder, *TINY, *overrides)
     data = build_data(cfg)
     attach(data, build_learner(cfg, data), rank=rank, iteration=iteration)
@@ -39,7 +39,7 @@ def make_data(folder: Path, *overrides: str, rank: int = 0, iteration: int = 0) 
 
 
 def collected(folder: Path, *overrides: str, **place: int) -> TensorDictBase:
-    """All windows of one iteration, in another order than that of the trials."""
+    """All windows of one iteration, in shuffled order."""
     data = make_data(folder, "learner.num_minibatches=1", *overrides, **place)
     (minibatch,) = data.train_dataloader()
     return minibatch
@@ -109,7 +109,7 @@ def test_windows_as_configured(tmp_path: Path, window: int | None) -> None:
 def test_burn_in_as_configured(tmp_path: Path, window: int, burn_in: int) -> None:
     sizes = (f"collection.window={window}", f"collection.burn_in={burn_in}")
     minibatch = collected(tmp_path, *sizes)
-    # A window, and so a burn-in, is no longer than the trial.
+    # A window, and so a burn-in, is at most as long as the trial.
     assert minibatch[keys.BURN_IN].batch_size[1] == min(burn_in, 6)
 
 
@@ -139,7 +139,7 @@ def test_a_critic_that_sees_the_task_gets_the_one_that_was_played(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: str
 ) -> None:
     draw = BernoulliBandit.sample_tasks
-    # Arms that always pay, or never do: rewards tell which bandit it was.
+    # Arms that always or never pay: the rewards identify the bandit.
     monkeypatch.setattr(BernoulliBandit, "sample_tasks", lambda *given: draw(*given).round())
     overrides = ("learner.critic.sees_task=true", f"collection.window={window}")
     for iteration in (0, 1):
@@ -160,7 +160,7 @@ def test_without_such_a_critic_no_task_is_kept(tmp_path: Path) -> None:
 def test_held_out_tasks_are_the_ones_that_are_played(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     held_out = data.held_out["test"].tasks
-    # Arms that always or never pay: the rewards tell which task was played.
+    # Arms that always or never pay: the rewards identify the task.
     pays = torch.arange(len(held_out)) % 3 == 0
     held_out[ARM_PROBABILITIES] = pays.float().unsqueeze(1).expand(-1, 5).clone()
     for loader in data.test_dataloader():

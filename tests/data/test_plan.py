@@ -1,4 +1,4 @@
-"""The plan of a run: its stages, and how much of the budget each iteration spends."""
+"""The plan of a run: its stages, and the spent budget."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from rl2_lightning.errors import UserError
 
 
 def plan(*, total: int = 1000, steps_per_unit: int = 1, **stages: StageConfig) -> CollectionPlan:
-    """Full trials are 20 long, ten of them in an iteration."""
+    """A plan with full trials of length 20, ten per iteration."""
     collection = CollectionConfig(
         num_trials=10, total_env_steps=total, curriculum=stages, window=None, burn_in=0
     )

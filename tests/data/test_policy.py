@@ -1,4 +1,4 @@
-"""The fast loop and TorchRL's own give the same trials."""
+"""The fast loop and TorchRL's rollout give the same trials."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def make_agent(env: EnvBase, memory: type[GRU | LSTM]) -> Agent:
 def test_play_equals_the_collector(
     monkeypatch: pytest.MonkeyPatch, family: type[TaskEnv], memory: type[GRU | LSTM], greedy: bool
 ) -> None:
-    # As collection plays: a trial that has ended idles until all are reset.
+    # Like in collection, a trial that has ended idles until all are reset.
     monkeypatch.setattr(TransformedEnv, "maybe_reset", lambda self, tensordict: tensordict)
     env = TrialEnv(family(6, horizon=12), episodes_per_trial=3)
     agent = make_agent(env, memory)

@@ -1,4 +1,4 @@
-"""Seeds differ by purpose, run, rank and iteration, and by nothing else."""
+"""Seeds depend on purpose, run, rank and iteration, and on nothing else."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ def test_seeds_suit_the_generators() -> None:
 
 
 def test_seeds_stay_what_they_are() -> None:
-    # With other numbers an interrupted run would go on as another one.
+    # With other numbers an interrupted run would resume differently.
     assert derive_seed(Purpose.NETWORK, 1) == 8514611595135926838
     assert derive_seed(Purpose.MINIBATCHES, 1, 2, 3, 4) == 2236112399759783315
 

@@ -1,4 +1,4 @@
-"""Windows to minibatches."""
+"""Minibatches from windows."""
 
 import weakref
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from rl2_lightning.errors import UserError
 
 
 class Collection:
-    """Collects windows that carry the number of the collection, and counts."""
+    """Counts collections, and returns windows with the number of the collection."""
 
     def __init__(self, num_windows: int = 12) -> None:
         self.times = 0

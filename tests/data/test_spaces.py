@@ -1,4 +1,4 @@
-"""From TorchRL's specs to what agents know."""
+"""Agents' spaces from TorchRL's specs."""
 
 import pytest
 import torch

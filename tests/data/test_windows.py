@@ -1,4 +1,4 @@
-"""Trials to windows."""
+"""Windows from trials."""
 
 import math
 
@@ -24,7 +24,7 @@ STATES = (keys.MEMORY_STATE, keys.CRITIC_STATE)
 def numbered_trials(
     window: int = LENGTH, burn_in: int = 0, mask: torch.Tensor | None = None, extra: int = 0
 ) -> TensorDict:
-    """Trials whose steps carry a number of their own, and whose states carry it, too."""
+    """Trials with numbered steps, and states with the same numbers."""
     number = torch.arange(NUM_TRIALS * LENGTH).view(NUM_TRIALS, LENGTH, 1)
     if mask is None:
         mask = torch.ones_like(number, dtype=torch.bool)
@@ -115,7 +115,7 @@ def test_burn_in_is_the_steps_before_the_window(window: int, burn_in: int) -> No
     before = later[keys.BURN_IN]["number"].squeeze(-1)
     expected = first[~starts_trial].unsqueeze(1) + torch.arange(-burn_in, 0)
     assert before.tolist() == expected.tolist()
-    # The states are those with which the burn-in begins, and the memory is warmed from there.
+    # The states are those at the start of the burn-in.
     for name in STATES:
         state = later[name]["0"][:, 0, 0]
         assert (state == expected[:, 0] + 0.5).all()

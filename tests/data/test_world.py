@@ -1,4 +1,4 @@
-"""The environments of a run: made as asked for, pooled, and closed at its end."""
+"""The environments of a run: created on request, pooled, and closed at its end."""
 
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,14 @@ def test_all_that_was_asked_for_is_closed() -> None:
     pooled[0].close()
     world.close()
     assert all(env.is_closed for env in pooled)
-    # It can be asked again, and does not give what is closed.
+    # After closing, it creates new environments instead of returning closed ones.
     again = world.trials(4, CPU)
     assert not again.is_closed
     again.begin()
 
 
 def sizes_of(made: list[TaskEnv]) -> list[int]:
-    """Without those that only specs are read from."""
+    """The sizes, without environments that are only used for their specs."""
     return sorted(env.num_tasks for env in made if env.num_tasks > 1)
 
 
@@ -117,7 +117,7 @@ def test_a_run_closes_its_environments(tmp_path: Path, monkeypatch: pytest.Monke
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)
     trainer.fit(learner, data)
-    # Two stages; three validations in each way of acting, and by two reference players.
+    # Two stages; three validations for each way of acting, and by two reference players.
     assert sizes_of(made) == [2, 4, 4, 8, 16]
     assert {id(env) for env in made} <= {id(env) for env in closed}
     trainer.test(learner, data, verbose=False)

@@ -1,4 +1,4 @@
-"""The metric against literal loops and numpy, over masks, precisions and ranks."""
+"""The metric compared to literal loops and numpy, over masks, precisions and ranks."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ NUM_EPISODES = 4
 
 
 def uneven_trials(num_trials: int, num_steps: int, seed: int = 0) -> TensorDict:
-    """Trials whose episodes and ends fall anywhere; poison on the idle tails."""
+    """Trials with random episode boundaries and ends, and garbage on the idle tails."""
     generator = torch.Generator().manual_seed(seed)
     ends = torch.rand(num_trials, num_steps, generator=generator) < 0.25
     episode = (ends.long().cumsum(1) - ends.long()).clamp(max=NUM_EPISODES - 1)
@@ -65,7 +65,7 @@ def test_episode_returns_equal_a_literal_loop():
 
 def test_an_episode_beyond_the_most_is_refused():
     trials = uneven_trials(num_trials=17, num_steps=12)
-    with pytest.raises(ValueError, match=r"holds 4 episodes, but num_episodes is 3"):
+    with pytest.raises(ValueError, match=r"has 4 episodes, but num_episodes is 3"):
         episode_returns(trials, NUM_EPISODES - 1)
 
 
@@ -152,7 +152,7 @@ def test_share_needs_a_positive_reference():
 
 
 def uneven_share(rank: int, folder: str) -> None:
-    """Plays a rank that holds 3 of 10 trials, or the other 7, and saves what it computes."""
+    """Act as a rank with 3 of 10 trials, or the other 7, and save its result."""
     torch.set_num_threads(1)
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", rendezvous, rank=rank, world_size=2)

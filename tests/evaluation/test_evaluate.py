@@ -1,4 +1,4 @@
-"""An agent is evaluated without a trainer, and as a trainer does."""
+"""Evaluation without a trainer gives the trainer's results."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_it_finds_what_a_trainer_finds(tmp_path: Path, env: str) -> None:
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     trainer.test(learner, data, verbose=False)
 
-    # Another process would do no more than this.
+    # Another process would do just the same.
     agent = Agent.load(tmp_path / "last.ckpt")
     held_out = build_data(cfg).held_out
     found = evaluate(agent, held_out["test"])
@@ -74,5 +74,5 @@ def test_a_callback_that_nothing_is_gathered_for(tmp_path: Path) -> None:
     cfg = compose_config(tmp_path, *TINY, "callbacks.evaluation=null")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other callbacks show"):
+    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other callbacks need"):
         evaluation_of(build_trainer(cfg, data, learner))

@@ -1,4 +1,4 @@
-"""A trial as a film: its frames, where the dots are, and the file."""
+"""A trial as a film: its frames, the positions of its dots, and the file."""
 
 from io import BytesIO
 
@@ -16,7 +16,7 @@ SIDE = ENLARGEMENT * 20
 
 
 def trial() -> TensorDict:
-    """Two steps to the right, an episode's end, one step up, and an idle step."""
+    """A trial of two steps to the right, an episode's end, one step up, and an idle step."""
     views = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 20, 30).contiguous()
     return TensorDict(
         {
@@ -30,7 +30,7 @@ def trial() -> TensorDict:
 
 
 def centre(frame: np.ndarray, colour: tuple[int, ...]) -> list[float]:
-    """Where a colour is on the map, x and y of the scene."""
+    """The centre of a colour on the map, x and y of the scene."""
     rows, columns = np.nonzero((frame[:, -SIDE:] == colour).all(-1))
     assert len(rows), "there is none of it"
     width = 4 * 1.12  # with the margin
@@ -51,7 +51,7 @@ def test_the_agent_is_where_it_was_before_the_step() -> None:
     assert [centre(frame, AGENT) for frame in frames] == [[1, 1], [2, 1], [1, 1], [1, 3]]
     assert centre(frames[1], NOW) == [1, 1]
     assert not (frames[1] == EARLIER).all(-1).any()
-    # In the second episode the path of the first one is grey, less what the agent covers.
+    # In the second episode the path of the first one is grey, except where the agent covers it.
     assert centre(frames[2], EARLIER) == [2.5, 1]
 
 

@@ -1,4 +1,4 @@
-"""Held-out tasks: how they are played, and the curves of the reference players."""
+"""Held-out tasks: their play, and the curves of the reference players."""
 
 from itertools import chain
 from typing import Any
@@ -25,7 +25,7 @@ NUM_EPISODES, NUM_TASKS = 3, 25
 
 
 class Noisy(ClosedFormPlayer):
-    """Gets the probability of each task's first arm, times its skill, plus noise."""
+    """Earns the probability of each task's first arm, times its skill, plus noise."""
 
     def __init__(self, skill: float) -> None:
         self.skill = skill
@@ -40,7 +40,7 @@ class Noisy(ClosedFormPlayer):
 
 
 class Levels(BernoulliBandit):
-    """Bandits whose tasks have a level besides, and whose players are given."""
+    """Bandits whose tasks also have a level, with given players."""
 
     given: dict[str, Player | ClosedFormPlayer]
 
@@ -146,7 +146,7 @@ def test_what_is_played_follows_from_the_first_index_alone() -> None:
     assert (tasks.play(agent, [3, 4], greedy=False) == first).all()
     other = robots_held_out().play(agent, [3, 4], greedy=False)
     assert (other == first).all()
-    # The same task in the second row, drawn for anew.
+    # The same task in the second row, with other draws.
     one, another = (tasks.play(agent, [index, 9], greedy=False)[1] for index in (3, 4))
     assert not torch.equal(one[keys.REWARD], another[keys.REWARD])
 

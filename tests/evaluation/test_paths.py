@@ -1,4 +1,4 @@
-"""How a trial is split into the legs of its path, and how these are drawn."""
+"""Splitting a trial into the paths of its episodes, and drawing these."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ SCENE = Scene(low=(0, 0), high=(4, 4), start=(1, 1), goal=(3, 2), goal_radius=0.
 
 
 def trial() -> TensorDict:
-    """Two episodes, of three steps and of one, and an idle step."""
+    """A trial of two episodes, of three steps and of one, and an idle step."""
     episodes, rewards = [0, 0, 0, 1, 1], [0.5, -1, 2, 3, 0]
     reached = [[2, 1], [3, 1], [3, 2], [1, 2], [1, 2]]
     return TensorDict(
@@ -47,6 +47,6 @@ def test_a_row_for_each_trial_and_a_map_for_each_episode() -> None:
     assert goal.center == SCENE.goal
     low, high = first.get_xlim()
     assert low < SCENE.low[0] < SCENE.high[0] < high
-    # Where nobody comes by twice, points are where they were, but for what keeps them apart.
+    # If no position is visited twice, points are at their positions up to the shift.
     (_, path) = first.lines
     np.testing.assert_allclose(path.get_xydata(), legs[0].points, atol=0.1)

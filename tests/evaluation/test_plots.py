@@ -1,4 +1,4 @@
-"""The figure: it is drawn, it is labelled, and it tells the players apart."""
+"""The figure is drawn and labelled, and players are distinguishable."""
 
 import io
 

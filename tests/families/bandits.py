@@ -1,4 +1,4 @@
-"""Bandits to play on, and what was seen of them."""
+"""Bandits to play, and inputs after pulls."""
 
 from typing import Any
 
@@ -54,11 +54,11 @@ def tally(successes: Tensor, failures: Tensor, pull: int = 0) -> Tally:
 
 
 def after(action: Tensor, reward: Tensor) -> Inputs:
-    """What is shown after a pull `[B]` and its reward `[B]`."""
+    """The inputs after a pull `[B]` and its reward `[B]`."""
     ones = torch.ones(len(action), 1)
     return Inputs(ones, action, reward.unsqueeze(1), ones, ones)
 
 
 def pull(env: TaskEnv, action: Tensor) -> Transition:
-    """Pulls an arm of every bandit."""
+    """Pull an arm of every bandit."""
     return env.play(action, torch.ones(env.num_tasks, 1, dtype=torch.bool))

@@ -15,7 +15,7 @@ NAMES = [*sorted(config.stem for config in CONFIGS.glob("*.yaml")), "corridor"]
 
 
 def read_family(name: str) -> tuple[type[TaskEnv], dict[str, Any]]:
-    """The family's class, and its settings as its config has them."""
+    """The family's class, and its settings in its config."""
     if name == "corridor":
         return Corridor, {}
     settings = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"{name}.yaml").env)
@@ -23,6 +23,6 @@ def read_family(name: str) -> tuple[type[TaskEnv], dict[str, Any]]:
 
 
 def make_family(name: str, num_tasks: int, device: torch.device | str = "cpu") -> TaskEnv:
-    """The family as its config has it."""
+    """The family with the settings of its config."""
     family, settings = read_family(name)
     return family(num_tasks, device, **settings)

@@ -1,4 +1,4 @@
-"""These tests leave the user's cache alone."""
+"""Keep the tests away from the user's cache."""
 
 import pytest
 

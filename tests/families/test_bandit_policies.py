@@ -1,4 +1,4 @@
-"""Each rule picks the arm that its formula says."""
+"""Each rule picks the arm given by its formula."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Bernoulli bandits: one pull an episode, and arms that pay as often as their probability says."""
+"""Bernoulli bandits: one pull per episode, and arms that pay with their probabilities."""
 
 import pytest
 import torch

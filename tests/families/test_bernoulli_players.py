@@ -1,4 +1,4 @@
-"""What holds for every player of Bernoulli bandits."""
+"""Properties of all players of Bernoulli bandits."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_nothing_is_computed_before_the_first_play(empty_cache, monkeypatch):
 @pytest.mark.parametrize("device", DEVICES)
 def test_returns_are_rewards_of_single_pulls(player, device):
     tasks = random_bandits(20, NUM_ARMS, seed=0).to(device)
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = play(player, tasks, NUM_PULLS, seed=1)
     assert returns.shape == (20, NUM_PULLS)
@@ -84,7 +84,7 @@ def test_rows_earn_what_their_own_arms_pay(player):
 
 @pytest.mark.parametrize("name", WITHOUT_SAMPLES_OF_THE_POSTERIOR)
 def test_a_row_does_not_see_its_neighbours(name):
-    # Rejection sampling draws more or fewer numbers for a row, and so shifts its neighbours'.
+    # Rejection sampling draws a varying number of values per row, which shifts those of others.
     player = players()[name]
     probabilities = torch.rand(40, NUM_ARMS, generator=seeded(0))
     other = probabilities.clone()

@@ -1,4 +1,4 @@
-"""The cache gives back what was computed, and survives whatever lies on the disk."""
+"""The cache returns what was computed, and tolerates any content of the disk."""
 
 import logging
 

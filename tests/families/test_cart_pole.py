@@ -1,4 +1,4 @@
-"""Cart-poles: gymnasium's steps, drawn physics, and the player that knows it."""
+"""Cart-poles: gymnasium's steps, random physics, and the player that knows it."""
 
 import gymnasium
 import numpy as np
@@ -117,8 +117,11 @@ def test_velocities_are_hidden_unless_they_are_asked_for() -> None:
     ("numbers", "told"),
     [
         ((0, 1), r"^env.cart_mass=\[0.0, 1.0\] is out of range: set it to at least 0.1$"),
-        ((2, 1), r"^env.cart_mass=\[2.0, 1.0\] is no range: give two numbers, the lower first$"),
-        ((1,), r"^env.cart_mass=\[1.0\] is no range: "),
+        (
+            (2, 1),
+            r"^env.cart_mass=\[2.0, 1.0\] is not a range: give two numbers, the lower one first$",
+        ),
+        ((1,), r"^env.cart_mass=\[1.0\] is not a range: "),
         ((1, float("inf")), r"^env.cart_mass=\[1.0, inf\] is out of range: .* at most 100$"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Two arms that depend on each other: the law of their probabilities."""
+"""Two arms that depend on each other: the distribution of their probabilities."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Players of two dependent arms: exact optima, posteriors by hand, and what each one believes."""
+"""Players of two dependent arms: exact optima, posteriors by hand, and their assumptions."""
 
 from functools import cache
 
@@ -56,7 +56,7 @@ def test_the_value_is_that_of_brute_force(worse_arm):
 
 
 def test_the_value_of_uniform_arms_is_that_of_brute_force():
-    # The mean over many probabilities that lie evenly stands for the integral.
+    # The mean over many evenly spaced probabilities approximates the integral.
     support = [(i + 0.5) / 500 for i in range(500)]
     player = BayesOptimalDependent(None, 4)
     assert player.value == pytest.approx(brute_force_value(support, 4), abs=1e-5)
@@ -82,7 +82,7 @@ def test_posterior_means():
     for_first, for_second = torch.tensor([0.0, 2.0, 1.0]), torch.tensor([0.0, 0.0, 2.0])
     uniform = first_arm_mean(None, for_first, for_second)
     assert uniform.tolist() == pytest.approx([1 / 2, 3 / 4, 2 / 5])
-    # Of 1/4 and 3/4: the odds are 3 for each pull in excess.
+    # For 1/4 and 3/4 the odds are 3 for each pull in excess.
     medium = first_arm_mean(0.25, for_first, for_second)
     assert medium.tolist() == pytest.approx([0.5, (0.75 * 9 + 0.25) / 10, (0.75 + 0.25 * 3) / 4])
 
@@ -99,7 +99,7 @@ def test_posterior_means_at_the_edges():
     [(None, 0.875), (0.25, 0.9), (0.1, 81 / 82)],  # P(Beta(3, 1) > 1/2) = 7/8
 )
 def test_thompson_pulls_an_arm_as_often_as_it_is_better(worse_arm, expected):
-    # Twice the second arm has failed: so much for the first.
+    # The second arm has failed twice, which is evidence for the first.
     failures = torch.tensor([[0.0, 2.0]]).expand(NUM_TASKS * 10, 2)
     player = ThompsonSamplingDependent(worse_arm)
     arms = player.choose(tally(torch.zeros_like(failures), failures, 2), failures, seeded(0))

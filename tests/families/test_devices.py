@@ -1,4 +1,4 @@
-"""A GPU plays as a CPU does: the same, or where it draws for itself, the same on average."""
+"""A GPU gives the results of a CPU: exactly, or on average where it draws random numbers."""
 
 import math
 
@@ -17,7 +17,7 @@ NUM_TASKS, NUM_STEPS = 200, 30
 
 
 def played(env: TaskEnv, tasks: TensorDict, actions: torch.Tensor, seed: int = 0) -> TensorDict:
-    """Observations and rewards of one episode after the other, on the CPU."""
+    """The observations and rewards of successive episodes, on the CPU."""
     env.set_seed(seed)
     tasks = tasks.to(env.device)
     state = env.reset(TensorDict({keys.TASK: tasks.clone()}, env.batch_size, env.device))
@@ -25,8 +25,8 @@ def played(env: TaskEnv, tasks: TensorDict, actions: torch.Tensor, seed: int = 0
     for action in actions.to(env.device):
         answer = env.step(state.set(keys.ACTION, action))[keys.NEXT]
         answers.append(answer.select(keys.OBSERVATION, keys.STEP_REWARD).cpu())
-        # Without tasks a reset would draw new ones, and not the same on each device. What it is
-        # given is overwritten.
+        # Without tasks a reset would draw new ones, which differ between devices. Its argument is
+        # overwritten.
         request = answer.clone().set(keys.RESET, answer[keys.TRIAL_DONE])
         state = env.reset(request.set(keys.TASK, tasks.clone()))
     return torch.stack(answers)

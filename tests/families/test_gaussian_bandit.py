@@ -1,4 +1,4 @@
-"""Arms with normal rewards: the law of their means, and how they pay."""
+"""Arms with normal rewards: the distributions of means and rewards."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Players of arms with normal rewards: beliefs by hand, indices by quadrature, and their play."""
+"""Players of arms with normal rewards: posteriors by hand, indices by quadrature, and play."""
 
 import math
 from functools import cache
@@ -74,8 +74,8 @@ def test_thompson_pulls_an_arm_as_often_as_it_is_best():
 
 
 def test_bayes_ucb_follows_the_quantile():
-    # The 40th pull takes the quantile 0.975, 1.95996 standard deviations above the mean. A belief
-    # of deviation 1/2 then equals the prior where its mean is 0.97998: with 3 pulls, 3.91993 / 4.
+    # The 40th pull uses the quantile 0.975, 1.95996 standard deviations above the mean. A posterior
+    # of deviation 1/2 has the prior's quantile if its mean is 0.97998: with 3 pulls, 3.91993 / 4.
     pulls = torch.tensor([[3.0, 0.0], [3.0, 0.0]])
     totals = torch.tensor([[3.922, 0.0], [3.918, 0.0]])
     assert BayesUCB(2, 1.0).choose(Tally(pulls, totals, 39), pulls, seeded(0)).tolist() == [0, 1]
@@ -144,7 +144,7 @@ def test_returns_are_rewards_of_single_pulls(name):
     player = players()[name]
     tasks = gaussian_bandits(20, seed=0)
     before = tasks.clone()
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = play_gaussian(player, tasks, NUM_PULLS, seed=1)
     assert returns.shape == (20, NUM_PULLS)

@@ -1,4 +1,4 @@
-"""The index table against a literal recursion."""
+"""The index table compared to a literal recursion."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from tests.families.bandits import play, random_bandits
 
 
 def literal_index(successes: int, failures: int, pulls_left: int) -> float:
-    """The price that makes an arm worth nothing, by bisection in float64."""
+    """The price at which the value of an arm is zero, by bisection in float64."""
 
     @cache
     def worth(s: int, f: int, left: int, price: float) -> float:
@@ -44,7 +44,7 @@ def test_the_table_is_the_literal_recursion():
         for successes in range(pulls + 1)
     ]
     index = (gittins_table(num_pulls) - 1) / (gittins.NUM_PRICES - 1)
-    # An index on a price of the grid may fall to either side of it.
+    # An index that equals a price of the grid may be rounded to either side.
     error = np.array(expected) - index
     assert error.min() > -1e-6
     assert error.max() < 1 / (gittins.NUM_PRICES - 1) + 1e-6

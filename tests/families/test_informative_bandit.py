@@ -1,4 +1,4 @@
-"""The informative bandit: what each arm pays for each target."""
+"""The informative bandit: the reward of each arm for each target."""
 
 import pytest
 import torch

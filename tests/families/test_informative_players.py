@@ -78,7 +78,7 @@ def test_the_optimum_asks_and_then_pulls_the_target():
 def test_thompson_tries_arm_after_arm():
     returns = play_informative(PLAYERS["thompson"], targets(40_000, seed=1), NUM_PULLS, seed=2)
     assert set(returns.unique().tolist()) == {1.0, 5.0}
-    # Found with each pull by a tenth, and pulled ever after.
+    # Each pull finds the target in a tenth of the trials, and it is pulled ever after.
     assert (returns == 5).float().mean(0).tolist() == pytest.approx(
         [0.1, 0.2, 0.3, 0.4, 0.5], abs=0.01
     )
@@ -121,13 +121,13 @@ def test_play_is_seeded_and_stays_on_its_device(name):
     player = PLAYERS[name]
     tasks = targets(200, seed=5)
     before = tasks.clone()
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = play_informative(player, tasks, NUM_PULLS, seed=6)
     assert returns.shape == (200, NUM_PULLS)
     assert returns.dtype == torch.float32
     assert (tasks == before).all()
     assert torch.equal(play_informative(player, tasks, NUM_PULLS, seed=6), returns)
-    # All that the optimum draws is an arm that it has no use for.
+    # The optimum only draws an arm that it does not use.
     differs = not torch.equal(play_informative(player, tasks, NUM_PULLS, seed=7), returns)
     assert differs is (name != "bayes_optimal")

@@ -1,4 +1,4 @@
-"""Pendulums: gymnasium's steps, drawn physics, and the player that knows it."""
+"""Pendulums: gymnasium's steps, random physics, and the player that knows it."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_steps_are_those_of_gymnasium(sign: float) -> None:
     ours.reset(TensorDict({keys.TASK: tasks}, [1]))
     theirs.reset(seed=0)
     ours._state = torch.tensor(theirs.state, dtype=torch.float32).unsqueeze(0)
-    # Beyond the bounds of the torque, too.
+    # Also with torques beyond the bounds.
     for action in np.random.default_rng(0).uniform(-3, 3, (100, 1)).astype(np.float32):
         expected, reward, *_ = theirs.step(action)
         request = TensorDict({keys.ACTION: torch.tensor(sign * action).unsqueeze(0)}, [1])
@@ -72,7 +72,7 @@ def test_who_knows_the_physics_swings_up_whatever_the_sign() -> None:
     short = play_reference(players["known_physics"], shorter, tasks, 2, generator)
     assert known.shape == (300, 2)
     assert known.mean() > play_reference(players["random"], env, tasks, 2, generator).mean() / 4
-    # Once at the top it stays there for next to nothing.
+    # Once at the top, it balances at almost no cost.
     assert short.mean() - known.mean() < 10
 
 

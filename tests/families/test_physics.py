@@ -1,4 +1,4 @@
-"""How the physics of tasks is drawn, and the gain of a regulator that knows it."""
+"""The distribution of tasks' physics, and the gain of a regulator that knows it."""
 
 import pytest
 import torch

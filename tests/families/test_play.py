@@ -1,4 +1,4 @@
-"""The loop that plays trials gives what TorchRL collects, with agents and reference players."""
+"""The loop that plays trials gives the trials of TorchRL, with agents and reference players."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +63,7 @@ class Scripted:
 
 
 class Walk(TaskEnv):
-    """Two steps to the left or right, shown as the place and, apart, how far that is."""
+    """A walk to the left or right, with place and distance as separate observations."""
 
     def __init__(self, num_tasks: int, device: torch.device | str = "cpu") -> None:
         shown = Composite({"place": Unbounded((2,)), "distance": Unbounded(())})
@@ -102,7 +102,7 @@ def make_task_env(name: str) -> TaskEnv:
 
 
 def collect(env: TrialEnv, actions: Tensor) -> TensorDictBase:
-    """Trials as TorchRL steps through them, `[B, T]`; what has ended idles."""
+    """Trials stepped by TorchRL, `[B, T]`; ended ones idle."""
     state, steps = env.reset(), []
     for action in actions:
         step = env.step(state.set(keys.ACTION, action))
@@ -223,7 +223,7 @@ def test_given_tasks_are_played() -> None:
 
 
 class Watcher(Player):
-    """Walks on, and keeps all that it is shown."""
+    """Walks on, and records all its inputs."""
 
     def __init__(self, privileged: bool) -> None:
         self.privileged = privileged
@@ -246,7 +246,7 @@ class Watcher(Player):
 
 
 class Mirrored(Corridor):
-    """Shows the way to the goal to those who may know it."""
+    """Shows privileged players the way to the goal."""
 
     @property
     def full_observation(self) -> Tensor:

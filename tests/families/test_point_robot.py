@@ -1,4 +1,4 @@
-"""Point robots: where goals are, how far an action leads, what is earned, and by whom."""
+"""Point robots: goals, motion, rewards and reference players."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_goals_are_uniform_on_the_upper_half_circle() -> None:
     goals = env.sample_tasks(20_000)[GOAL]
     torch.testing.assert_close(torch.linalg.vector_norm(goals, dim=-1), torch.ones(20_000))
     assert (goals[:, 1] >= 0).all()
-    # A uniform angle has quarters of the arc alike likely: cut at 45, 90 and 135 degrees.
+    # With a uniform angle, quarters of the arc (45, 90 and 135 degrees) have equal probabilities.
     edge = math.cos(math.pi / 4)
     shares = [
         (goals[:, 0] > edge).float().mean().item(),
@@ -128,7 +128,7 @@ def test_nobody_earns_more_than_the_one_who_knows_the_goal(reward: str) -> None:
     assert best.any()
     generator = torch.Generator().manual_seed(3)
     for _ in range(20):
-        # Paths that go towards the goal, with noise, and as fast as can be or not.
+        # Paths towards the goal, with noise, at full speed or slower.
         position, total = start(env, goals.tolist()), torch.zeros(2000, 1)
         for _ in range(8):
             noise = 0.3 * torch.randn(2000, 2, generator=generator)
@@ -149,7 +149,7 @@ def test_known_goal_takes_actions_within_their_bounds() -> None:
 def test_random_play_is_a_random_walk() -> None:
     env = PointRobot(20_000, reward="dense", horizon=1)
     returns = returns_of("random", env, torch.zeros(20_000, 2), 1)
-    # Mean distance of the middle of a square of half side 0.1 from a uniform point in it.
+    # Mean distance of a uniform point in a square of half side 0.1 from its centre.
     mean = 0.1 * (2**0.5 + torch.asinh(torch.tensor(1.0)).item()) / 3
     assert returns.mean().item() == pytest.approx(-mean, abs=5e-4)
 

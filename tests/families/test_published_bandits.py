@@ -1,4 +1,4 @@
-"""Every player against the published figures, within three standard errors.
+"""Every player meets the published figures within three standard errors.
 
 The published constants are the best of a grid on the reported tasks, ours were tuned on others.
 """
@@ -45,8 +45,9 @@ def published_figures() -> dict[tuple[int, int], dict[str, float]]:
 def published_bandits(num_arms: int):
     """The tasks of the published figures: NumPy's old generator, seeds 0 to 999.
 
-    The authors' code seeds so before each trial. That these are the tasks shows in the figures:
-    at 500 pulls of 10 arms every learning player earns 2 to 4 less on them than on fresh tasks.
+    The authors' code sets these seeds before each trial. The figures confirm that these are the
+    tasks: at 500 pulls of 10 arms every learning player earns 2 to 4 less on them than on fresh
+    tasks.
     """
     rows = [np.random.RandomState(seed).uniform(size=num_arms) for seed in range(PUBLISHED_TASKS)]
     return bandits(torch.tensor(np.array(rows), dtype=torch.float32))
@@ -82,7 +83,7 @@ def test_within_three_standard_errors_on_the_published_tasks(num_pulls, num_arms
     chosen = published_player(player, num_arms, num_pulls)
     tasks = published_bandits(num_arms)
     returns = torch.stack([play(chosen, tasks, num_pulls, seed=s).sum(1) for s in range(2)])
-    # The tasks are the same, so only the luck of the pulls tells the figures apart.
+    # The tasks are the same, so that the figures only differ by the randomness of the pulls.
     variance_of_play = returns.var(0).mean().item()
     variance = variance_of_play * (1 + 1 / 2) / PUBLISHED_TASKS + ROUNDING_VARIANCE
     published = published_figures()[num_pulls, num_arms][player]

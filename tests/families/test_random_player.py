@@ -1,4 +1,4 @@
-"""The random player: all that a family lets one do, alike likely."""
+"""The random player: all actions of a family with equal probabilities."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Recall: what is shown when, and what an answer pays."""
+"""Recall: observations and rewards."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_what_is_shown_in_the_gap_tells_nothing() -> None:
     together = torch.einsum("bc,btd->tcd", env.tasks[CUE], symbols[:, 1:-1]) / 3000
     assert (together - 1 / 9).abs().max() < 4.5 * (1 / 9 * 8 / 9 / 3000) ** 0.5
     repeats = (symbols[:, 1:-2] * symbols[:, 2:-1]).sum(-1).mean()
-    assert repeats.item() == pytest.approx(1 / 3, abs=0.03), "each is drawn anew"
+    assert repeats.item() == pytest.approx(1 / 3, abs=0.03), "each is drawn independently"
 
 
 @pytest.mark.parametrize("answer", [0, 1, 2])

@@ -1,4 +1,4 @@
-"""Restless bandits: where p starts, how it drifts, and that it does so for the whole trial."""
+"""Restless bandits: the initial p, its drift, and its continuity over the whole trial."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def start(env: RestlessBandit, tasks: TensorDict) -> None:
 
 
 def first_arm(env: RestlessBandit) -> torch.Tensor:
-    """The present probability of the first arm."""
+    """The current probability of the first arm."""
     return env.expected_reward(torch.zeros(env.num_tasks, dtype=torch.int64))
 
 
@@ -39,7 +39,7 @@ def test_half_of_the_tasks_are_volatile() -> None:
     volatility = tasks[VOLATILITY]
     assert volatility.unique().tolist() == pytest.approx([0.01, 0.3])
     assert (volatility > 0.1).float().mean().item() == pytest.approx(0.5, abs=0.01)
-    # Where p starts says nothing of how it drifts.
+    # The initial p is independent of the volatility.
     means = [tasks[FIRST_ARM_PROBABILITY][volatility > 0.1].mean(), 0.5]
     assert means[0].item() == pytest.approx(means[1], abs=0.01)
 
@@ -73,7 +73,7 @@ def test_the_walk_is_reflected() -> None:
     env.set_seed(4)
     start(env, restless(0.0, 0.1))
     pull(env, torch.zeros(NUM_TASKS, dtype=torch.int64))
-    # From the edge it is the absolute value of the step: its mean is 0.1 sqrt(2 / pi).
+    # From the edge, p is the absolute value of the step: its mean is 0.1 sqrt(2 / pi).
     assert first_arm(env).mean().item() == pytest.approx(0.0798, abs=0.001)
     start(env, restless(1.0, 0.1))
     pull(env, torch.zeros(NUM_TASKS, dtype=torch.int64))
@@ -137,5 +137,5 @@ def test_an_impossible_volatility_is_refused(which: str, value: float, bound: st
 
 
 def test_the_low_volatility_is_not_above_the_high_one() -> None:
-    with pytest.raises(UserError, match=r"^env.low_volatility=0.3 is above .*=0.1: .*places$"):
+    with pytest.raises(UserError, match=r"^env.low_volatility=0.3 is above .*=0.1: .*values$"):
         RestlessBandit(3, low_volatility=0.3)

@@ -29,7 +29,7 @@ def play_restless(player, tasks: TensorDict, num_pulls: int, seed: int) -> torch
 def test_returns_are_rewards_of_single_pulls(player):
     tasks = draw_tasks(RestlessBandit, 20, seed=0)
     before = tasks.clone()
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = play_restless(player, tasks, NUM_PULLS, seed=1)
     assert returns.shape == (20, NUM_PULLS)
@@ -63,7 +63,7 @@ def test_without_drift_the_filter_is_the_posterior_of_stationary_arms():
         memory = player.learn(memory, torch.ones(2, 1), inputs)
     cells = (torch.arange(NUM_CELLS) + 0.5) / NUM_CELLS
     mean = (memory.sum(1) * cells).sum(1)
-    # Three pulls spoke for the first arm, one against it: Beta(4, 2).
+    # Three pulls in favour of the first arm, one against it: Beta(4, 2).
     assert mean.tolist() == pytest.approx([2 / 3] * 2, abs=1e-3)
 
 
@@ -88,7 +88,7 @@ def test_the_filter_finds_out_how_fast_the_arms_drift():
     believed = memory.sum(2)[:, 1]  # the probability that the volatility is high
     is_high = tasks[VOLATILITY].squeeze(1) > 0.05
     assert believed[is_high].mean() > believed[~is_high].mean() + 0.2
-    # And the belief is right on average.
+    # The belief is correct on average.
     assert believed.mean().item() == pytest.approx(is_high.float().mean().item(), abs=0.05)
 
 

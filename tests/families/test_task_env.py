@@ -1,4 +1,4 @@
-"""The contract of a family of tasks, on every family."""
+"""The interface of a family of tasks, tested on every family."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -90,7 +90,7 @@ def test_an_episode_needs_a_step(name: str) -> None:
 
 
 def look(env: TaskEnv, action: torch.Tensor) -> list[torch.Tensor]:
-    """All that can be seen of the tasks, `[B, ...]` each."""
+    """All observable tensors of the tasks, `[B, ...]` each."""
     seen = [env.begin_episodes(rows(num_tasks=env.num_tasks)), env.full_observation]
     seen.append(env.expected_reward(action))
     if env.scene(env.tasks[0]) is not None:
@@ -144,7 +144,7 @@ def test_reset_keeps_tasks_and_episodes_of_the_other_rows() -> None:
 
 
 def test_reset_samples_only_for_the_rows_that_are_reset(family: Callable[[int], TaskEnv]) -> None:
-    # Many, for a family of few tasks may well draw the same one again.
+    # Many, since a family with few tasks may draw the same one again.
     env = family(50)
     state = env.reset()
     before = env.tasks.clone()

@@ -1,4 +1,4 @@
-"""Trials out of episodes: the RL² inputs, the clocks, the ends, and the idle tails."""
+"""Trials of episodes: the RL² inputs, counters, ends, and idle tails."""
 
 import pytest
 import torch
@@ -31,21 +31,21 @@ def corridor(goals: list[float] = GOALS, **options: object) -> tuple[TrialEnv, T
 
 
 def play(env: TrialEnv, state: TensorDictBase, actions: list[list[int]]) -> TensorDictBase:
-    """Plays the actions of each trial; gives the trials `[B, T]`."""
+    """Play the actions of each trial, and return the trials `[B, T]`."""
     return play_on(env, state, actions)[0]
 
 
 def play_on(
     env: TrialEnv, state: TensorDictBase, actions: list[list[int]]
 ) -> tuple[TensorDictBase, TensorDictBase]:
-    """As `play`; gives the state that was reached, too."""
+    """Like `play`, but also return the last state."""
     return play_actions(env, state, torch.tensor(actions).T)
 
 
 def play_actions(
     env: TrialEnv, state: TensorDictBase, actions: Tensor
 ) -> tuple[TensorDictBase, TensorDictBase]:
-    """Plays actions `[T, B]` or `[T, B, A]`; gives the trials, and the state that was reached."""
+    """Play actions `[T, B]` or `[T, B, A]`, and return the trials and the last state."""
     steps = []
     for action in actions:
         step, state = env.step_and_maybe_reset(state.clone().set(keys.ACTION, action))
@@ -54,7 +54,7 @@ def play_actions(
 
 
 def reset_first_row(env: TrialEnv, state: TensorDictBase, goal: float = 4.0) -> TensorDictBase:
-    """Starts a new trial in the first of the rows."""
+    """Start a new trial in the first of the rows."""
     mask = torch.zeros(*env.batch_size, 1, dtype=torch.bool)
     mask[0] = True
     tasks = TensorDict({"goal": torch.full((*env.batch_size, 1), goal)}, env.batch_size)
@@ -67,7 +67,7 @@ def numbers(entry: Tensor) -> list[list[float]]:
 
 @pytest.fixture(autouse=True)
 def never_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As collection plays: a trial that has ended idles until all are reset."""
+    """Like in collection, let ended trials idle until all are reset."""
     monkeypatch.setattr(TrialEnv, "maybe_reset", lambda self, tensordict: tensordict)
 
 
@@ -124,7 +124,7 @@ def test_the_previous_observation_is_where_the_previous_action_was_taken() -> No
     env, state = corridor([2.0, 4.0], episodes_per_trial=2)
     trials = play(env, state, [[1, 1, 0, 1]] * 2)
     assert numbers(trials[keys.OBSERVATION]) == [[0, 1, 0, 0], [0, 1, 2, 2]]
-    # Not the goal, where no action is taken.
+    # Never the goal, in which no action is taken.
     assert numbers(trials[keys.PREVIOUS_OBSERVATION]) == [[0, 0, 1, 0], [0, 0, 1, 2]]
     started = reset_first_row(env, trials[:, -1].exclude(keys.NEXT), goal=3.0)
     assert numbers(started[keys.PREVIOUS_OBSERVATION])[0] == 0
@@ -149,7 +149,7 @@ def test_continuous_actions_are_seen_as_they_are() -> None:
 
 
 def test_trials_of_different_lengths() -> None:
-    # Goals at 1 and 4: episodes of 1 and 4 steps for one who walks straight on.
+    # Goals at 1 and 4: episodes of 1 and 4 steps when walking straight to them.
     env, state = corridor(episodes_per_trial=2)
     assert (env.max_steps, env.max_episodes) == (10, 2)
     trials = play(env, state, [[1] * 10] * 2)
@@ -158,7 +158,7 @@ def test_trials_of_different_lengths() -> None:
     assert numbers(trials[keys.EPISODE_DONE]) == [[1, 1] + [0] * 8, [0, 0, 0, 1] * 2 + [0] * 2]
     assert numbers(trials[keys.DONE]) == [[0] + [1] * 9, [0] * 7 + [1] * 3]
     assert numbers(trials[keys.TERMINATED]) == numbers(trials[keys.DONE])
-    # Of two episodes of at most five steps.
+    # For two episodes of at most five steps.
     elapsed = numbers(trials[keys.ELAPSED])
     assert elapsed[0][:2] == pytest.approx([0, 0.5])
     assert elapsed[1][:8] == pytest.approx([0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8])
@@ -204,7 +204,7 @@ def test_a_cut_of_a_longer_life_does_not_terminate(continues: bool) -> None:
     assert numbers(trials[keys.DONE]) == [[0, 0, 0, 1]] * 2
     assert trials[keys.TERMINATED].any().item() is not continues
     assert trials[keys.ELAPSED].any().item() is not continues, "a longer life has no known end"
-    # Where life goes on, the value beyond the cut is that of a new episode of the same task.
+    # If life continues, the value beyond the cut is that of a new episode of the same task.
     after = trials[keys.NEXT][:, -1]
     assert after[keys.OBSERVATION].flatten().tolist() == ([0, 0] if continues else [1, 4])
     assert after[keys.EPISODE].flatten().tolist() == ([4, 1] if continues else [3, 0])

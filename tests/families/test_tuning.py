@@ -1,4 +1,4 @@
-"""The constants come from the shipped table, or are tuned once."""
+"""Constants are read from the shipped table or tuned once."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ PUBLISHED = [BanditTrials(pulls, arms) for pulls in (10, 100, 500) for arms in (
 
 @dataclass(frozen=True)
 class SmallTrials(TunedTrials):
-    """Candidates that processors compute a little differently, and a table of its own."""
+    """Candidates that are computed slightly differently by processors, with a separate table."""
 
     num_arms: int
     max_episodes = 5000
@@ -76,7 +76,7 @@ def test_each_size_is_tuned_for_itself(empty_cache):
 
 
 def test_the_candidate_that_earns_most_is_chosen(empty_cache, monkeypatch):
-    # What counts is the whole trial, not its beginning.
+    # The whole trial counts, not its beginning.
     means = np.array([[9.0, 3.0], [1.0, 5.0], [2.0, 4.0], *[[0.0, 0.0]] * 8])
     monkeypatch.setattr(tuning, "mean_returns_of_candidates", lambda *_: means)
     assert tuned_constant("epsilon_greedy", BanditTrials(2, 3)) == pytest.approx(0.1)
@@ -101,7 +101,7 @@ def test_all_candidates_play_the_same_tasks():
     again = mean_returns_of_candidates("epsilon_greedy", trials, num_tasks=1500)
     assert means.shape == (11, 5)
     np.testing.assert_allclose(again, means)
-    # Exploration only costs in so short a trial, more the more there is.
+    # In so short a trial, more exploration only costs more.
     assert (np.diff(means[:, -1]) < 0).all()
     assert means[-1] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=0.15)
 
@@ -116,7 +116,7 @@ def test_a_table_holds_the_best_candidates_of_all_lengths(small_table, monkeypat
     assert [row[:2] for row in rows] == [[1, 3], [2, 3], [3, 3], [4, 3]]
     means = mean_returns_of_candidates("random", play, 70)
     assert [row[2] for row in rows] == means.argmax(0).tolist()
-    # A long play begins as a shorter one.
+    # A long play begins like a shorter one.
     shorter = mean_returns_of_candidates("random", SmallTrials(2, 3), 70)
     np.testing.assert_allclose(shorter, means[:, :2])
     monkeypatch.setattr(tuning, "mean_returns_of_candidates", None)

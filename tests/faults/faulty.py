@@ -1,4 +1,4 @@
-"""A family that fails in one way, where so many tasks are played at once."""
+"""A family with one selectable fault, which can depend on the number of tasks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,14 +32,14 @@ LENGTH = 4
 
 @dataclass
 class FaultySettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        fault: in which way it fails.
-        at_tasks: how many tasks are played at once where it does; None for always.
-        continuous: whether actions are numbers.
-        low: the least that a number can be.
-        high: the most.
+        fault: name of the fault.
+        at_tasks: number of tasks at which the fault occurs; None for any.
+        continuous: whether actions are continuous.
+        low: lower bound of actions.
+        high: upper bound of actions.
     """
 
     fault: str = one_of(*FAULTS, default="none")
@@ -50,7 +50,7 @@ class FaultySettings(Settings):
 
 
 class Faulty(TaskEnv):
-    """Stay near a place, or choose its side; the observation is how far the episode is."""
+    """Stay near a place, or choose its side; the observation is the progress of the episode."""
 
     Settings = FaultySettings
 
@@ -86,7 +86,7 @@ class Faulty(TaskEnv):
             share = action.unsqueeze(1).float() * 2 - 1
         reward = 1 - (share - self.tasks["place"]).abs()
         end = torch.zeros_like(playing)
-        # The first step is in order, so that only whoever plays on finds the fault.
+        # The first step is correct, so that only further play reveals the fault.
         if (self.episode_steps > 0).any():
             kind, _, what = self.settings.fault.partition("_")
             if what == "reward" and kind in NUMBERS and self.has(self.settings.fault):

@@ -1,4 +1,4 @@
-"""Every scalar field of the config with nasty values: one line, or a run with right figures."""
+"""Nasty values in every scalar config field give one error line, or a run with valid figures."""
 
 import json
 import math
@@ -16,7 +16,7 @@ NASTY = (
     *("-1", "0", "1e30", "99999999999999999999", "nan", "inf", "-inf", "1.5", "true", "null"),
     *("''", "x", "[]", "[1]", "{}", "{a:1}", "../../x", "'${oc.env:HOME}'"),
 )
-# The folder of a run, what is only looked at where it is used, and what would take days.
+# The run's folder, fields that are only checked when used, and fields that could take days.
 LEFT_ALONE = ("output_dir", "ckpt_path", "start_from")
 TOO_LONG = {("trainer.num_nodes", "1e30")}
 
@@ -46,7 +46,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 def outcome(folder: Path, *arguments: str) -> str:
-    """How a run ends; anything but figures or one line fails the test."""
+    """The outcome of a run; anything but figures or one error line fails the test."""
     run = folder / "run"
     if told(folder, *SMALL, *arguments, f"hydra.run.dir={run}") is not None:
         return "refused"

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged in one place: refused in one line, or used with right figures."""
+"""Checkpoints damaged in one place are rejected in one line, or used with correct results."""
 
 import copy
 import io
@@ -44,7 +44,7 @@ def put_weight(content: dict[str, Any], key: str, change: Callable[[Any], Any]) 
 
 
 def damages(data: bytes) -> Iterator[tuple[str, Damage]]:
-    """By name, what is done to the bytes of a checkpoint."""
+    """Yield damages to the bytes of a checkpoint, by name."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():
             if member.file_size:
@@ -86,7 +86,7 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def check(folder: Path, run: Path, chosen: list[tuple[str, Damage]]) -> None:
-    """Each way of using each damaged file; what is used has to give what the whole file gives."""
+    """Use each damaged file in each way: it is rejected, or gives the intact file's results."""
     data = (run / "last.ckpt").read_bytes()
     right = {}
     for number, way in enumerate(WAYS):

@@ -1,4 +1,4 @@
-"""How a run ends that is cut off, or that can no longer write."""
+"""The end of a run that is interrupted, or that can no longer write."""
 
 import errno
 import signal
@@ -17,7 +17,7 @@ from tests.command_line.program import SMALL, call_program, mistake_told
 def stopped_in(
     words: str, folder: Path, *arguments: str, by: signal.Signals = signal.SIGTERM
 ) -> tuple[int, str]:
-    """Sends a signal once a program has printed some words; gives exit code and last line."""
+    """Send a signal once a program has printed some words; returns exit code and last line."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *arguments]
     running = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -57,7 +57,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
             except OSError:
-                # As PyTorch does, which closes its archive.
+                # Like PyTorch when it closes its archive.
                 raise RuntimeError("enforce fail at inline_container.cc") from None
         saved.append(file)
         save(content, file)

@@ -1,4 +1,4 @@
-"""A family that fails: one line that names it, no figure, and no poisoned file."""
+"""A faulty family is named in one line, without results or a corrupt file."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.command_line.program import SMALL, call_program, mistake_told
 from tests.faults.faulty import FAULTS
 
 FAULTY = (*SMALL, "env._target_=tests.faults.faulty.Faulty", "~env.num_arms", "memory=gru")
-# Tasks that are played at once, in training and in the held-out plays of `SMALL`.
+# The number of tasks played at once, in training and in the held-out play of `SMALL`.
 PLACES = {"training": 8, "validation": 4, "test": 6}
 NUMBERS = [name for name in FAULTS if name.startswith(("nan_", "infinite_"))]
 SHAPES = [name for name in FAULTS if name.startswith(("double", "flat", "narrow", "too_few"))]
@@ -29,14 +29,14 @@ def test_numbers_that_are_not_finite(
     chosen = of(fault, at_tasks=PLACES[place], continuous=continuous)
     run = tmp_path / "run"
     line = mistake_told(tmp_path, *FAULTY, *chosen, f"hydra.run.dir={run}")
-    assert "Faulty gave a" in line
-    assert "not finite" in line
+    assert "Faulty returned a" in line
+    assert "non-finite" in line
     assert not (run / "summary.json").exists()
     if place == "training":
         assert line.endswith("there is no checkpoint yet")
         assert not (run / "last.ckpt").exists()
         return
-    # The iteration before is saved, and can be gone on with.
+    # The previous iteration is saved, and can be resumed from.
     assert line.endswith(f"resume with ckpt_path={run / 'last.ckpt'}") == (place == "test")
     if (run / "last.ckpt").exists():
         assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
@@ -46,7 +46,7 @@ def test_numbers_that_are_not_finite(
 def test_what_the_specs_do_not_say(tmp_path: Path, fault: str) -> None:
     line = mistake_told(tmp_path, *FAULTY, *of(fault))
     assert line.startswith("error: Faulty.")
-    assert ": give " in line
+    assert ": return " in line
 
 
 def test_an_end_before_the_time(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_rewards_beyond_what_can_be_squared(tmp_path: Path) -> None:
     run = tmp_path / "run"
     chosen = of("huge_reward", at_tasks=PLACES["training"])
     line = mistake_told(tmp_path, *FAULTY, *chosen, f"hydra.run.dir={run}")
-    assert "whose square is beyond float32: let the environment give its rewards in a smal" in line
+    assert "whose square is beyond float32: scale down the rewards of the environment" in line
     assert not (run / "last.ckpt").exists()
 
 

@@ -1,4 +1,4 @@
-"""`ckpt_path` alone: the stored config, with what the command sets on top of it."""
+"""With `ckpt_path` alone, the stored config is used, with the command's overrides on top."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.command_line.program import SMALL, call_program, mistake_told
 
 @pytest.fixture(scope="module")
 def unlike_the_defaults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run whose fields are no defaults."""
+    """A finished run with fields that differ from the defaults."""
     run = tmp_path_factory.mktemp("run")
     chosen = ("memory=lstm", "memory.hidden_size=6", "env.num_arms=3", "learner.learning_rate=0.02")
     call_program(run, *SMALL, *chosen, "seed=7", f"hydra.run.dir={run}")
@@ -68,7 +68,7 @@ def test_what_iterations_are_counted_by_stays(
         field = "+collection.curriculum={a:{env_steps:16,num_trials:8}}"
     line = mistake_told(tmp_path, f"ckpt_path={unlike_the_defaults}", field)
     assert "a training cannot change it half way" in line
-    assert line.endswith("or begin a new training with start_from")
+    assert line.endswith("or start a new training with start_from")
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs at the same time, and runs in a folder that is not their own."""
+"""Simultaneous runs, and runs in a folder of another run."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def agent_of(run: Path) -> dict:
 
 
 def at_once(folder: Path, *commands: tuple[str, ...]) -> None:
-    """Starts several programs in the same moment, and waits for all of them."""
+    """Start several programs at the same time, and wait for all of them."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, str(ROOT / "train.py"), *SMALL]
     running = [

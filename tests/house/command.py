@@ -1,13 +1,13 @@
-"""Commands as a user's shell would run them."""
+"""Run commands like a user's shell."""
 
 import os
 import subprocess
 
 
 def run(command, folder, **variables):
-    """Runs a command that must succeed; returns what it prints.
+    """Run a command that must succeed, and return its output.
 
-    It sees neither the flags of a make around the tests nor a path to the repository.
+    It inherits neither the flags of a surrounding make nor a path to the repository.
     """
     hidden = ("MAKE", "MFLAGS", "PYTHONPATH")
     env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}

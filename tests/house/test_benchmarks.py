@@ -1,4 +1,4 @@
-"""The benchmarks run; what they print depends on the machine."""
+"""The benchmarks run; their output depends on the machine."""
 
 import pytest
 import torch

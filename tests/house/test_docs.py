@@ -1,4 +1,4 @@
-"""What the documentation names is there: files, tests, links and commands."""
+"""Files, tests, links and commands in the documentation exist."""
 
 import re
 import shlex
@@ -13,9 +13,9 @@ from tests.builders import MEMORIES, known
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-# Fields whose values only the user's machine or folders have.
+# Fields whose values only exist on the user's machine.
 OF_THE_USER = re.compile(r"--config-dir|searchpath|^-|\$|=\.\.\.")
-CHANGES = "CHANGELOG.md"  # names what is no longer there, too
+CHANGES = "CHANGELOG.md"  # also names things that no longer exist
 
 
 def text_of(name: str) -> str:
@@ -23,7 +23,7 @@ def text_of(name: str) -> str:
 
 
 def commands_of(name: str) -> list[list[str]]:
-    """The fields of each `python train.py ...` in a page."""
+    """The overrides of each `python train.py ...` in a page."""
     blocks = re.findall(r"^```bash\n(.*?)^```", text_of(name), re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
@@ -37,7 +37,7 @@ def anchors_of(name: str) -> set[str]:
 
 
 def memory_with(field: str) -> list[str]:
-    """The choice of a memory that has a field of the group `memory`, where it is one."""
+    """The choice of a memory that has the field, if it is of the group `memory`."""
     group, _, name = field.partition(".")
     having = [memory for memory, kind in MEMORIES.items() if known({name: None}, kind)]
     return [f"memory={having[0]}"] if group == "memory" and having else []

@@ -1,4 +1,4 @@
-"""The wheel holds all that a run needs, under one name, and runs outside of the repository."""
+"""The wheel has everything that a run needs in one package, and runs outside the repository."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ from tests.house.command import run
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "rl2_lightning"
-LINKED = ("callbacks", "configs", "train.py")  # stand at the root, and are links in the package
+LINKED = ("callbacks", "configs", "train.py")  # links to the repository's root
 PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
 SDIST = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
 WHERE = """
@@ -24,7 +24,7 @@ print(found and found.origin)
 
 
 def wanted_files():
-    """What belongs into the package."""
+    """The files that belong in the package."""
     roots = {ROOT / PACKAGE: PACKAGE} | {ROOT / name: f"{PACKAGE}/{name}" for name in LINKED[:2]}
     found = {f"{PACKAGE}/train.py"}
     for root, name in roots.items():
@@ -35,7 +35,7 @@ def wanted_files():
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the sources, so that no earlier build can lend a file."""
+    """A copy of the sources, so that no file of an earlier build is used."""
     source = tmp_path_factory.mktemp("source")
     no_cache = shutil.ignore_patterns("__pycache__")
     for folder in (PACKAGE, *LINKED[:2]):
@@ -54,7 +54,7 @@ def wheel(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def target(wheel, tmp_path_factory):
-    """A folder that holds the installed wheel alone."""
+    """A folder that only contains the installed wheel."""
     target = tmp_path_factory.mktemp("target")
     run([*PIP, "install", "--no-deps", "--no-index", "--target", target, wheel], target)
     return target

@@ -33,7 +33,7 @@ SMALL = (
     "callbacks.checkpoint.every_n_epochs=1",
     "trainer.accelerator=cpu",
 )
-# Another process lets the agent play the tasks of the run's test, without a trainer.
+# Another process lets the agent play the run's test tasks without a trainer.
 PLAYS = """
 import json
 from pathlib import Path
@@ -54,14 +54,14 @@ IDLE_WINDOWS = ("env=treasure", "collection.window=31", "learner.num_minibatches
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A user's own folder."""
+    """A folder with user-defined parts."""
     folder = tmp_path / "own"
     shutil.copytree(PARTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
 def train(folder: Path, output: Path, *overrides: str, by_flag: bool = True) -> Path:
-    """`python train.py` in an empty folder, which finds what is in the user's own."""
+    """Run `python train.py` in an empty folder with the parts in the user's folder."""
     configs = folder / "configs"
     place = ["--config-dir", configs] if by_flag else [f"hydra.searchpath=[file://{configs}]"]
     command = [sys.executable, ROOT / "train.py", *place, *SMALL, *overrides]
@@ -71,7 +71,7 @@ def train(folder: Path, output: Path, *overrides: str, by_flag: bool = True) -> 
 
 
 def shown(output: Path) -> dict:
-    """What the agent has reached in the test."""
+    """The agent's results in the test."""
     return json.loads((output / "summary.json").read_text())["agent"]
 
 
@@ -80,7 +80,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def train_test_and_resume(tmp_path: Path, folder: Path, *choice: str) -> tuple[Path, Path]:
-    """All that a run can be asked for; gives the folders of the first part and of the whole."""
+    """Train, test and resume; returns the folders of the first part and of the whole run."""
     first = train(folder, tmp_path / "first", *choice, by_flag=False)
     checkpoint = f"ckpt_path={first / 'last.ckpt'}"
     resumed = train(folder, tmp_path / "resumed", *choice, checkpoint, "trainer.max_epochs=2")
@@ -113,7 +113,7 @@ def test_a_family_needs_one_file(tmp_path: Path, folder: Path) -> None:
 
 
 def test_a_memory_needs_one_file(tmp_path: Path, folder: Path) -> None:
-    # So many tasks and such steps that other weights show themselves.
+    # Enough tasks and large enough updates that other weights give other results.
     choice = ("memory=leaky", "learner.learning_rate=0.05", "evaluation.test_tasks=64")
     first, whole = train_test_and_resume(tmp_path, folder, *choice)
     assert_all_weights_moved(first, whole)
@@ -127,7 +127,7 @@ def test_a_memory_needs_one_file(tmp_path: Path, folder: Path) -> None:
     )
     found = json.loads(printed.splitlines()[-1])
     assert found.keys() == shown(first).keys() == {"greedy", "sampled"}
-    # The run besides holds it against the reference.
+    # The run's summary also has the share of the reference.
     assert all(curve.items() <= shown(first)[mode].items() for mode, curve in found.items())
     assert shown(first) != shown(whole)
 
@@ -154,7 +154,7 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(PARTS)
-    # The experiment is written for a critic apart; a learner of another kind has none.
+    # The experiment sets a separate critic; a learner of another kind has none.
     choice = (
         "experiment=mdp_n10",
         "memory._target_=leaky.Leaky",

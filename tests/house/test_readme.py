@@ -1,4 +1,4 @@
-"""The README's commands work as they stand there, each in a quick form."""
+"""The README's commands work, each in a quick form."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import pytest
 from tests.house.command import run
 
 ROOT = Path(__file__).parents[2]
-# Where a machine without accelerators, or without an earlier run, can only compose the config.
+# Commands that can only be composed without accelerators or an earlier run.
 ONLY_COMPOSED = re.compile(r"gpu|cuda|devices=|num_nodes=|ckpt|checkpoint|--multirun| -m ")
 
 

@@ -1,4 +1,4 @@
-"""No file names the machine that it was written on, nor where its packages came from."""
+"""No file contains a path of the machine that it was written on, or a package registry."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def test_no_machine_paths_and_no_registries():
 
 
 def tracked_text_files():
-    """The files that git tracks, except this one and those that are no text."""
+    """Yield the text files that git tracks, except this one."""
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for path in [ROOT / name for name in listed.split("\0") if name]:

@@ -38,7 +38,7 @@ WORLDS = {
     "images": ("env=visual_maze", "env.size=2", "env.horizon=3", "trial.episodes_per_trial=2"),
 }
 
-# Plays the trial again, as a user would: what was shown is given, and the actions are its own.
+# Plays the trial again like a user: with the recorded observations and the agent's own actions.
 PLAY_AGAIN = """
 import sys
 
@@ -78,7 +78,7 @@ print("played the same")
 
 
 class Recorder(Callback):
-    """Saves a checkpoint before the last iteration collects, and keeps what it collects."""
+    """Saves a checkpoint before the last iteration collects, and records its trials."""
 
     def __init__(self, folder: Path) -> None:
         self.checkpoint = folder / "before.ckpt"

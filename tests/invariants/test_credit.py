@@ -1,4 +1,4 @@
-"""Credit crosses episodes, and stops at trials."""
+"""Credit crosses episode boundaries, and stops at trial boundaries."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_credit_crosses_episodes_not_trials() -> None:
     changed = steps.clone()
     changed[keys.REWARD][0, 1] += 1.0
     moved = advantages_of(changed, values) - before
-    # Each step of a bandit is an episode: what the second one earned is due to the first, too.
+    # Each step of a bandit is an episode: the second one's reward is also credited to the first.
     torch.testing.assert_close(moved[0, 0], torch.tensor([GAMMA * GAE_LAMBDA]))
     assert (moved[1:] == 0).all()
     assert (moved[0, 2:] == 0).all()
@@ -70,7 +70,7 @@ def test_a_cut_of_a_longer_life_bootstraps(make_trials, separate: bool) -> None:
     assert steps.batch_size == (3, env.max_steps + 1)
     learner.value_scale.update(torch.tensor([[0.0], [2.0]]))
     values = learner.values_of(steps)
-    # What the critic gives of the step after the cut, with all that is shown there.
+    # The critic's value of the step after the cut, with all its inputs.
     network = learner.critic if separate else learner.agent
     with torch.no_grad():
         features, _ = network.unroll(inputs_of(steps), network.initial_state(3))

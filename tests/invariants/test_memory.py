@@ -1,4 +1,4 @@
-"""Memory lives as long as a trial, acting agrees with learning, gradients go where they must."""
+"""Memory lasts for a trial, acting agrees with learning, and gradients reach the right steps."""
 
 from itertools import product
 
@@ -47,7 +47,7 @@ def test_memory_survives_episodes(make_trials, memory: str) -> None:
     agent = learner.agent
     first, second = (collect(env, learner, window=1, seed=seed) for seed in (1, 2))
     assert first[keys.MEMORY_STATE].batch_size == (5, env.max_steps)
-    # Every step of a bandit ends an episode: the state goes on all the same.
+    # Every step of a bandit ends an episode, but the state continues.
     assert (first[keys.STEPS, keys.EPISODE] > 0).any()
     for step in range(env.max_steps - 1):
         state = state_of(first[keys.MEMORY_STATE][:, step])
@@ -63,7 +63,7 @@ def test_memory_survives_episodes(make_trials, memory: str) -> None:
 
 
 def stepped(memory, encoding: Tensor, state: tuple, is_init: Tensor | None) -> tuple:
-    """A window, one step after the other."""
+    """Process a window step by step."""
     features = []
     for t in range(encoding.shape[1]):
         if is_init is not None:
@@ -117,7 +117,7 @@ def test_a_window_is_learnt_from_as_it_was_played(
     prepared = learner.prepare(trials, starts_of(env, window))
     steps = learner.lined_up_steps(as_minibatch(learner, env, prepared, window=window))
     log_probs = agent.policy(steps[keys.FEATURES]).log_prob(steps[keys.ACTION])
-    # The sharpened policy magnifies the rounding of features, more so where these have no bounds.
+    # The sharpened policy amplifies rounding errors of features, especially unbounded ones.
     rounding = {"rtol": 1e-5, "atol": 1e-4}
     torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB], **rounding)
     torch.testing.assert_close(steps[keys.STATE_VALUE], steps[keys.OLD_STATE_VALUE])
@@ -130,7 +130,7 @@ def test_values_of_a_pass_are_those_of_single_steps(memory: str) -> None:
     critic, starts = learner.critic, starts_of(env, 4)
     trials = collect(env, learner, window=4)
     valued = critic.add_values(trials, starts)
-    # On idle steps no value is meant.
+    # Idle steps have no values.
     steps = clear_idle_steps(trials, starts)[keys.STEPS]
     state, states, values = critic.initial_state(7), [], []
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_steps_before_the_burn_in_do_not_matter(memory: str, separate: bool) -> 
     learner = learner_of(env, memory, separate=separate)
     minibatch = minibatch_of(learner, env, window=3, burn_in=2)
     expected = gradients(learner, minibatch)
-    # The first window of a trial has no burn-in: what stands there must not be read.
+    # The first window of a trial has no burn-in: its entries must not be read.
     first = ~minibatch[keys.HAS_BURN_IN].squeeze(-1)
     assert first.sum() == 4
     minibatch[keys.BURN_IN, keys.PREVIOUS_REWARD][first] = torch.nan

@@ -1,4 +1,4 @@
-"""What must always be true of agents whose policy is none of the plain ones."""
+"""The invariants for agents with other policies than plain layers."""
 
 import pytest
 import torch

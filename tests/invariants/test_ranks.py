@@ -1,4 +1,4 @@
-"""Two ranks learn what one would from the same trials."""
+"""Two ranks compute the same update as one, from the same trials."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ NUM_TRIALS = 12
 
 
 class Step(nn.Module):
-    """What DDP wraps: a training step."""
+    """A training step as a module, for DDP."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
@@ -79,13 +79,13 @@ def learn(rank: int, port: int, folder: str) -> None:
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
-    # The threads of gloo may wait for each other for ever when their objects are taken down.
+    # Gloo's threads may deadlock when their objects are destroyed.
     os._exit(0)
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple]]:
-    """Gradients and buffers of both ranks, by kind; to start them takes longest."""
+    """Gradients and buffers of both ranks, by kind; cached, since starting ranks is slow."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -109,8 +109,8 @@ def test_two_ranks_equal_one(ranks: list[dict[str, tuple]], kind: str) -> None:
 
 
 def test_all_ranks_stop_together(ranks: list[dict[str, tuple]]) -> None:
-    # One rank is beyond the bound and the other is not: both must stop on their mean, for one
-    # alone would wait for the other's gradients.
+    # Only one rank exceeds the bound: both must stop on their mean, since one alone would wait for
+    # the other's gradients.
     for rank in ranks:
         found, _ = rank["stop"]
         assert all(gradient is None for gradient in found.values())

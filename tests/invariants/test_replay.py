@@ -1,4 +1,4 @@
-"""What a source hands out is what it was given."""
+"""A replay source returns the windows that it has stored."""
 
 from collections import Counter
 from collections.abc import Iterator

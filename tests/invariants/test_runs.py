@@ -1,4 +1,4 @@
-"""Whole runs: on policy, resumable, reproducible, the same over ranks, on fixed held-out tasks."""
+"""Whole runs are on-policy, resumable and reproducible, with fixed held-out tasks."""
 
 import csv
 import operator
@@ -35,7 +35,7 @@ TINY = (
 
 
 def of_learner(name: str) -> tuple[str, ...]:
-    """Chooses a learner, and few updates where it can be set how many."""
+    """Choose a learner, with few updates if that can be set."""
     few = known({"num_epochs": 2, "num_minibatches": 2}, LEARNERS[name])
     return (f"learner={name}", *(f"learner.{field}={number}" for field, number in few.items()))
 
@@ -53,7 +53,7 @@ CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_l
 
 
 def train(cfg: DictConfig, *callbacks: Callback) -> Path:
-    """Runs the training of a config in this process; returns its last checkpoint."""
+    """Run the training of a config in this process, and return its last checkpoint."""
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)
@@ -76,7 +76,7 @@ def contents(path: Path) -> dict[str, object]:
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    """Same parameters, buffers, optimisers and counters, bit for bit."""
+    """Assert bitwise equal parameters, buffers, optimisers and counters."""
     one, two = contents(left), contents(right)
     for part in ("state_dict", "optimizer_states"):
         (mine, structure), (theirs, other) = tree_flatten(one[part]), tree_flatten(two[part])
@@ -97,7 +97,7 @@ def validations(folder: Path) -> list[list[str]]:
 
 
 class RatioOfFirstMinibatch(Callback):
-    """Notes how far collected log-probabilities are from those of the current weights."""
+    """Records the deviation of collected log-probabilities from those of the current weights."""
 
     def __init__(self) -> None:
         self.errors: list[float] = []
@@ -157,7 +157,7 @@ def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     settings = (*TINY, *overrides)
     whole = train(compose_config(tmp_path / "whole", *settings))
     half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
-    # A new process, so that nothing lives on but the checkpoint.
+    # A new process, so that only the checkpoint is shared.
     resumed = tmp_path / "resumed"
     subprocess.run(
         command(resumed, f"ckpt_path={half}", "trainer.max_epochs=null", *overrides),

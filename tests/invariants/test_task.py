@@ -27,7 +27,7 @@ WORLDS = [bandit_trials, view_trials]
 
 
 def with_other_tasks(trials: TensorDictBase) -> TensorDictBase:
-    """The same trials, as if they had been played of other tasks."""
+    """The same trials, with the parameters of other tasks."""
     other = trials[keys.TASK].apply(lambda entry: (entry.float() + 1).to(entry.dtype))
     return trials.copy().set(keys.TASK, other)
 
@@ -43,7 +43,7 @@ def test_actor_never_sees_the_task(make_trials, memory: str, separate: bool) -> 
     learner = learner_of(env, memory, separate=separate)
     agent = learner.agent
     prepared = learner.prepare(collect(env, learner), [0])
-    # The memory that is shared learns of the critic, too: its part of the loss is left out.
+    # A shared memory also gets the critic's gradient, so leave out the critic's loss.
     own = list(agent.parameters())
 
     def answers(trials: TensorDictBase) -> tuple[Tensor, ...]:
@@ -68,7 +68,7 @@ def test_acting_needs_no_task(make_trials, memory: str, separate: bool) -> None:
     env = make_trials(6)
     learner = learner_of(env, memory, separate=separate)
     steps = collect(env, learner)[keys.STEPS]
-    # Another agent of these weights is given no more than the inputs, and does the same.
+    # Another agent with these weights acts identically from the inputs alone.
     alone = make_agent(env, memory, seed=5)
     alone.load_state_dict(learner.agent.state_dict())
     inputs = inputs_of(steps)

@@ -1,4 +1,4 @@
-"""What learners by advantages share: schedules, statistics, counts, and each parameter once."""
+"""The base of actor-critic learners: schedules, statistics, counts, and unique parameters."""
 
 from itertools import product
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.views import view_trials
 
 
 class Schedules(Callback):
-    """Notes learning rate and entropy coefficient at each update, by iteration."""
+    """Records learning rate and entropy coefficient at each update, by iteration."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float]] = []
@@ -55,7 +55,8 @@ SCHEDULES = (
 def test_schedules_follow_the_budget_of_env_steps(tmp_path: Path, iterations: int) -> None:
     schedules = Schedules()
     fit(tmp_path, schedules, *SCHEDULES, f"trainer.max_epochs={iterations}")
-    # Five iterations fit the budget, four updates each; that fewer are run stretches nothing.
+    # Five iterations fit the budget, with four updates each; running fewer does not stretch
+    # schedules.
     expected = [(0.01 - 0.001 * i, 0.04 * i) for i in range(iterations) for _ in range(4)]
     assert [pytest.approx(pair) for pair in expected] == schedules.seen
 
@@ -216,7 +217,7 @@ def test_env_steps_are_counted_without_idle_steps(learner: str) -> None:
 
 @pytest.mark.parametrize("learner", ACTOR_CRITICS)
 def test_minibatches_weigh_by_their_steps(learner: str) -> None:
-    # The gradients of the parts, as Adam sees them one by one, are on average that of the whole.
+    # The mean of the minibatches' gradients, which Adam sees one by one, is the whole batch's.
     env = corridor_trials(12)
     teacher = make_learner(make_agent(env), env, learner, num_minibatches=3)
     windows = as_minibatch(teacher, env, teacher.prepare(collect(env, teacher), [0]))

@@ -1,4 +1,4 @@
-"""The critic: what it reads, what it shares with the agent, and its values of whole trials."""
+"""The critic: its inputs, what it shares with the agent, and its values of whole trials."""
 
 from itertools import product
 

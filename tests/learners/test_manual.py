@@ -1,4 +1,4 @@
-"""Learners with several optimisers: clipped, watched, counted and resumed as others are."""
+"""Learners with several optimisers are clipped, checked, counted and resumed like others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class TwoOptimisersSettings(LearnerSettings):
 
 
 class TwoOptimisers(ManualLearner):
-    """Actor and baseline learn one after the other, each with an optimiser of its own."""
+    """Trains actor and baseline in turn, each with an optimiser of its own."""
 
     Settings = TwoOptimisersSettings
 
@@ -65,7 +65,7 @@ class TwoOptimisers(ManualLearner):
 
 
 class TwoOptimisersOnRanks(TwoOptimisers):
-    """Looks whether all ranks have learnt the same."""
+    """Checks that all ranks have the same weights."""
 
     def on_train_start(self) -> None:
         self.initial = self.own_weights()
@@ -74,7 +74,7 @@ class TwoOptimisersOnRanks(TwoOptimisers):
         found = over_all_ranks(self.own_weights()).view(world_size(), -1)
         assert len(found) == 2
         assert torch.equal(found[0], found[1])
-        # An update of either optimiser is of what both ranks have seen.
+        # Updates of both optimisers use the data of both ranks.
         assert (found[0] != self.initial).float().mean() > 0.5
         assert (self.baseline.weight.view(-1) != self.initial[-self.baseline.in_features :]).all()
 
@@ -84,7 +84,7 @@ class TwoOptimisersOnRanks(TwoOptimisers):
 
 
 class Norms(Callback):
-    """Notes the norms of the gradients that the optimisers use, by group."""
+    """Records the norms of the gradients that the optimisers use, by group."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float]] = []
@@ -132,7 +132,7 @@ def test_gradients_are_clipped_as_the_trainer_says(tmp_path: Path, largest: floa
         assert max(found) > 1
     else:
         assert found == pytest.approx([largest] * len(found), rel=1e-4)
-    # What is told is the gradient before it was clipped.
+    # The logged norm is that before clipping.
     assert trainer.callback_metrics["train/gradient_norm"] > 1
 
 

@@ -72,7 +72,7 @@ def test_policy_loss_is_the_clipped_surrogate() -> None:
     assert 0.1 < outside < 0.9
     found = noted(learner, minibatch)
     torch.testing.assert_close(found["policy_loss"], -gain.mean())
-    # Where the clip takes hold, not where the ratio is outside.
+    # Counts where the clipping has an effect, not where the ratio is outside.
     assert 0 < found["clip_fraction"] <= outside + 1e-6
     kl = (ratio - 1 - ratio.log()).mean()
     torch.testing.assert_close(found["approximate_kl"], kl, atol=1e-4, rtol=1e-4)
@@ -118,7 +118,7 @@ def test_the_value_loss_is_clipped_around_what_the_critic_gave() -> None:
     env = corridor_trials(12)
     learner = make_learner(make_agent(env), env, value_clip=0.2)
     losses = learner.losses_of(learner.lined_up_steps(minibatch_of(learner, env)))
-    # Before the first update the critic has not moved, however much the scale has.
+    # Before the first update the critic has not changed, even if the scale has.
     assert losses["value_clip_fraction"] == 0
 
 
@@ -139,7 +139,7 @@ def test_a_gradient_scaler_takes_no_skipped_updates() -> None:
 
 
 class Updates(Callback):
-    """Notes weights and Adam's state after each minibatch."""
+    """Records weights and Adam's state after each minibatch."""
 
     def __init__(self) -> None:
         self.seen: list[list[Tensor]] = []
@@ -170,7 +170,7 @@ def test_stop_leaves_weights_and_adam_alone(
             pairs = list(zip(watch.seen[number - 1], watch.seen[number], strict=True))
             same = [torch.equal(before, after) for before, after in pairs]
             assert all(same) is (number >= first + updates)
-    # Each iteration starts learning anew.
+    # The next iteration makes updates again.
     assert not all(map(torch.equal, watch.seen[3], watch.seen[4]))
 
 
@@ -183,6 +183,6 @@ def test_stop_lasts_for_the_rest_of_the_iteration() -> None:
     with torch.no_grad():
         next(learner.agent.policy.parameters())[0].add_(1.0)
     assert learner.training_step(minibatch, 1).grad_fn is None
-    # A later minibatch may be close to the old policy again: it is left out all the same.
+    # A later minibatch may be close to the old policy again, but is still skipped.
     learner.agent.load_state_dict(collected_with)
     assert learner.training_step(minibatch, 2).grad_fn is None

@@ -1,4 +1,4 @@
-"""Ranks come and go, and tell the same of an iteration."""
+"""All ranks log the same diagnostics of an iteration, and leave without errors."""
 
 import os
 from datetime import timedelta
@@ -37,7 +37,7 @@ def test_a_run_of_one_process_has_nobody_to_leave() -> None:
 
 
 def learn_unevenly(rank: int, folder: str) -> None:
-    """An iteration that stops at its second minibatch; the first of rank 0 holds no step."""
+    """An iteration that stops at its second minibatch; rank 0's first one contains no step."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -65,7 +65,7 @@ def learn_unevenly(rank: int, folder: str) -> None:
     torch.save((noted, logged), f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
-    # The threads of gloo may wait for each other for ever when their objects are taken down.
+    # Gloo's threads may deadlock when their objects are destroyed.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Agents learn to learn: small bandits to a threshold, and the figure that the README promises."""
+"""Agents learn small bandits to a threshold, and the README's figure is reached."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ CHANCE = 8 * 0.5
 
 
 def shares(folder: Path, *overrides: str) -> tuple[float, float]:
-    """Trains; returns the greedy agent's return, and its share of the reference's."""
+    """Train, and return the greedy agent's return and its share of the reference's."""
     cfg = compose_config(folder, *overrides)
     data = build_data(cfg)
     learner = build_learner(cfg, data)
@@ -61,7 +61,7 @@ def test_a_critic_that_sees_the_task_explains_more(tmp_path: Path) -> None:
             tmp_path,
             *SMALL,
             "collection.total_env_steps=10240",  # 5 iterations
-            "learner.gae_lambda=1.0",  # the targets are returns, and not made of the values
+            "learner.gae_lambda=1.0",  # targets are returns, independent of the values
             "learner.critic.hidden_sizes=[32]",
             "learner.critic.separate=false",
             "collection.expected_rewards=false",

@@ -1,4 +1,4 @@
-"""A tiny agent for the tables, and figures as if they had been measured."""
+"""A tiny agent for the tables, and fabricated figures."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def train_tiny(
     experiment: str = "mab_n10_k5",
     callbacks: tuple[str, ...] = ("checkpoint",),
 ) -> Path:
-    """Trains for three iterations or less; gives the last checkpoint."""
+    """Train for at most three iterations, and return the last checkpoint."""
     cfg = compose_config(folder, f"experiment={experiment}", *TRAINED, *overrides)
     cfg.callbacks = {name: cfg.callbacks[name] for name in callbacks}
     data = build_data(cfg)

@@ -1,4 +1,4 @@
-"""What each kind of bar asks of an agent, just below it and just above."""
+"""Each kind of bar, just below and just above."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ def curve(*episodes: float, half_width: float = 0.1) -> Curve:
     return dataclasses.replace(flat, mean=torch.tensor(episodes, dtype=torch.float64))
 
 
-# Of 10 and 30 in a trial; the reference earns 5, 10, 15 in its episodes.
+# Trial returns of 10 and 30; the reference earns 5, 10, 15 in its episodes.
 REFERENCES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
 
 

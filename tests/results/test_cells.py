@@ -1,4 +1,4 @@
-"""The cells of the tables, and the files that hold their rows."""
+"""The cells of the tables, and the files of their rows."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Both commands, as a user's shell runs them."""
+"""Both commands, run like from a user's shell."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.results.builders import FEW, train_tiny
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose tables are empty, with a checkpoint."""
+    """A checkout with empty tables and a checkpoint."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "configs").symlink_to(ROOT / "configs")
     shutil.copytree(ROOT / "results" / "published", folder / "results" / "published")
@@ -26,7 +26,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_module(tree: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    # The current folder comes first, and so the copy of the tables.
+    # The current folder, and so the copy of the tables, comes first.
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         check=False,
@@ -65,7 +65,7 @@ def test_a_row_and_then_the_page(tree: Path) -> None:
         ),
         (
             ("experiment=mab_n10_k5", "ckpt_path=none.ckpt"),
-            "ckpt_path=none.ckpt is no file: give the path of a checkpoint",
+            "ckpt_path=none.ckpt is not a file: give the path of a checkpoint",
         ),
         (
             ("experiment=mab_n10_k5", "ckpt_path=last.ckpt", "evaluation.test_task=3"),

@@ -1,4 +1,4 @@
-"""A checkpoint's row, its curves and its kept weights."""
+"""A checkpoint's row, its curves and its stored weights."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) 
     assert (row["name"], row["experiment"]) == ("mab_n10_k5_seed3", "mab_n10_k5")
     assert row["agent"] == "gru"
     assert (row["seed"], row["num_tasks"], row["tasks_seed"]) == ("3", "30", "2017")
-    # What the budget holds in whole iterations, and all of it was spent.
+    # The whole iterations that fit the budget, all of which were done.
     assert (row["env_steps"], row["total_env_steps"]) == ("480", "480")
     assert row["training_seconds"].isdigit()
     assert 2 < float(row["agent_greedy"]) < 8
@@ -49,7 +49,7 @@ def test_a_row_says_what_was_measured_and_how(tmp_path: Path, checkpoint: Path) 
 
 
 def test_a_run_that_was_stopped_tells_what_it_has_spent(tmp_path: Path) -> None:
-    # Without the callback that keeps the time, too.
+    # Also without the callback that stores the time.
     stopped = train_tiny(tmp_path, "trainer.max_epochs=1")
     row = evaluated(tmp_path / "tables", stopped)
     assert (row["env_steps"], row["total_env_steps"]) == ("160", "480")
@@ -85,7 +85,7 @@ def test_an_agent_may_be_shown_larger_tasks_than_it_was_trained_on(tmp_path: Pat
     row = run([*given, "evaluation.other_sizes=true"], tmp_path / "tables")
     assert row["name"] == "maze_5x5_trained_on_horizon5_num_training_mazes4_size3_seed3"
     assert row["trained_on"] == "env.horizon=5, env.num_training_mazes=4, env.size=3"
-    # Of its own horizon: 16 trials of two episodes of 5 steps, three times.
+    # With its own horizon: 16 trials of two episodes of 5 steps, three times.
     assert row["total_env_steps"] == "480"
     assert 0 <= float(row["measure_search_success_episode_1_greedy"]) <= 1
     written = [path.name for path in (tmp_path / "tables" / "analyses" / row["name"]).iterdir()]
@@ -217,7 +217,7 @@ def test_a_seed_that_is_no_number_names_no_file(
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["seed"] = seed
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"has seed=.*, not a number: use another one"):
+    with pytest.raises(UserError, match=r"has seed=.*, which is not a number: use another one"):
         evaluated(tmp_path / "tables", tmp_path / "other.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 

@@ -1,4 +1,4 @@
-"""The rows that the repository shows, beside the weights and curves that it keeps."""
+"""The rows in the repository match the stored weights and curves."""
 
 import shlex
 

@@ -30,7 +30,7 @@ def fabricate(
     trained_on: str = "",
     memory: str = "gru",
 ) -> None:
-    """A row and its curves, as an evaluation writes them."""
+    """Write a row and its curves like an evaluation."""
     cell = find_cell(experiment)
     first_size = next(iter(cell.place.values()))
     num_episodes = int(first_size) if first_size.isdigit() else 4
@@ -51,7 +51,7 @@ def fabricate(
 
 
 def fabricate_tables(folder: Path) -> None:
-    """Cells with different players, several seeds, a miss, and a run that is not through."""
+    """Cells with different players, several seeds, a missed bar, and an unfinished run."""
     bandits = {"random": 5.0, "thompson": 5.83, "gittins": 6.64}
     fabricate(folder, "mab_n10_k5", 2, 6.62, {**bandits, "bayes_optimal": 6.66})
     fabricate(folder, "mab_n10_k5", 3, 6.59, {**bandits, "bayes_optimal": 6.66})
@@ -73,7 +73,7 @@ def fabricate_tables(folder: Path) -> None:
     }
     fabricate(folder, "two_step", 2, 120.0, {"model_based": 130.0}, measures=measures)
     fabricate(folder, "maze_9x9", 1, 1.0, {"shortest_path": 1.5}, trained_on="env.size=5")
-    # Its players stand in another order than those of GridNavi.
+    # Its players are in another order than those of GridNavi.
     fabricate(folder, "pair_easy", 1, 89.0, {"bayes_optimal": 80.0, "known_goal": 89.4})
     fabricate(folder, "restless", 1, 40.0, {"thompson_stationary": 39.95, "ucb1_stationary": 30.0})
 

@@ -1,1 +1,1 @@
-"""From what an agent is shown to one vector a step."""
+"""Encode an agent's inputs as one vector per step."""

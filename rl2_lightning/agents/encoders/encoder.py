@@ -1,4 +1,4 @@
-"""From the RL² inputs to one vector a step."""
+"""Encode the RL² inputs as one vector per step."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -16,25 +16,25 @@ from rl2_lightning.inputs import Inputs, Observation
 
 
 class Encoder(nn.Module):
-    """Concatenates the RL² inputs, and passes them through fully connected layers if there are any.
+    """Concatenates the RL² inputs and passes them through fully connected layers, if any.
 
-    Images pass through convolutions first; of several observations each has its own part.
+    Images pass through convolutions first; several observations are encoded separately.
 
     Args:
-        observations: what is shown.
-        actions: which actions there are.
+        observations: space of the observations.
+        actions: space of the actions.
         inputs: names of the fields of `Inputs` that the agent sees.
-        hidden_sizes: widths of the layers, each followed by a ReLU; none gives the inputs as they
-            are.
-        passed_on: names of the fields that stand after the encoding as they are.
+        hidden_sizes: widths of the layers, each followed by a ReLU; without any, the encoding is
+            the concatenated inputs.
+        passed_on: names of the fields that are appended to the encoding unchanged.
 
     Raises:
-        UserError: no input is left, or one is unknown.
+        UserError: there is no input, or an unknown one.
 
     Attributes:
         sizes: widths of the encoding and of each field that is passed on.
         output_size: E, their sum.
-        columns: where each input stands among those that are put side by side.
+        columns: the columns of each input in the concatenation.
     """
 
     one_hot: Tensor
@@ -61,13 +61,13 @@ class Encoder(nn.Module):
         for name, box in self._boxes.items():
             if not box.shape:
                 raise UserError(
-                    f"the observation {name} is a number without a dimension: give its spec the "
+                    f"the observation {name} is a scalar without a dimension: give its spec the "
                     "shape (1,)"
                 )
         self._is_discrete = isinstance(actions, Discrete)
         num_actions = actions.n if isinstance(actions, Discrete) else actions.size
         if isinstance(actions, Discrete):
-            # The last row stands for no action at all.
+            # The last row encodes that there was no action.
             one_hot = torch.eye(num_actions + 1, num_actions)
             self.register_buffer("one_hot", one_hot, persistent=False)
         else:
@@ -93,8 +93,8 @@ class Encoder(nn.Module):
         """The encoding `[..., E]`, float32.
 
         Args:
-            inputs: of one step `[B]` or of a window `[B, T]`.
-            playing: where the encoding of images is wanted, `[..., 1]`, bool; None for everywhere.
+            inputs: inputs of one step `[B]` or of a window `[B, T]`.
+            playing: where the encoding of images is needed, `[..., 1]`, bool; None for everywhere.
         """
         names = dict.fromkeys([*self._inputs, *self._passed_on])
         parts = {name: self._part_of(name, getattr(inputs, name), playing) for name in names}
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         return torch.cat([own, *(parts[name] for name in self._passed_on)], dim=-1)
 
     def _make_parts(self, name: str) -> int:
-        """Makes what an observation needs; gives how many numbers it then is."""
+        """Build the layers that an observation needs, and return the width of its encoding."""
         size = 0
         for part, box in self._boxes.items():
             if len(box.shape) == IMAGE_DIMS:
@@ -116,12 +116,12 @@ class Encoder(nn.Module):
         return size
 
     def _part_of(self, name: str, entry: Observation, playing: Tensor | None) -> Tensor:
-        """A field of the inputs as numbers, `[..., size]`."""
+        """A field of the inputs as a vector, `[..., size]`."""
         if name == "previous_action":
             action = cast(Tensor, entry)
             if self._is_discrete:
                 return functional.embedding(action, self.one_hot)
-            # The unit in which numbers are given must not matter.
+            # Scaled, so that the unit of the actions does not matter.
             return (action - self.centre) / self.half_width
         if name in ("previous_reward", "previous_done"):
             return cast(Tensor, entry)

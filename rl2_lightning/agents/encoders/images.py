@@ -10,7 +10,7 @@ from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.errors import UserError
 
 IMAGE_DIMS = 3  # channels, height and width
-# Of images, as arXiv 1611.02779 has them for its mazes.
+# Convolutions, as in arXiv 1611.02779 for its mazes.
 CHANNELS = 16
 NUM_LAYERS = 2
 KERNEL_SIZE = 5
@@ -27,7 +27,7 @@ class ImageFeatures(nn.Module):
         UserError: the image is smaller than the convolutions.
 
     Attributes:
-        output_size: how many features there are.
+        output_size: number of features.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -48,9 +48,9 @@ class ImageFeatures(nn.Module):
         """From `[..., C, H, W]` to `[..., output_size]`, float32.
 
         Args:
-            images: `[..., C, H, W]`: bytes, uint8, or numbers of the order of 1, float32.
-            playing: where features are wanted, `[..., 1]`, bool; they are zero elsewhere, which
-                then needs no convolution. None for everywhere.
+            images: `[..., C, H, W]`: uint8 in 0 to 255, or float32 of the order of 1.
+            playing: where features are needed, `[..., 1]`, bool; elsewhere they are zero and no
+                convolution is computed. None for everywhere.
         """
         if playing is not None:
             counts = playing.squeeze(-1)
@@ -61,6 +61,6 @@ class ImageFeatures(nn.Module):
         scaled = images.reshape(-1, *images.shape[-IMAGE_DIMS:]).float()
         if images.dtype == torch.uint8:
             scaled = scaled / 255
-        # On a CPU convolutions and their backward pass take 0.6 of the time in this layout.
+        # On a CPU, convolutions and their backward pass take 0.6 of the time in this layout.
         features = self.convolutions(scaled.contiguous(memory_format=torch.channels_last))
         return cast(Tensor, features.reshape(*batch_shape, self.output_size))

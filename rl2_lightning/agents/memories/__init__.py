@@ -1,1 +1,1 @@
-"""Memories: one file for each kind, all keeping the contract of `memory.py`."""
+"""Memories: one file for each kind, with the interface in `memory.py`."""

@@ -1,7 +1,7 @@
 """A cache of the last steps of a trial, and attention over it.
 
-A cache is a tensor `[B, L, ...]` of the last L steps, the newest one last, beside a count `[B, 1]`,
-int64, of how many steps its row has taken: rows may be at different steps of their trials. Places
+A cache is a tensor `[B, L, ...]` of the last L steps, the newest one last, with a count `[B, 1]`,
+int64, of the steps that each row has taken: rows may be at different steps of their trials. Entries
 before a trial's first step are zero.
 """
 
@@ -13,18 +13,19 @@ from rl2_lightning.agents.memories.memory import wants_second_derivatives
 
 
 def extend(cache: Tensor, steps: Tensor, num_past: int) -> tuple[Tensor, Tensor]:
-    """Puts the steps of a window behind those of a cache.
+    """Append the steps of a window to a cache.
 
     Args:
         cache: `[B, L, ...]`.
-        steps: `[B, T, ...]`; taken in the dtype of the cache, so that a state keeps its own.
-        num_past: P, how many steps of the cache are looked at.
+        steps: `[B, T, ...]`; converted to the dtype of the cache, so that the state keeps its
+            dtype.
+        num_past: P, number of steps of the cache that are attended to.
 
     Returns:
-        What the window looks at, `[B, P + T, ...]`, and the cache after it.
+        The steps that the window attends to, `[B, P + T, ...]`, and the cache after it.
     """
     length, num_steps = cache.shape[1], steps.shape[1]
-    # Not even a weight of zero would keep NaN of a later, idle step from those before it.
+    # Even with weight zero, a NaN in a later, idle step would spread to the steps before it.
     steps = steps.to(cache.dtype).nan_to_num(0.0, 0.0, 0.0)
     looked_at = torch.cat([cache[:, length - num_past :], steps], dim=1)
     if looked_at.shape[1] >= length:
@@ -33,25 +34,25 @@ def extend(cache: Tensor, steps: Tensor, num_past: int) -> tuple[Tensor, Tensor]
 
 
 def longest_past(count: Tensor, length: int) -> int:
-    """How many of the L steps of a cache have been taken, in the row with the most of them.
+    """The number of valid steps in a cache of L steps, in the row with the most.
 
-    To look at these alone spares half of the work where a window is a whole trial. It waits for
-    the device, and so is for windows, not for single steps.
+    Attending only to these saves half of the work if a window is a whole trial. It synchronises
+    with the device, so use it for windows, not for single steps.
     """
     return min(int(count.max()), length) if len(count) else 0
 
 
 def seen_steps(count: Tensor, num_past: int, num_steps: int, length: int) -> Tensor | None:
-    """Which steps each step of a window sees: its own, and of those before it the last L - 1.
+    """Which steps each step of a window attends to: itself and the L - 1 steps before it.
 
     Args:
-        count: how many steps each row took before the window, `[B, 1]`, int64.
-        num_past: P, how many steps of the cache stand before the window.
+        count: number of steps of each row before the window, `[B, 1]`, int64.
+        num_past: P, number of cached steps before the window.
         num_steps: T.
-        length: L, of the cache.
+        length: L, length of the cache.
 
     Returns:
-        `[B, T, P + T]`, bool; None where each sees all up to its own.
+        `[B, T, P + T]`, bool; None if the mask is just causal.
     """
     if num_past == 0 and num_steps <= length:
         return None
@@ -62,13 +63,13 @@ def seen_steps(count: Tensor, num_past: int, num_steps: int, length: int) -> Ten
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
-    """Reads of past steps (arXiv 1706.03762, equation 1).
+    """Attention over past steps (arXiv 1706.03762, equation 1).
 
     Args:
         query: `[B, T, heads, K]`, float.
         keys: `[B, P + T, heads, K]`, float.
         values: `[B, P + T, heads, V]`, float.
-        seen: as `seen_steps` gives it.
+        seen: mask as returned by `seen_steps`.
 
     Returns:
         `[B, T, heads * V]`, float.
@@ -84,7 +85,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> 
 
 
 def _plain_attention(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
-    """As PyTorch's, whose kernels can be differentiated only once; `[B, heads, T, ...]`."""
+    """Like PyTorch's attention, but twice differentiable; `[B, heads, T, ...]`."""
     scores = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
     mask = torch.ones_like(scores[:, 0], dtype=torch.bool).tril() if seen is None else seen
     return scores.masked_fill(~mask.unsqueeze(1), -torch.inf).softmax(-1) @ values

@@ -1,6 +1,6 @@
-"""Episodic planning: the step that is being taken reads the stored transitions again and again.
+"""Episodic planning: each step reads the stored transitions several times.
 
-After the episodic planning networks of arXiv 2006.03662, made to cost less.
+A cheaper variant of the episodic planning networks of arXiv 2006.03662.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
-NUM_HEADS = 4  # what is looked for, and where: beginnings or ends, among beginnings or ends
-CHUNK = 50  # steps of a window that are taken at once: memory grows with the window, not its square
-SHARPNESS = 2.0  # of the attention at first: what is alike counts e² times what is not
+NUM_HEADS = 4  # match the token's start or goal to a transition's start or end
+CHUNK = 50  # steps of a window computed at once, so that memory is linear in the window's length
+SHARPNESS = 2.0  # of the initial attention: equal embeddings get e² times the weight of others
 
 
 @dataclass
 class EpisodicPlanningSettings(Settings):
-    """What can be set.
+    """Settings of episodic planning.
 
     Attributes:
         hidden_size: H, width of a token and of the features; 4 divides it.
-        max_transitions: N, how many of the last transitions are kept.
-        num_iterations: how often the stored transitions are read in a step.
+        max_transitions: N, number of the last transitions that are stored.
+        num_iterations: number of reads of the stored transitions per step.
     """
 
     hidden_size: int = between(1, default=128)
@@ -45,29 +45,28 @@ class EpisodicPlanningSettings(Settings):
 
 
 class EpisodicPlanning(Memory):
-    """Keeps the last N transitions, and plans on them anew in each step.
+    """Stores the last N transitions, and plans on them anew in each step.
 
-    A transition is a pair of successive encodings, embedded: what was shown before, and what was
-    shown after, which tells the action, too. So it is whatever the agent sees. The state is the
-    last embedding, `[B, H / 4]`, the keys and the values of the last N transitions for each of 4
-    heads, of which the newest stands last, `[B, 4, N, H / 4]`, and how many there have been,
-    `[B, 1]`, int64.
+    A transition is a pair of embedded successive encodings, of the inputs before and after a step;
+    the latter include the action. So it covers whatever the agent sees. The state is the last
+    embedding, `[B, H / 4]`, the keys and the values of the last N transitions for each of 4 heads,
+    the newest last, `[B, 4, N, H / 4]`, and the number of transitions so far, `[B, 1]`, int64.
 
-    In a step a token is made of the present encoding: where it begins, where it is to lead, and as
-    much free space again. One block of attention and fully connected layers, always with the same
-    weights, lets it read the stored transitions `num_iterations` times, each time by what it has
-    found before; then come a layer and the features.
+    Each step makes a token from the current encoding: its start, its goal, and as many zeros for
+    working space. A block of attention and fully connected layers with shared weights reads the
+    stored transitions `num_iterations` times, each time depending on the results so far; a last
+    layer computes the features.
 
-    The paper's network gives the present inputs to every stored transition and lets all of them
-    read each other, N² pairs for each step of each iteration. Here only the token reads, which is N
-    pairs, and keys and values of the transitions are computed once for all steps and iterations: it
-    plans backwards from its goal, or forwards, one transition with each iteration. There is nothing
-    left for the paper's maximum over the transitions.
+    The paper's network combines every stored transition with the current inputs and lets all of
+    them attend to each other, N² pairs for each step of each iteration. Here only the token
+    attends, which takes N pairs, and keys and values of the transitions are computed once for all
+    steps and iterations: it plans backwards from its goal, or forwards, one transition per
+    iteration. The paper's maximum over the transitions is not needed.
 
-    Attention that matches two things at once hardly begins to be learnt from random weights. So it
-    begins by matching what is alike, which an embedding of both ends of a transition by the same
-    weights makes possible: the heads look for transitions that begin where the token begins, that
-    end there, and the same of where it is to lead.
+    Attention that has to match two things at once is hardly learnt from random weights. So it is
+    initialised to match equal embeddings, which works because both ends of a transition are
+    embedded with the same weights: the four heads look for transitions that begin at the token's
+    start, end at its start, begin at its goal, and end at its goal.
 
     Args:
         input_size: I, width of the encoding.
@@ -98,7 +97,7 @@ class EpisodicPlanning(Memory):
         self._initialise()
 
     def initial_state(self, num: int) -> State:
-        """No transition; see `Memory.initial_state`."""
+        """A state without transitions; see `Memory.initial_state`."""
         like = self.age_bias.detach()
         stored = like.new_zeros(num, NUM_HEADS, self.settings.max_transitions, self.part)
         count = torch.zeros(num, 1, dtype=torch.int64, device=like.device)
@@ -110,32 +109,32 @@ class EpisodicPlanning(Memory):
         return features.squeeze(1), state
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
-        """See `Memory.unroll_trial`; all steps of a chunk at once."""
+        """See `Memory.unroll_trial`; computes all steps of a chunk at once."""
         parts = []
         most = int(state[-1].max())
         for chunk in encoding.split(CHUNK, dim=1):
-            # Where there is nothing yet, there is nothing to be read.
+            # Skip the entries of transitions that do not exist yet.
             features, state = self._plan(chunk, state, min(most, self.settings.max_transitions))
             parts.append(features)
             most += chunk.shape[1]
         return torch.cat(parts, dim=1), state
 
     def _plan(self, encoding: Tensor, state: State, num_old: int) -> tuple[Tensor, State]:
-        """The features of some steps, which read that many old transitions, and the state then.
+        """The features of some steps, which read `num_old` old transitions, and the next state.
 
         Args:
             encoding: `[B, T, I]`.
-            state: before them.
-            num_old: how many old transitions there are, at most.
+            state: state before them.
+            num_old: maximum number of old transitions.
 
         Returns:
             The features, `[B, T, H]`, and the state after the last step.
         """
         last, old_keys, old_values, count = state
-        # What is kept is float32 under autocast, too.
+        # The state is float32, also under autocast.
         embedding = self.embedding(encoding).to(last.dtype)
         before = torch.cat([last.unsqueeze(1), embedding[:, :-1]], dim=1)
-        # An idle step may hold NaN. Nothing reads it, but NaN times nothing is NaN.
+        # An idle step may contain NaN. Its weight in the attention is zero, but 0 * NaN is NaN.
         transition = self.transition(torch.cat([before, embedding], dim=-1)).nan_to_num()
         keys = torch.cat([old_keys, self._heads(self.key(transition).to(last.dtype))], dim=2)
         values = torch.cat([old_values, self._heads(self.value(transition).to(last.dtype))], dim=2)
@@ -154,12 +153,12 @@ class EpisodicPlanning(Memory):
         return features, (embedding[:, -1], *stored, count + encoding.shape[1])
 
     def _bias(self, count: Tensor, num_steps: int, first: int) -> Tensor:
-        """What is added to the logits: a number for each age, or minus infinity.
+        """The bias of the attention's logits: a number for each age, or minus infinity.
 
         Args:
-            count: how many transitions were stored before the steps, `[B, 1]`.
+            count: number of transitions before the steps, `[B, 1]`.
             num_steps: T.
-            first: how many of the places for old ones are left out.
+            first: number of entries for old transitions that are left out.
 
         Returns:
             `[B, heads, T, transitions]`.
@@ -173,7 +172,7 @@ class EpisodicPlanning(Memory):
         return by_age.masked_fill(~is_read.unsqueeze(1), -torch.inf)
 
     def _heads(self, entries: Tensor) -> Tensor:
-        """Splits `[B, T, H]` into `[B, heads, T, H / heads]`."""
+        """Split `[B, T, H]` into `[B, heads, T, H / heads]`."""
         return entries.unflatten(-1, (NUM_HEADS, self.part)).transpose(1, 2)
 
     def _initialise(self) -> None:

@@ -12,18 +12,18 @@ from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
-LONGEST_WAVE = 10_000.0  # of the rotary positions, in steps over 2 pi
+LONGEST_WAVE = 10_000.0  # longest wavelength of the rotary positions, in steps over 2 pi
 
 
 @dataclass
 class GatedTransformerSettings(Settings):
-    """What can be set of a gated transformer.
+    """Settings of a gated transformer.
 
     Attributes:
-        hidden_size: H, width of what passes from layer to layer.
-        num_layers: how many there are, each with attention and a feed-forward network.
-        num_heads: of the attention.
-        context: L, how many env steps the attention sees, its own included.
+        hidden_size: H, width of the residual stream.
+        num_layers: number of layers, each with attention and a feed-forward network.
+        num_heads: number of attention heads.
+        context: L, number of env steps that the attention sees, including the current one.
     """
 
     hidden_size: int = between(1, default=64)
@@ -32,7 +32,7 @@ class GatedTransformerSettings(Settings):
     context: int = between(2, default=100)
 
     def check(self) -> None:
-        """See `Settings.check`; rotations take the width of a head in pairs."""
+        """See `Settings.check`; rotary positions need an even width of a head."""
         if self.hidden_size % (2 * self.num_heads):
             width = 2 * max(1, round(self.hidden_size / (2 * self.num_heads)))
             raise UserError(
@@ -43,10 +43,10 @@ class GatedTransformerSettings(Settings):
 
 
 class GatedTransformer(Memory):
-    """Layers of attention over the last L steps; what is further back, each layer forgets.
+    """Layers of attention over the last L steps; each layer forgets earlier ones.
 
     The state is a count of steps, `[B, 1]`, int64, and for each layer the keys, rotated by their
-    steps, and the values of the last L steps, `[B, L, heads, H / heads]` each.
+    positions, and the values of the last L steps, `[B, L, heads, H / heads]` each.
 
     Args:
         input_size: I, width of the encoding.
@@ -67,7 +67,7 @@ class GatedTransformer(Memory):
         )
 
     def initial_state(self, num: int) -> State:
-        """No steps; see `Memory.initial_state`."""
+        """A state without steps; see `Memory.initial_state`."""
         device, num_heads = self.first.weight.device, self.settings.num_heads
         shape = num, self.settings.context, num_heads, self.output_size // num_heads
         count = torch.zeros(num, 1, dtype=torch.int64, device=device)
@@ -83,12 +83,12 @@ class GatedTransformer(Memory):
         return self._advance(encoding, state, longest_past(state[0], self.settings.context - 1))
 
     def _advance(self, encoding: Tensor, state: State, num_past: int) -> tuple[Tensor, State]:
-        """Takes the steps of a window, whose attention looks at so many steps before it."""
+        """Compute the steps of a window, which attend to `num_past` steps before it."""
         (count, *caches), num_steps = state, encoding.shape[1]
         seen = seen_steps(count, num_past, num_steps, self.settings.context)
         places = count + torch.arange(num_steps, device=count.device)
         rotation = rotations(places, self.output_size // self.settings.num_heads)
-        # Under autocast, too, what passes from layer to layer is exact.
+        # The residual stream is float32, also under autocast.
         stream, reached = self.first(encoding).to(encoding.dtype), [count + num_steps]
         for keys, values, layer in zip(caches[::2], caches[1::2], self.layers, strict=True):
             query, new_keys, new_values = cast(_Layer, layer).project(stream, rotation)
@@ -100,7 +100,7 @@ class GatedTransformer(Memory):
 
 
 class _Layer(nn.Module):
-    """Attention, then a feed-forward network; each is normed before, and let in by a gate after."""
+    """Attention and a feed-forward network, each with a norm before and a gate after it."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -121,22 +121,22 @@ class _Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of a window, `[B, T, heads, K]` each."""
         normed = self.norm(stream)
-        # Queries and keys are turned at once, as twice the heads.
+        # Queries and keys are rotated together, as twice as many heads.
         both = self.query_key(normed).unflatten(-1, (2 * self.num_heads, -1))
         query, keys = rotate(both, rotation).chunk(2, dim=2)
         return query, keys, self.value(normed).unflatten(-1, (self.num_heads, -1))
 
     def forward(self, stream: Tensor, read: Tensor) -> Tensor:
-        """Lets what was read, and then what is made of it, into the stream, `[B, T, H]` all."""
+        """Add the attention's read and the feed-forward output to the stream, all `[B, T, H]`."""
         stream = self.gate(stream, torch.relu(self.output(read)))
         return cast(Tensor, self.feed_forward_gate(stream, torch.relu(self.feed_forward(stream))))
 
 
 class _Gate(nn.Module):
-    """Lets a layer's output y into the stream x, as a GRU its input (arXiv 1910.06764, 3.2).
+    """Combines the stream x with a layer's output y like a GRU (arXiv 1910.06764, 3.2).
 
     r = sigmoid(W_r y + U_r x), z = sigmoid(W_z y + U_z x - b), n = tanh(W_n y + U_n (r x)), and
-    x' = (1 - z) x + z n. With b = 2 it begins near the identity.
+    x' = (1 - z) x + z n. With b = 2 it is initialised near the identity.
     """
 
     def __init__(self, width: int) -> None:
@@ -156,7 +156,7 @@ class _Gate(nn.Module):
 
 
 def rotations(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary positions (arXiv 2104.09864), of `[B, T]` steps and K a head.
+    """Cosines and sines of rotary positions (arXiv 2104.09864) for steps `[B, T]`, head width K.
 
     Returns:
         `[B, T, 1, K / 2]` each, float32.
@@ -167,6 +167,6 @@ def rotations(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(vectors: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns pairs of numbers of `[B, T, heads, K]` by their angles: products know distances."""
+    """Rotate pairs of `[B, T, heads, K]`, so that dot products depend on relative positions."""
     (first, second), (cosine, sine) = vectors.chunk(2, dim=-1), rotation
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

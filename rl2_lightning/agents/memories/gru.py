@@ -14,13 +14,13 @@ from rl2_lightning.settings import Settings, between, make_settings
 
 @dataclass
 class RecurrentSettings(Settings):
-    """What can be set of a GRU or an LSTM.
+    """Settings of a GRU or an LSTM.
 
     Attributes:
         hidden_size: H, width of the state of each layer.
-        num_layers: how many stand on top of each other.
-        max_timescale: for how many env steps units remember at first, at most; None for zero
-            biases. See `initialise_recurrent`.
+        num_layers: number of stacked layers.
+        max_timescale: longest initial time scale of units, in env steps; None for zero biases. See
+            `initialise_recurrent`.
     """
 
     hidden_size: int = between(1, default=64)
@@ -29,7 +29,7 @@ class RecurrentSettings(Settings):
 
 
 class GRU(Memory):
-    """PyTorch's GRU behind the contract of a memory; a state of `[B, H]` for each layer.
+    """PyTorch's GRU as a memory; the state is `[B, H]` for each layer.
 
     Args:
         input_size: I, width of the encoding.
@@ -73,7 +73,7 @@ class GRU(Memory):
         return steps.transpose(0, 1), tuple(reached)
 
     def _has_step_kernel(self, encoding: Tensor) -> bool:
-        """Whether our own step is for here: to act on a CPU."""
+        """Whether to use our own step: for acting on a CPU."""
         return (
             encoding.device.type == "cpu"
             and not torch.is_grad_enabled()
@@ -81,7 +81,7 @@ class GRU(Memory):
         )
 
     def _has_kernel(self, encoding: Tensor) -> bool:
-        """Whether our own pass over a window is for here: to learn on a CPU."""
+        """Whether to use our own pass over a window: for learning on a CPU."""
         return (
             encoding.device.type == "cpu"
             and torch.is_grad_enabled()

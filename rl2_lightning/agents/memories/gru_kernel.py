@@ -1,4 +1,4 @@
-"""GRUs whose steps and windows cost little more than their matrix products, on a CPU."""
+"""GRU steps and windows that cost little more than their matrix products, on a CPU."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,12 +17,12 @@ def step_in_place(
     bias_input: Tensor,
     bias_state: Tensor,
 ) -> Tensor:
-    """One step without a gradient: the equations of `_GRULayer`, with few new tensors.
+    """One step without gradients: the equations of `_GRULayer` with few temporary tensors.
 
     Args:
         encoding: `[B, I]`, float.
         state: `[B, H]`, float.
-        weight_input: W_i of all gates, `[3 H, I]`, as the following in PyTorch's order.
+        weight_input: W_i of all gates, `[3 H, I]`; like the following, in PyTorch's order.
         weight_state: W_h, `[3 H, H]`.
         bias_input: b_i, `[3 H]`.
         bias_state: b_h, `[3 H]`.
@@ -60,13 +60,13 @@ class _GRULayer(torch.autograd.Function):
         bias_input: Tensor,
         bias_state: Tensor,
     ) -> Tensor:
-        """Steps `[W, N, I]` and state `[N, H]` to the states after each step, `[W, N, H]`."""
+        """The states after each step, `[W, N, H]`, from steps `[W, N, I]` and a state `[N, H]`."""
         shape = (steps.shape[0], *state.shape)
         steps = steps.reshape(-1, steps.shape[2])
         of_reset, of_update, of_new = weight_state.chunk(3)
         *bias_gates, bias_new = bias_state.chunk(3)
         biases = [bias_input.chunk(3)[i] + bias for i, bias in enumerate(bias_gates)]
-        # What the input gives; the state's products are added in place, gate by gate.
+        # The input's products; the state's products are added in place, gate by gate.
         reset, update, new = (
             torch.addmm(bias, steps, weight.t()).view(shape)
             for bias, weight in zip(
@@ -90,9 +90,9 @@ class _GRULayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        """Backpropagation through time; the weights' gradients are one product a gate."""
+        """Backpropagation through time; the weights' gradients are one product per gate."""
         if torch.is_grad_enabled():
-            # PyTorch's own mark for such a pass lets some second derivatives go wrong in silence.
+            # PyTorch's `once_differentiable` lets some second derivatives be silently wrong.
             raise RuntimeError(
                 "this GRU is differentiated twice: unroll it in second_derivatives()"
             )
@@ -100,7 +100,7 @@ class _GRULayer(torch.autograd.Function):
             ctx.saved_tensors
         )
         of_reset, of_update, of_new = weight_state.chunk(3)
-        # Before the nonlinearities; what reaches n by way of the state has passed the reset.
+        # Gradients before the nonlinearities; the state's part of n has passed the reset gate.
         grad_reset, grad_update, grad_new, grad_new_state = (
             torch.empty_like(new) for _ in range(4)
         )
@@ -132,7 +132,7 @@ class _GRULayer(torch.autograd.Function):
         return (
             grad_steps,
             grad if ctx.needs_input_grad[1] else None,
-            # This way round MKL is several times faster for few columns.
+            # In this order MKL is several times faster for few columns.
             torch.cat([(steps.t() @ part).t() for part in of_input]),
             torch.cat([part.t() @ before for part in of_state]),
             torch.cat([*of_gates, of_input[2].sum(0)]),
@@ -140,6 +140,6 @@ class _GRULayer(torch.autograd.Function):
         )
 
 
-# A layer over a window, on a CPU 1.2 to 1.7 times as fast forward and backward as PyTorch's, which
-# records a dozen small operations for each step. It cannot be differentiated twice.
+# A layer over a window: forward and backward on a CPU 1.2 to 1.7 times as fast as PyTorch's, which
+# records a dozen small operations per step. It cannot be differentiated twice.
 unroll_layer = cast(Callable[..., Tensor], _GRULayer.apply)

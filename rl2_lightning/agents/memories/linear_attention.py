@@ -1,7 +1,7 @@
 """Linear attention with decay (arXiv 2006.16236, 2312.06635): keys write, queries read.
 
-After each step the matrix is S <- a S + k v^T, and what is read from it is q S. The decay a is one
-number for each head.
+Each step updates the matrix, S <- a S + k v^T, and reads q S from it. The decay a is one number for
+each head.
 """
 
 import math
@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-# Most steps whose reads are computed at once. From 64 to 128 the speed is the same: longer chunks
-# read more by products of [steps, steps], shorter ones keep more matrices for the backward pass.
+# Maximum number of steps whose reads are computed at once. The speed is the same from 64 to 128:
+# longer chunks compute larger products of [steps, steps], shorter ones store more matrices for the
+# backward pass.
 CHUNK = 128
 
 
@@ -23,11 +24,11 @@ def write_and_read(
         query: `[B, G, D]`, float; B trials, G heads of width D.
         key: `[B, G, D]`.
         value: `[B, G, D]`.
-        log_decay: logarithm of what a step leaves of the matrix, `[G]`.
+        log_decay: logarithm of the decay a, `[G]`.
         state: the matrix before the step, `[B, G, D, D]`, keys by values.
 
     Returns:
-        What was read, `[B, G, D]`, and the matrix after the step.
+        The read, `[B, G, D]`, and the matrix after the step.
     """
     written = key.unsqueeze(-1) * value.unsqueeze(-2)
     state = torch.addcmul(written, state, log_decay.exp()[:, None, None])
@@ -37,10 +38,10 @@ def write_and_read(
 def write_and_read_all(
     query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """All steps of a window, as `write_and_read` takes them one by one.
+    """All steps of a window, with the results of `write_and_read` step by step.
 
-    It goes chunk by chunk (arXiv 2312.06635, section 3): what the steps of a chunk write is read by
-    a masked product, what was written before it from the matrix. Time and memory are linear in T.
+    It works chunk by chunk (arXiv 2312.06635, section 3): writes within a chunk are read by a
+    masked product, earlier ones from the matrix. Time and memory are linear in T.
 
     Args:
         query: `[B, G, T, D]`, float.
@@ -50,7 +51,7 @@ def write_and_read_all(
         state: the matrix before the first step, `[B, G, D, D]`.
 
     Returns:
-        What was read, `[B, G, T, D]`, and the matrix after the last step.
+        The reads, `[B, G, T, D]`, and the matrix after the last step.
     """
     reads = []
     is_empty = _is_known_to_be_empty(state)
@@ -61,7 +62,8 @@ def write_and_read_all(
         time = torch.arange(length, device=q.device)
         age = (time.unsqueeze(-1) - time).clamp(min=0)
         weights = (age * log_decay[:, None, None]).exp().tril()
-        # What a step leaves of the matrix before the chunk, and the chunk's end of a step's write.
+        # What remains of the matrix before the chunk at each step, and of each write at the chunk's
+        # end.
         left = ((time + 1) * log_decay.unsqueeze(-1)).exp().unsqueeze(-1)
         kept = weights[:, -1].unsqueeze(-1)
         read = (q @ k.mT * weights) @ v
@@ -72,9 +74,9 @@ def write_and_read_all(
 
 
 def _is_known_to_be_empty(state: Tensor) -> bool:
-    """Whether there is nothing to read, as where trials begin; elsewhere than on a CPU it is open.
+    """Whether the matrix is known to be zero, as at the start of trials; only checked on a CPU.
 
-    A device would be waited for.
+    On another device the check would synchronise.
     """
     is_looked_at = state.device.type == "cpu" and not torch.compiler.is_compiling()
     return is_looked_at and not state.requires_grad and not state.any()

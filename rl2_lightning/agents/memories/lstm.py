@@ -12,9 +12,9 @@ from rl2_lightning.settings import make_settings
 
 
 class LSTM(Memory):
-    """PyTorch's LSTM behind the contract of a memory.
+    """PyTorch's LSTM as a memory.
 
-    The state is that of the output and that of the cell of each layer, `[B, H]` each.
+    The state is the output and the cell of each layer, `[B, H]` each.
 
     Args:
         input_size: I, width of the encoding.
@@ -54,5 +54,5 @@ class LSTM(Memory):
         outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
         features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
         pairs = zip(outputs, cells, strict=True)
-        # Under autocast, too, the state is as exact as after single steps.
+        # Under autocast, the state keeps the dtype that it has after single steps.
         return features, tuple(tensor.to(encoding.dtype) for pair in pairs for tensor in pair)

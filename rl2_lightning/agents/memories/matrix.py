@@ -1,4 +1,4 @@
-"""A matrix as memory: blocks of gated linear attention (arXiv 2312.06635) and layers between."""
+"""A matrix memory: blocks of gated linear attention (arXiv 2312.06635) and feed-forward layers."""
 
 import math
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from rl2_lightning.settings import Settings, between, make_settings
 
 LARGEST_DEFAULT_SIZE = 64
 SHORTEST_TIMESCALE = 3.0  # env steps
-SMALLEST_LENGTH = 0.01  # of a key before it is made one of length 1, so that gradients are bounded
+SMALLEST_LENGTH = 0.01  # of a key before normalisation, to bound gradients
 
 
 @dataclass
 class MatrixSettings(Settings):
-    """What can be set of a matrix memory.
+    """Settings of a matrix memory.
 
     Attributes:
-        hidden_size: H, width of the features, and of what blocks hand on.
-        num_layers: how many blocks stand on top of each other; 0 for none, and so no memory, but
-            what an agent's action queries have.
-        num_heads: into how many matrices a block's memory is divided.
+        hidden_size: H, width of the features and of the residual stream.
+        num_layers: number of stacked blocks; with 0 there is no memory except that of an agent's
+            action queries.
+        num_heads: number of matrices into which a block's memory is divided.
         matrix_size: M, width of keys and values, which the heads share; None for `hidden_size`, but
             64 at most.
         feed_forward_factor: width of the layer within a block, in units of M.
-        max_timescale: for how many env steps the first head remembers at first; each other one half
-            as long as the one before it (arXiv 2307.08621). Training changes it.
+        max_timescale: initial time scale of the first head, in env steps; each other head starts
+            with half of the one before (arXiv 2307.08621). Training changes them.
     """
 
     hidden_size: int = between(1, default=64)
@@ -48,10 +48,10 @@ class MatrixSettings(Settings):
         return self.matrix_size or min(self.hidden_size, LARGEST_DEFAULT_SIZE)
 
     def check(self) -> None:
-        """Heads have to share the width.
+        """Check that the heads divide the width.
 
         Raises:
-            UserError: they do not divide it.
+            UserError: they do not.
         """
         size, heads = self.shared_size, self.num_heads
         if size % heads:
@@ -64,10 +64,10 @@ class MatrixSettings(Settings):
 
 
 class MatrixMemory(Memory):
-    """Remembers in matrices; the state of each layer is `[B, num_heads, D, D]`, D = M / num_heads.
+    """A memory whose state is matrices: `[B, num_heads, D, D]` per layer, D = M / num_heads.
 
-    A vector of H numbers has to hold what was found out about everything; a matrix holds it under
-    as many keys. The unroll is parallel over time.
+    A vector has to store everything in its H numbers; a matrix stores values at as many keys as it
+    is wide. The unroll is parallel over time.
 
     Args:
         input_size: I, width of the encoding.
@@ -106,14 +106,14 @@ class MatrixMemory(Memory):
 
 
 class Block(nn.Module):
-    """Reads from a matrix what it writes into it, then a feed-forward layer; both are residual.
+    """Linear attention, which writes to and reads from a matrix, and a feed-forward layer.
 
-    Keys are of length 1, so that what is written stays bounded. Through the SiLU they lie in one
-    corner of the space, where those of different things can be nearly orthogonal. The length of a
-    query does not matter, for what is read is normalised.
+    Both are residual. Keys have length 1, so that writes are bounded. Because of the SiLU their
+    components are almost non-negative, and keys of different things can still be nearly orthogonal.
+    The length of a query does not matter, since reads are normalised.
 
     Args:
-        settings: what it is made of.
+        settings: settings of the memory.
     """
 
     def __init__(self, settings: MatrixSettings) -> None:
@@ -135,24 +135,24 @@ class Block(nn.Module):
         self.decay = nn.Parameter(torch.tensor(logits))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Passes a window through.
+        """Process a window.
 
         Args:
             x: `[B, T, H]`, float.
             state: the matrices before the first step, `[B, num_heads, D, D]`, float32.
 
         Returns:
-            What it makes of each step, `[B, T, H]`, and the matrices after the last one.
+            The output of each step, `[B, T, H]`, and the matrices after the last one.
         """
         active, value = self.project(self.norm(x)).split((3 * self._size, self._size), dim=-1)
         query, key, gate = functional.silu(active).chunk(3, dim=-1)
         query, key, value = (self._by_head(part) for part in (query, key, value))
         length = torch.linalg.vector_norm(key, dim=-1, keepdim=True)
         key = key / length.clamp(min=SMALLEST_LENGTH)
-        # In a product a weight of zero does not keep NaN of a later, idle step from those before.
+        # Even with weight zero, a NaN in a later, idle step would spread to the steps before it.
         key, value = (torch.where(part.isfinite(), part, 0.0) for part in (key, value))
         with torch.autocast(x.device.type, enabled=False):
-            # Sums over a whole trial need all digits.
+            # Sums over a whole trial need full precision.
             query, key, value = (part.to(state.dtype) for part in (query, key, value))
             log_decay = functional.logsigmoid(self.decay)
             if x.shape[1] == 1:
@@ -166,5 +166,5 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x)), state
 
     def _by_head(self, part: Tensor) -> Tensor:
-        """Splits `[B, T, M]` into heads, `[B, num_heads, T, D]`."""
+        """Split `[B, T, M]` into heads, `[B, num_heads, T, D]`."""
         return part.unflatten(-1, (self._num_heads, -1)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The contract of a memory."""
+"""The base class of memories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _second_derivatives: ContextVar[bool] = ContextVar("second_derivatives", default
 
 @contextmanager
 def second_derivatives() -> Iterator[None]:
-    """Within it memories can be differentiated twice, be it more slowly."""
+    """Context in which memories can be differentiated twice, at a lower speed."""
     token = _second_derivatives.set(True)
     try:
         yield
@@ -33,19 +33,20 @@ def second_derivatives() -> Iterator[None]:
 
 
 def wants_second_derivatives() -> bool:
-    """Whether kernels that can be differentiated only once have to stand back."""
+    """Whether kernels that can be differentiated only once must not be used."""
     return _second_derivatives.get()
 
 
 class Memory(nn.Module):
-    """What an agent carries from step to step of a trial.
+    """The recurrent part of an agent, with a state that lasts for a trial.
 
-    A memory takes one step, or a whole window at once, and the two agree. A kind of memory is a
-    subclass that names its `Settings`, and is built from `input_size` and their fields by name,
-    also on the device `meta`: what a checkpoint tells is tried there before memory is taken.
+    A memory processes one step, or a whole window at once, with the same results. A kind of memory
+    is a subclass with its own `Settings`. It is built from `input_size` and the settings' fields as
+    keyword arguments, also on the device `meta`, where the agent of a checkpoint is checked before
+    memory is allocated.
 
     Attributes:
-        Settings: dataclass of what can be set of the memory.
+        Settings: dataclass of the memory's settings.
         output_size: H, width of the features.
     """
 
@@ -54,18 +55,18 @@ class Memory(nn.Module):
 
     @property
     def summary_size(self) -> int:
-        """How many of the features, from the first on, tell of all: what a value is made of.
+        """The number of leading features that summarise everything; the critic uses only these.
 
-        The others, where there are any, tell of single actions.
+        The others, if any, are about single actions.
         """
         return self.output_size
 
     @abstractmethod
     def initial_state(self, num: int) -> State:
-        """The state with which trials begin.
+        """The state at the start of trials.
 
         Args:
-            num: B, how many there are.
+            num: B, number of trials.
 
         Returns:
             Tensors `[B, ...]`, whose shapes do not change over a trial.
@@ -73,11 +74,11 @@ class Memory(nn.Module):
 
     @abstractmethod
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
-        """Takes one step.
+        """Process one step.
 
         Args:
             encoding: `[B, I]`, float.
-            state: before the step.
+            state: state before the step.
 
         Returns:
             The features, `[B, H]`, float, and the state after the step.
@@ -85,11 +86,11 @@ class Memory(nn.Module):
 
     @abstractmethod
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
-        """Takes a window within which no trial begins.
+        """Process a window within which no trial begins.
 
         Args:
             encoding: `[B, T, I]`, float.
-            state: before the first step.
+            state: state before the first step.
 
         Returns:
             The features of all steps, `[B, T, H]`, float, and the state after the last one.
@@ -98,15 +99,15 @@ class Memory(nn.Module):
     def unroll(
         self, encoding: Tensor, state: State, is_init: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Takes a window.
+        """Process a window.
 
         Args:
             encoding: `[B, T, I]`, float.
-            state: before the first step.
+            state: state before the first step.
             is_init: where trials begin, with an empty memory, `[B, T, 1]`, bool; None for nowhere.
 
         Returns:
-            As `unroll_trial`.
+            The same as `unroll_trial`.
         """
         if is_init is None:
             return self.unroll_trial(encoding, state)
@@ -119,30 +120,30 @@ class Memory(nn.Module):
         return torch.cat(parts, dim=1), state
 
     def require_steps(self, num_steps: int) -> None:
-        """Tells whether trials fit into a memory that holds only so many steps.
+        """Check that trials fit into a memory that stores a limited number of steps.
 
         Args:
-            num_steps: T, most env steps of a trial.
+            num_steps: T, maximum number of env steps of a trial.
 
         Raises:
-            UserError: trials are longer than what the memory can hold.
+            UserError: trials are longer than the memory supports.
         """
 
     def restart(self, state: State, rows: Tensor) -> State:
-        """Empties the memory of some rows, `[B, 1]`, bool."""
+        """Reset the state of the given rows, `[B, 1]`, bool."""
         empty = self.initial_state(len(rows))
         return tuple(select_rows(rows, new, kept) for new, kept in zip(empty, state, strict=True))
 
     @classmethod
     def kind(cls) -> str:
-        """The name by which checkpoints know this class."""
+        """The name of this class in checkpoints."""
         return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def find_memory(kind: Any) -> type[Memory]:
-    """The class of a memory that a checkpoint names, among those that are imported.
+    """The memory class that a checkpoint names, searched among the imported ones.
 
-    A file can name what it likes: nothing is imported for it.
+    A file can name anything, so nothing is imported for it.
 
     Raises:
         UserError: there is no such class.

@@ -1,4 +1,4 @@
-"""A minimal gated recurrent unit, whose windows are a scan over time (arXiv 2410.01201)."""
+"""A minimal GRU, which processes windows by a scan over time (arXiv 2410.01201)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +15,17 @@ from rl2_lightning.settings import between, make_settings
 
 @dataclass
 class MinGRUSettings(RecurrentSettings):
-    """What can be set of a minimal gated recurrent unit: as of a GRU."""
+    """Settings of a minimal GRU: those of a GRU with another default."""
 
     num_layers: int = between(1, 100, default=2)
 
 
 class MinGRU(Memory):
-    """Layers of h' = (1 - z) h + z n, whose z and n see the layer's input, and not its state.
+    """Layers h' = (1 - z) h + z n, in which z and n depend on the layer's input but not its state.
 
-    So all matrix products of a window are made at once, and a scan over time is left. What a unit
-    keeps cannot depend on what it holds: that takes a second layer. The state is `[B, H]` for each.
+    So all matrix products of a window are computed at once, and only a scan over time remains. The
+    gate of a unit cannot depend on its state; that takes a second layer. The state is `[B, H]` for
+    each layer.
 
     Args:
         input_size: I, width of the encoding.
@@ -59,7 +60,7 @@ class MinGRU(Memory):
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
         steps, reached = encoding.transpose(0, 1), []
-        # On a device of few threads, one step after the other is the fastest, in place.
+        # On a device with few threads, in-place steps one after the other are fastest.
         in_place = encoding.device.type == "cpu" and not wants_second_derivatives()
         for before, gates in zip(state, self.layers, strict=True):
             keep, new = gates(steps)
@@ -73,7 +74,7 @@ class MinGRU(Memory):
 
 
 class _Gates(nn.Module):
-    """How much a layer keeps, the logit of 1 - z, and what is new, n; `[..., H]` each."""
+    """The logit of 1 - z, how much a layer keeps, and the new value n; `[..., H]` each."""
 
     def __init__(self, input_size: int, hidden_size: int, max_timescale: int | None) -> None:
         super().__init__()
@@ -81,20 +82,20 @@ class _Gates(nn.Module):
         self.new = nn.Linear(input_size, hidden_size)
         initialise_linear(self, gain=1.0)
         if max_timescale is not None:
-            # As of a GRU; see `initialise_recurrent`.
+            # As for a GRU; see `initialise_recurrent`.
             self.keep.bias.data.uniform_(1, max_timescale - 1).log_()
 
     def forward(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
-        # The state is not rounded under autocast: with each step it would lose a little more.
+        # Not rounded under autocast, since rounding errors of the state would accumulate.
         return self.keep(encoding).to(encoding.dtype), self.new(encoding).to(encoding.dtype)
 
 
 class _Unroll(torch.autograd.Function):
-    """h[t] = n[t] + sigmoid(keep[t]) (h[t - 1] - n[t]), with few new tensors."""
+    """h[t] = n[t] + sigmoid(keep[t]) (h[t - 1] - n[t]), with few temporary tensors."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, new: Tensor, state: Tensor) -> Tensor:
-        """Gates `[T, B, H]` and the state `[B, H]` to the states after each step, `[T, B, H]`."""
+        """The states after each step, `[T, B, H]`, from gates `[T, B, H]` and a state `[B, H]`."""
         keep, states = torch.empty_like(new), new.new_empty(len(new) + 1, *state.shape)
         states[0] = state
         for t in range(len(new)):
@@ -124,11 +125,11 @@ class _Unroll(torch.autograd.Function):
 
 
 class _LinearRecurrence(torch.autograd.Function):
-    """h[t] = keep[t] h[t - 1] + new[t], in parallel over time; as often differentiable as asked."""
+    """h[t] = keep[t] h[t - 1] + new[t], in parallel over time; differentiable to any order."""
 
     @staticmethod
     def forward(keep: Tensor, new: Tensor, state: Tensor) -> Tensor:
-        """Steps `[T, B, H]` and the state `[B, H]` to the states after each step, `[T, B, H]`."""
+        """The states after each step, `[T, B, H]`, from steps `[T, B, H]` and a state `[B, H]`."""
         return _scan_pairs(keep, new, state)
 
     @staticmethod
@@ -138,9 +139,9 @@ class _LinearRecurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient is such a recurrence itself, against time."""
+        """The gradient is itself such a recurrence, backwards in time."""
         keep, state, states = ctx.saved_tensors
-        # What is rolled round meets the zeros that it begins with.
+        # The element that `roll` wraps around is multiplied by the zero initial state.
         keep_after = keep.roll(-1, 0).flip(0)
         flow = linear_recurrence(keep_after, grad.flip(0), torch.zeros_like(state)).flip(0)
         before = torch.cat([state.unsqueeze(0), states[:-1]])
@@ -148,9 +149,9 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 def _scan_pairs(keep: Tensor, new: Tensor, state: Tensor) -> Tensor:
-    """In about 2 log2(T) operations over all steps: two steps are one, of half as many.
+    """A scan in about 2 log2(T) operations: pairs of steps are merged recursively.
 
-    Factors lie in [0, 1]: no product of them overflows, and none is divided by.
+    Factors lie in [0, 1], so that products do not overflow, and there is no division.
     """
     if len(new) == 1:
         return torch.addcmul(new, keep, state)

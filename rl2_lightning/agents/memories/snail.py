@@ -19,16 +19,16 @@ from rl2_lightning.settings import Settings, between, make_settings
 
 @dataclass
 class SNAILSettings(Settings):
-    """What can be set of SNAIL; the defaults are those of the paper for bandits and MDPs.
+    """Settings of SNAIL; the defaults are the paper's for bandits and MDPs.
 
     Attributes:
         hidden_size: width of the fully connected layer before the convolutions.
         num_filters: D, channels that each convolution adds.
-        num_layers: how many stacks of convolutions there are, each of which sees a whole trial.
+        num_layers: number of stacks of convolutions, each of which spans a whole trial.
         key_size: K, width of the attention's queries and keys.
-        value_size: V, width of what the attention reads.
-        max_steps: L, most env steps of a trial. The convolutions reach as far back, and the state
-            holds as many.
+        value_size: V, width of the attention's values.
+        max_steps: L, maximum number of env steps of a trial. The convolutions span that many steps,
+            and the state stores as many.
     """
 
     hidden_size: int = between(1, default=32)
@@ -40,12 +40,12 @@ class SNAILSettings(Settings):
 
 
 class SNAIL(Memory):
-    """A layer, stacks of dense blocks, and attention; each adds its channels to those before it.
+    """A layer, stacks of dense blocks, and attention; each appends its channels to its input.
 
-    The state is a count of steps, `[B, 1]`, int64, which tells what is of the trial; the
-    attention's keys and values of the last L steps, `[B, L, 1, K]` and `[B, L, 1, V]`; and for each
-    convolution of dilation R what the last R steps have for later ones, `[B, R, 2 D]`. Of a trial
-    longer than `max_steps` it sees the last L steps.
+    The state is a count of steps, `[B, 1]`, int64, which marks the entries that belong to the
+    trial; the attention's keys and values of the last L steps, `[B, L, 1, K]` and `[B, L, 1, V]`;
+    and for each convolution of dilation R the contributions of the last R steps to later ones, `[B,
+    R, 2 D]`. In a trial longer than `max_steps` it sees the last L steps.
 
     Args:
         input_size: I, width of the encoding.
@@ -59,7 +59,7 @@ class SNAIL(Memory):
         self.settings = make_settings(SNAILSettings, settings, "memory")
         size = self.settings.hidden_size
         self.first = fully_connected(input_size, [size])
-        # Dilations 1, 2, 4, ...: as many as it takes to look back over a trial.
+        # Dilations 1, 2, 4, ...: as many as it takes to span a trial.
         powers = range((self.settings.max_steps - 1).bit_length())
         self._dilations = [2**power for power in powers] * self.settings.num_layers
         self.blocks = nn.ModuleList()
@@ -74,7 +74,7 @@ class SNAIL(Memory):
         self.output_size = size + self.settings.value_size
 
     def initial_state(self, num: int) -> State:
-        """No steps; see `Memory.initial_state`."""
+        """A state without steps; see `Memory.initial_state`."""
         device, sizes = self.query.weight.device, self.settings
         shapes = [
             *((sizes.max_steps, 1, width) for width in (sizes.key_size, sizes.value_size)),
@@ -102,9 +102,9 @@ class SNAIL(Memory):
             )
 
     def _advance(self, encoding: Tensor, state: State, num_past: int) -> tuple[Tensor, State]:
-        """Takes the steps of a window, whose attention looks at so many steps before it."""
+        """Compute the steps of a window, which attend to `num_past` steps before it."""
         (count, keys, values, *delays), num_steps = state, encoding.shape[1]
-        # Step by step in memory, so that what is delayed is a slice.
+        # Time-major, so that a delayed tensor is a slice.
         channels, delays_reached = self.first(encoding.transpose(0, 1)), []
         for block, delay in zip(self.blocks, delays, strict=True):
             new, reached = block(channels, delay)
@@ -127,16 +127,16 @@ class _DenseBlock(nn.Module):
 
     def __init__(self, num_channels: int, num_filters: int) -> None:
         super().__init__()
-        # Both taps of the kernel: for the step itself, and for the one a dilation later.
+        # Both taps of the kernel: for the step itself, and for the step one dilation later.
         self.taps = nn.Linear(num_channels, 4 * num_filters)
         initialise_parts(self, num_filters)
 
     def forward(self, channels: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes a window.
+        """Process a window.
 
         Args:
             channels: `[T, B, C]`.
-            delay: what the steps before have for those of the window, `[B, R, 2 D]`.
+            delay: contributions of the steps before the window, `[B, R, 2 D]`.
 
         Returns:
             New channels, `[T, B, D]`, and the delay after the window.

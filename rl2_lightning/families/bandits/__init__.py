@@ -1,1 +1,1 @@
-"""What several families of bandits share: their episodes, players and indices."""
+"""Shared parts of the bandit families: their environment, players and indices."""

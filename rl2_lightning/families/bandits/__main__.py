@@ -1,4 +1,4 @@
-"""Tunes the shipped constants of Bernoulli bandits anew, and writes their table."""
+"""Tune the shipped constants of Bernoulli bandits again, and write their table."""
 
 from itertools import product
 

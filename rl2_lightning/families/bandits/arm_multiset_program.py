@@ -1,4 +1,4 @@
-"""Backward induction over the multiset of the arms' counts, for short trials of any arms."""
+"""Backward induction over the multiset of the arms' counts, for short trials of many arms."""
 
 from dataclasses import dataclass
 
@@ -29,11 +29,11 @@ class _Layer:
 class ArmMultisetProgram:
     """The Bayes-optimal rule for independent arms with the prior Beta(1, 1).
 
-    Arms are exchangeable: the state before a pull is the multiset of (successes, failures) over
-    the arms, of which no more than `num_pulls` are ever touched. A state's key is the sum of a
-    random weight for each arm's state (zero for an untouched arm), so that a batch of bandits
-    finds its states with one gather and one binary search. The keys of all reachable states
-    are checked to be distinct.
+    Arms are exchangeable: the state before a pull is the multiset of (successes, failures) over the
+    arms, of which at most `num_pulls` are ever pulled. A state's key is the sum of a random weight
+    for each arm's state (zero for an unpulled arm), so that a batch of bandits finds its states
+    with one gather and one binary search. The keys of all reachable states are checked to be
+    distinct.
 
     Args:
         num_arms: K, the number of arms.
@@ -45,7 +45,7 @@ class ArmMultisetProgram:
 
     def __init__(self, num_arms: int, num_pulls: int) -> None:
         self._pulls_of, self._successes_of = _arm_states(num_pulls)
-        # Small enough that no sum over the touched arms overflows.
+        # Small enough that no sum over the pulled arms overflows.
         self._weight = np.random.default_rng(0).integers(
             2**62 // num_pulls, size=len(self._pulls_of)
         )
@@ -63,21 +63,21 @@ class ArmMultisetProgram:
         self.value = float(value[0])
 
     def best_arm(self, tally: Tally) -> Tensor:
-        """Looks up the optimal arm of every bandit, `[B]`, int64."""
+        """Look up the optimal arm of every bandit, `[B]`, int64."""
         device = tally.pulls.device
         keys, best = (table.to(device) for table in self._best[tally.pull])
         arms = state_number(tally)
         weight = torch.from_numpy(self._weight).to(device)
         rows = torch.searchsorted(keys, weight[arms].sum(1))
-        # Arms in the same state are equally good: take the first.
+        # Arms in the same state are equally good: choose the first.
         return (arms == best[rows].unsqueeze(1)).int().argmax(1)
 
     def _after(self, arms: Integers, success: bool) -> Integers:
-        """Gives the number of each arm's state after one more pull of it."""
+        """Return the number of each arm's state after one more pull of it."""
         return arms + self._pulls_of[arms] + (2 if success else 1)
 
     def _successors(self, layer: _Layer) -> _Layer:
-        """Lists the states that one pull leads to."""
+        """List the states that one pull leads to."""
         rows, slots = np.nonzero(_distinct(layer.arms))
         arms = layer.arms[np.tile(rows, 2)]
         pulled = layer.arms[rows, slots]
@@ -95,7 +95,7 @@ class ArmMultisetProgram:
     def _solve(
         self, layer: _Layer, later: _Layer | None, later_value: npt.NDArray[np.float64]
     ) -> tuple[Integers, npt.NDArray[np.float64]]:
-        """Gives the best arm's state and the value of each state, `[S]` both."""
+        """Return the best arm's state and the value of each state, both `[S]`."""
         mean = (self._successes_of[layer.arms] + 1) / (self._pulls_of[layer.arms] + 2)
         value = mean
         if later is not None:
@@ -115,12 +115,12 @@ class ArmMultisetProgram:
 
 
 def _arm_states(max_pulls: int) -> tuple[Integers, Integers]:
-    """Gives pulls and successes of an arm by the number of its state, for up to so many pulls."""
+    """Return pulls and successes of an arm by the number of its state, up to `max_pulls` pulls."""
     pulls = np.repeat(np.arange(max_pulls + 1), np.arange(1, max_pulls + 2))
     return pulls, np.arange(len(pulls)) - pulls * (pulls + 1) // 2
 
 
 def _distinct(sorted_rows: Integers) -> npt.NDArray[np.bool_]:
-    """Marks the first of each run of equal entries in each row."""
+    """Mark the first of each run of equal entries in each row."""
     first = np.ones_like(sorted_rows[:, :1], dtype=np.bool_)
     return np.concatenate((first, sorted_rows[:, 1:] != sorted_rows[:, :-1]), axis=1)

@@ -1,4 +1,4 @@
-"""The Bayes-optimal player of Bernoulli bandits, where its dynamic program is small."""
+"""The Bayes-optimal player of Bernoulli bandits, for trials with a small dynamic program."""
 
 from functools import cached_property
 
@@ -18,7 +18,7 @@ MAX_PULLS_OF_TWO_ARMS = 128  # a second, 67 MB
 class BayesOptimal(BanditPlayer):
     """Maximises the expected return of a trial under the prior Beta(1, 1) of each arm.
 
-    Backward induction over the posterior, in float64, solved at the first use.
+    Uses backward induction over the posterior in float64, solved at first use.
 
     Args:
         num_arms: K, the number of arms.
@@ -44,11 +44,11 @@ class BayesOptimal(BanditPlayer):
         return self._program.value
 
     def prepare(self) -> None:
-        """Solves the program."""
+        """Solve the program."""
         _ = self._program
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks an optimal arm."""
+        """Pick an optimal arm."""
         memory.next_pull(self.num_pulls)
         return self._program.best_arm(memory)
 
@@ -60,5 +60,5 @@ class BayesOptimal(BanditPlayer):
 
 
 def is_tractable(num_arms: int, num_pulls: int) -> bool:
-    """Tells whether the exact optimum of a bandit is cheap to compute."""
+    """Whether the exact optimum of a bandit is cheap to compute."""
     return num_pulls <= (MAX_PULLS_OF_TWO_ARMS if num_arms == 2 else MAX_PULLS)

@@ -1,4 +1,4 @@
-"""What all bandits share as environments."""
+"""The base environments of bandits."""
 
 from abc import abstractmethod
 
@@ -33,18 +33,18 @@ class BanditEnv(TaskEnv):
 
     @abstractmethod
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Pulls an arm of every bandit; see `advance`.
+        """Pull an arm of every bandit; see `advance`.
 
         Returns:
             Reward, `[B, 1]`, float32.
         """
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """A bandit's episode has no state to restore."""
+        """Do nothing: a bandit's episode has no state."""
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pulls an arm of every bandit."""
+        """Pull an arm of every bandit."""
         return self._observation, self.pull(action, playing), self._ended
 
 
@@ -52,10 +52,10 @@ class BernoulliArms(BanditEnv):
     """Arms that pay 1 with the probabilities of the task."""
 
     def pull(self, action: Tensor, playing: Tensor) -> Tensor:
-        """Pays 1 or nothing."""
+        """Pay 1 or nothing."""
         draw = torch.rand(self.num_tasks, 1, generator=self.generator, device=self.device)
         return (draw < self.expected_reward(action)).float()
 
     def expected_reward(self, action: Tensor) -> Tensor:
-        """The probability with which the arms pay, `[B, 1]`, float32."""
+        """The probabilities with which the arms pay, `[B, 1]`, float32."""
         return self.tasks[ARM_PROBABILITIES].gather(1, action.unsqueeze(1))

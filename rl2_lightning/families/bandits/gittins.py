@@ -13,18 +13,18 @@ from rl2_lightning.inputs import Observation
 from rl2_lightning.progress import track_slow
 
 NUM_PRICES = 801  # resolution of the index: 1/800
-PRICES_AT_ONCE = 8  # keeps the working set of 500 pulls near the processor's cache
+PRICES_AT_ONCE = 8  # so that the working set of 500 pulls is close to the cache's size
 
 
 class GittinsIndex(BanditPlayer):
     """Pulls the arm of the highest finite-horizon Gittins index (Gittins, 1979).
 
-    The index of an arm is the highest price per pull at which a player with that arm alone,
-    free to stop at any time before the trial ends, would still pull it. Near the optimum, not
-    at it: the index rule is optimal only for an infinite, discounted horizon.
+    The index of an arm is the highest price per pull at which a player with only that arm, free to
+    stop at any time before the trial ends, would still pull it. The rule is close to the optimum
+    but not optimal: that holds only for an infinite, discounted horizon.
 
-    The table is computed once and cached on disk. Time and size grow with the cube of the pulls:
-    below a second for 100, a minute and 42 MB for 500 on one core.
+    The table is computed once and cached on disk. Time and size grow with the cube of the number of
+    pulls: less than a second for 100, a minute and 42 MB for 500 on one core.
 
     Args:
         num_arms: K, the number of arms.
@@ -36,11 +36,11 @@ class GittinsIndex(BanditPlayer):
         self.num_pulls = num_pulls
 
     def prepare(self) -> None:
-        """Computes the table, or reads it."""
+        """Compute the table, or read it from the cache."""
         _ = self._table
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest index."""
+        """Pick the arm of the highest index."""
         pull = memory.next_pull(self.num_pulls)
         start = _num_states_before(pull)
         indices = self._table[start : start + _num_states(pull)].to(memory.pulls.device)
@@ -57,7 +57,7 @@ class GittinsIndex(BanditPlayer):
 
 
 def state_number(tally: Tally) -> Tensor:
-    """Numbers the states of the arms by their pulls d, then by their successes.
+    """Number the states of the arms by their pulls d, then by their successes.
 
     Returns:
         d (d + 1) / 2 + successes, `[B, K]`, int64.
@@ -66,12 +66,12 @@ def state_number(tally: Tally) -> Tensor:
 
 
 def gittins_table(num_pulls: int) -> npt.NDArray[np.int16]:
-    """Computes the index of every state of an arm before every pull of a trial.
+    """Compute the index of every state of an arm before every pull of a trial.
 
     With m pulls left and the price x, W_m(s, f) = p - x + p V(s+1, f) + (1-p) V(s, f+1),
     where p is the posterior mean and V = max(0, W_{m-1}); the index is sup {x: W_m > 0}. One
-    backward pass over m serves many prices at once. As W falls with the price, counting
-    the prices of a uniform grid at which it is positive gives the index in steps of that grid.
+    backward pass over m handles many prices at once. As W decreases with the price, the number of
+    prices of a uniform grid at which it is positive gives the index in steps of that grid.
 
     Args:
         num_pulls: length of a trial, in pulls.
@@ -83,7 +83,7 @@ def gittins_table(num_pulls: int) -> npt.NDArray[np.int16]:
     """
     pulls = torch.arange(num_pulls, device="cpu").unsqueeze(1)
     successes = torch.arange(num_pulls, device="cpu").unsqueeze(0)
-    # Cells with more successes than pulls hold no state, and no state reads them.
+    # Cells with more successes than pulls are not states, and no state reads them.
     mean = ((successes + 1) / (pulls + 2)).clamp(max=1)
     is_state = (successes <= pulls).numpy()
     table = np.zeros(_num_states_before(num_pulls), np.int16)
@@ -102,10 +102,10 @@ def gittins_table(num_pulls: int) -> npt.NDArray[np.int16]:
 
 
 def _num_states(pulls: int) -> int:
-    """Counts the states of an arm that was pulled up to so many times."""
+    """The number of states of an arm after up to `pulls` pulls."""
     return (pulls + 1) * (pulls + 2) // 2
 
 
 def _num_states_before(pull: int) -> int:
-    """Counts the states at pulls 0, ..., pull - 1."""
+    """The number of states at pulls 0, ..., pull - 1."""
     return pull * (pull + 1) * (pull + 2) // 6

@@ -1,9 +1,9 @@
-"""Players of bandits that keep a tally, and the rules for Bernoulli arms of the prior Beta(1, 1).
+"""Players of bandits that use a tally, with rules for Bernoulli arms of the prior Beta(1, 1).
 
-Every rule breaks ties in favour of the first arm, as the published players did. It matters where
-an arm already pulled has the same posterior mean as an untouched one: a random choice explores
-more, and greedy play then exceeds the published figures (80.2 for 78.0 at 100 pulls of 50 arms,
-5 standard errors).
+Every rule breaks ties in favour of the first arm, like the published players. This matters when a
+pulled arm has the same posterior mean as an unpulled one: a random choice explores more, and greedy
+play then exceeds the published figures (80.2 instead of 78.0 at 100 pulls of 50 arms, 5 standard
+errors).
 """
 
 import math
@@ -20,11 +20,11 @@ from rl2_lightning.inputs import Inputs, Observation
 
 
 class Tally(NamedTuple):
-    """What was seen of the arms of B bandits.
+    """Counts and rewards of the arms of B bandits.
 
     Attributes:
-        pulls: of each arm, `[B, K]`, float32.
-        totals: sum of the rewards of each arm, `[B, K]`, float32: of Bernoulli arms the successes.
+        pulls: number of pulls of each arm, `[B, K]`, float32.
+        totals: sum of the rewards of each arm, `[B, K]`, float32; for Bernoulli arms the successes.
         pull: index of the next pull in its trial, from 0.
     """
 
@@ -33,7 +33,7 @@ class Tally(NamedTuple):
     pull: int
 
     def next_pull(self, horizon: int) -> int:
-        """Gives the index of the next pull of a trial that has one.
+        """Return the index of the next pull, and check that the trial has one.
 
         Raises:
             UserError: the trial is longer than `horizon` pulls.
@@ -57,12 +57,12 @@ class BanditPlayer(Player):
         self.num_arms = num_arms
 
     def start(self, tasks: TensorDictBase) -> Tally:
-        """No pull of any arm."""
+        """A tally without pulls."""
         zeros = torch.zeros(*tasks.batch_size, self.num_arms, device=tasks.device)
         return Tally(zeros, zeros, 0)
 
     def learn(self, memory: Tally, observation: Observation, inputs: Inputs) -> Tally:
-        """Counts a pull and its reward."""
+        """Count a pull and its reward."""
         arm, reward = inputs.previous_action.unsqueeze(1), inputs.previous_reward
         return Tally(
             memory.pulls.scatter_add(1, arm, torch.ones_like(reward)),
@@ -75,7 +75,7 @@ class Greedy(BanditPlayer):
     """Pulls the arm of the highest posterior mean."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm that looks best."""
+        """Pick the arm of the highest mean."""
         return best_arm(posterior_mean(memory))
 
 
@@ -92,7 +92,7 @@ class EpsilonGreedy(BanditPlayer):
         self.epsilon = epsilon
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the best arm or any arm."""
+        """Pick the best arm or a random one."""
         shape, device = (len(memory.pulls),), memory.pulls.device
         draw = torch.rand(shape, generator=generator, device=device)
         any_arm = torch.randint(self.num_arms, shape, generator=generator, device=device)
@@ -103,21 +103,21 @@ class ThompsonSampling(BanditPlayer):
     """Pulls the arm that is best in one joint sample of the posterior (Thompson, 1933)."""
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest sample."""
+        """Pick the arm of the highest sample."""
         return best_arm(sample_posterior(memory, generator))
 
 
 class OptimisticThompsonSampling(BanditPlayer):
-    """Draws several joint samples of the posterior and pulls the best arm of the likeliest.
+    """Draws several joint samples of the posterior and pulls the best arm of the most likely one.
 
-    This is what the published column of that name plays (arXiv 1611.02779, Table 1; authors'
-    code): of N samples it keeps the one of the highest posterior density. The rule of the same
-    name by May et al. (2012), which floors each sample at the posterior mean, earns 6.0 of 10 at
-    5 arms where the column says 6.5.
+    This is the rule behind the published column of that name (arXiv 1611.02779, Table 1; authors'
+    code): of N samples it uses the one of the highest posterior density. The rule of the same name
+    by May et al. (2012), which floors each sample at the posterior mean, earns 6.0 of 10 at 5 arms,
+    whereas the column has 6.5.
 
     Args:
         num_arms: K, the number of arms.
-        num_samples: N, the joint samples drawn before each pull; a whole number.
+        num_samples: N, number of joint samples drawn before each pull; a whole number.
     """
 
     def __init__(self, num_arms: int, num_samples: float) -> None:
@@ -125,7 +125,7 @@ class OptimisticThompsonSampling(BanditPlayer):
         self.num_samples = int(num_samples)
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the best arm of the likeliest sample."""
+        """Pick the best arm of the most likely sample."""
         successes, failures = memory.totals, memory.pulls - memory.totals
         arm = torch.zeros(len(successes), dtype=torch.int64, device=successes.device)
         highest = torch.full_like(successes[:, 0], -math.inf)
@@ -143,11 +143,11 @@ class OptimisticThompsonSampling(BanditPlayer):
 class UCB1(BanditPlayer):
     """Pulls the arm of the highest upper confidence bound, mean + c * sqrt(2 ln t / T_i).
 
-    The form of Auer et al. (2002) under the Beta(1, 1) prior, as the authors of arXiv 1611.02779
-    coded it: the mean is the posterior's, T_i counts the prior's two pseudo-pulls too, and t the
-    pulls so far. So an untouched arm has a finite bound. Pulling every arm once, as the
-    frequentist rule must, would yield 5.0 of 10 at 10 arms and more, where the published
-    figures are 6.7 and 6.6.
+    This is the form of Auer et al. (2002) under the Beta(1, 1) prior, as the authors of arXiv
+    1611.02779 coded it: the mean is the posterior's, T_i includes the prior's two pseudo-pulls, and
+    t counts the pulls so far. So an unpulled arm has a finite bound. Pulling every arm once, as the
+    frequentist rule must, would yield 5.0 of 10 at 10 arms and more, whereas the published figures
+    are 6.7 and 6.6.
 
     Args:
         num_arms: K, the number of arms.
@@ -159,21 +159,21 @@ class UCB1(BanditPlayer):
         self.exploration = exploration
 
     def choose(self, memory: Tally, observation: Observation, generator: torch.Generator) -> Tensor:
-        """Picks the arm of the highest bound."""
+        """Pick the arm of the highest bound."""
         width = (2 * math.log(max(memory.pull, 1)) / (memory.pulls + 2)).sqrt()
         return best_arm(posterior_mean(memory) + self.exploration * width)
 
 
 def posterior_mean(tally: Tally) -> Tensor:
-    """Gives the mean of each arm's posterior Beta(1 + successes, 1 + failures), `[B, K]`."""
+    """Return the mean of each arm's posterior Beta(1 + successes, 1 + failures), `[B, K]`."""
     return (tally.totals + 1) / (tally.pulls + 2)
 
 
 def sample_posterior(tally: Tally, generator: torch.Generator) -> Tensor:
-    """Draws from each arm's posterior Beta(1 + successes, 1 + failures), `[B, K]`."""
+    """Sample each arm's posterior Beta(1 + successes, 1 + failures), `[B, K]`."""
     return sample_beta(tally.totals + 1, tally.pulls - tally.totals + 1, generator)
 
 
 def best_arm(scores: Tensor) -> Tensor:
-    """Gives the first of the arms with the highest score, `[B]`, int64, from `[B, K]`."""
+    """Return the first of the arms with the highest score, `[B]`, int64, from `[B, K]`."""
     return scores.max(1).indices  # a third faster than `argmax` on a CPU

@@ -10,9 +10,9 @@ from rl2_lightning.families.bandits.policies import Tally
 class TwoArmProgram:
     """The Bayes-optimal rule for two independent arms with the prior Beta(1, 1).
 
-    A state before pull t is (pulls of the first arm, its successes, successes of the second
-    arm); the second arm's pulls are the rest. Each layer t is a dense cube of side t + 1, in
-    which cells with more successes than pulls hold no state and are read by none.
+    A state before pull t is (pulls of the first arm, its successes, successes of the second arm);
+    the other pulls are the second arm's. Each layer t is a dense cube of side t + 1, in which cells
+    with more successes than pulls are not states and are never read by one.
 
     Args:
         num_pulls: length of a trial, in pulls.
@@ -38,7 +38,7 @@ class TwoArmProgram:
         self.value = float(value[0, 0, 0])
 
     def best_arm(self, tally: Tally) -> Tensor:
-        """Looks up the optimal arm of every bandit, `[B]`, int64."""
+        """Look up the optimal arm of every bandit, `[B]`, int64."""
         first, second = tally.totals.long().unbind(1)
         layer = self._layers[tally.pull].to(tally.pulls.device)
         return layer[tally.pulls[:, 0].long(), first, second].long()

@@ -27,7 +27,7 @@ _, UP, RIGHT, DOWN, LEFT = range(len(MOVES))
 
 @dataclass
 class GridNaviSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         size: cells of a side.
@@ -39,13 +39,14 @@ class GridNaviSettings(Settings):
 
 
 class GridNavi(TaskEnv):
-    """Walk over a grid, find the goal, and stay there; in later episodes go straight to it.
+    """Search a grid for the goal and stay there; in later episodes go straight to it.
 
-    The goal is in any cell, alike likely, but the start in the corner and the three cells next to
-    it. A step that ends on the goal earns 1, any other -0.1. Nothing ends an episode but its time.
+    The goal is uniform over all cells except the start in the corner and the three cells next to
+    it. A step that ends on the goal earns 1, any other -0.1. An episode only ends by its time
+    limit.
 
-    The observation, `[B, 2]`, float32, is row and column, as parts of the grid's side. The actions
-    are to stay, and to go up, right, down and left; a wall lets nobody through.
+    The observation, `[B, 2]`, float32, is row and column, scaled to [0, 1]. The actions are to
+    stay, and to go up, right, down and left; the border of the grid blocks moves.
 
     Args:
         num_tasks: B, the number of grids played at once.
@@ -70,7 +71,7 @@ class GridNavi(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws the goals' rows and columns, `[num_tasks, 2]`."""
+        """Draw the goals' rows and columns, `[num_tasks, 2]`."""
         index = torch.randint(
             len(self._goal_cells), (num_tasks,), generator=self.generator, device=self.device
         )
@@ -80,13 +81,13 @@ class GridNavi(TaskEnv):
         return TensorDict({GOAL: goal}, [num_tasks], self.device)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the rows into the corner."""
+        """Reset the given rows to the corner."""
         self._position = torch.where(rows, 0.0, self._position)
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves on every grid."""
-        # A table of moves would have to be copied to the device at each step.
+        """Move on every grid."""
+        # A table of moves would be copied to the device at each step.
         down = (action == DOWN).float() - (action == UP).float()
         right = (action == RIGHT).float() - (action == LEFT).float()
         moved = (self._position + torch.stack([down, right], dim=-1)).clamp(0, self._last)
@@ -96,7 +97,7 @@ class GridNavi(TaskEnv):
         return self._observation, reward, self._never
 
     def players(self, num_episodes: int) -> Mapping[str, Player | ClosedFormPlayer]:
-        """A random walk, one who knows the goal, and for small grids the Bayes optimum."""
+        """A random walk, a player that knows the goal, and for small grids the Bayes optimum."""
         size, horizon = self.settings.size, self.settings.horizon
         players: dict[str, Player | ClosedFormPlayer] = {
             "random": RandomPlayer(self.action_spec_unbatched),
@@ -107,7 +108,7 @@ class GridNavi(TaskEnv):
         return players
 
     def scene(self, task: TensorDictBase) -> Scene:
-        """The grid, a cell being 1 wide; row 0 is above."""
+        """The grid, with cells of width 1 and row 0 at the top."""
         row, column = task[GOAL].tolist()
         return Scene(
             low=(-0.5, -self._last - 0.5),

@@ -1,4 +1,4 @@
-"""The best way to search a grid for a hidden goal, over several episodes."""
+"""The optimal search of a grid for a hidden goal, over several episodes."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -12,12 +12,12 @@ MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, lef
 GOAL_REWARD = 1.0
 STEP_REWARD = -0.1
 
-BEAM = 2000  # partial paths that a first, quick search keeps
+BEAM = 2000  # partial paths kept in a first, quick search
 TOLERANCE = 1e-9
 
 
 def goal_cells(size: int) -> Tensor:
-    """The cells that can hold the goal: all but the start, in the corner, and the three next to it.
+    """The possible goals: all cells but the start, in the corner, and the three next to it.
 
     Args:
         size: cells of a side.
@@ -30,7 +30,7 @@ def goal_cells(size: int) -> Tensor:
 
 
 def known_goal_returns(size: int, horizon: int) -> Tensor:
-    """The best return of an episode whose goal is known, for each cell that may hold it.
+    """The best return of an episode with a known goal, for each cell of the goal.
 
     Args:
         size: cells of a side.
@@ -45,13 +45,13 @@ def known_goal_returns(size: int, horizon: int) -> Tensor:
 
 
 class Frontier(NamedTuple):
-    """Partial paths of one length, the best for each cell and each set of searched cells.
+    """Partial paths of one length, the best for each last cell and set of searched cells.
 
     Attributes:
-        searched: `[P]`, int64: the set of candidates that were visited, a bit for each.
-        cell: `[P]`, int64: where the path has led.
-        earned: `[P]`, float64: what the candidates visited so far contribute.
-        parent: `[P]`, int64: index of the path, one step shorter, that each prolongs.
+        searched: `[P]`, int64: the set of visited candidates, one bit for each.
+        cell: `[P]`, int64: the last cell of the path.
+        earned: `[P]`, float64: contribution of the candidates visited so far.
+        parent: `[P]`, int64: index of the path, one step shorter, that each extends.
     """
 
     searched: NDArray[np.int64]
@@ -67,17 +67,18 @@ class Frontier(NamedTuple):
 
 
 class GoalSearch:
-    """Maximises the expected return of a trial whose goal is in one of G cells, alike likely.
+    """Maximises the expected return of a trial whose goal is uniform over G cells.
 
-    Until the goal is found nothing is learnt but where it is not, so what to do until then is a
-    path that can be planned ahead: it leads through all episodes, each from the start. From the
-    step at which the path first visits the goal, it is best to stay, and in later episodes to go
-    straight there. The return of a trial then depends on the step of this first visit alone, and
-    the path is to maximise the sum over the G cells.
+    Until the goal is found, a player only learns where it is not. So its behaviour until then is a
+    path that can be planned ahead, through all episodes, each from the start. Once the path visits
+    the goal, it is best to stay, and in later episodes to go straight there. The return of a trial
+    then depends only on the step of this first visit, and the path has to maximise the sum over the
+    G cells.
 
-    Exact, by branch and bound: paths of the same length that end in the same cell and have searched
-    the same cells need only the best of them, and those are dropped whose bound falls short of what
-    a quick search has found. The bound lets each step to come find a goal, the best ones first.
+    The search is exact, by branch and bound: of paths of the same length that end in the same cell
+    and have searched the same cells, only the best is kept, and paths are dropped whose bound is
+    below the result of a quick search. The bound assumes that each coming step finds a goal, the
+    best ones first.
 
     Args:
         size: cells of a side.
@@ -97,15 +98,15 @@ class GoalSearch:
 
     @cached_property
     def first_visits(self) -> NDArray[np.int64]:
-        """When the best path first visits each cell, in env steps of the trial.
+        """The env step of the trial at which the best path first visits each cell.
 
         Returns:
-            `[size²]`, int64: 1 is after the first step; `H E + 1` is never.
+            `[size²]`, int64: 1 means after the first step; `H E + 1` means never.
         """
         quick, _ = self._search(-np.inf, BEAM)
         _, path = self._search(quick - TOLERANCE, None)
         visits = np.full(self.size**2, len(path) + 1)
-        # Backwards, so that the first visit is what remains.
+        # Backwards, so that the first visit is written last.
         visits[path[::-1]] = np.arange(len(path), 0, -1)
         return visits
 
@@ -121,12 +122,12 @@ class GoalSearch:
         return float(np.mean(earned))
 
     def _found_at(self, episode: int, step: int) -> NDArray[np.float64]:
-        """Return of a trial whose goal is first visited there, counted from 0; `[G]`."""
+        """The return of a trial whose goal is first visited at this step, counted from 0; `[G]`."""
         left = self.num_episodes - 1 - episode
         return self._within(episode, step) + left * self._later
 
     def _within(self, episode: int, step: int) -> float:
-        """What of it is earned up to the end of the episode in which the goal is found."""
+        """The part of it up to the end of the episode in which the goal is found."""
         searching = self.horizon * episode + step
         return STEP_REWARD * searching + GOAL_REWARD * (self.horizon - step)
 
@@ -173,10 +174,10 @@ class GoalSearch:
         return (searched[:, None] >> np.arange(len(self.goals)) & 1).astype(bool)
 
     def _bound(self, searched: NDArray[np.int64], episode: int, step: int) -> NDArray[np.float64]:
-        """At most what the other goals can contribute, if this step is the next; `[P]`."""
+        """An upper bound for the contribution of the other goals from this step on; `[P]`."""
         slots = [(episode, s) for s in range(step, self.horizon)]
         for later_episode in range(episode + 1, self.num_episodes):
-            # No goal is nearer than two steps.
+            # No goal is closer than two steps.
             slots += [(later_episode, s) for s in range(1, self.horizon)]
         num_goals = len(self.goals)
         slots = slots[:num_goals]

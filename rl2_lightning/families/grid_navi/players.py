@@ -16,11 +16,11 @@ from rl2_lightning.families.grid_navi.goal_search import (
 from rl2_lightning.families.player import ClosedFormPlayer
 from rl2_lightning.families.scene import GOAL
 
-MAX_SIZE = 5  # 6 x 6 cells take ten seconds, and more with each cell
+MAX_SIZE = 5  # 6 x 6 cells take ten seconds, and larger grids more
 
 
 class PlannedPlayer(ClosedFormPlayer):
-    """A player of one size of grid.
+    """A player for one size of the grid.
 
     Args:
         size: cells of a side.
@@ -33,18 +33,18 @@ class PlannedPlayer(ClosedFormPlayer):
 
     @abstractmethod
     def returns_by_cell(self, num_episodes: int) -> Tensor:
-        """Return of each episode where the goal is in a cell, `[size², num_episodes]`, float32."""
+        """The return of each episode for each goal, `[size², num_episodes]`, float32."""
 
     def returns(
         self, tasks: TensorDictBase, num_episodes: int, generator: torch.Generator
     ) -> Tensor:
-        """See `ClosedFormPlayer.returns`; nothing is drawn."""
+        """See `ClosedFormPlayer.returns`; deterministic."""
         row, column = tasks[GOAL].long().unbind(-1)
         return self.returns_by_cell(num_episodes).to(row.device)[row * self.size + column]
 
 
 class KnownGoal(PlannedPlayer):
-    """Knows where the goal is: a bound on what any player can earn."""
+    """Knows the goal: an upper bound for any player."""
 
     privileged = True
 
@@ -55,7 +55,7 @@ class KnownGoal(PlannedPlayer):
 
 
 class BayesOptimal(PlannedPlayer):
-    """Searches for the goal in the best possible way, and goes straight there once it is found."""
+    """Searches for the goal optimally, and goes straight to it once it is found."""
 
     def returns_by_cell(self, num_episodes: int) -> Tensor:
         """See `PlannedPlayer.returns_by_cell`."""
@@ -71,5 +71,5 @@ class BayesOptimal(PlannedPlayer):
 
 @lru_cache
 def _first_visits(size: int, horizon: int, num_episodes: int) -> Tensor:
-    """The best search is the same for all tasks, which are played chunk by chunk."""
+    """Cached, because the best search is the same for all chunks of tasks."""
     return torch.as_tensor(GoalSearch(size, horizon, num_episodes).first_visits)

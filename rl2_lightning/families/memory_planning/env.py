@@ -25,7 +25,7 @@ from rl2_lightning.settings import Settings, between
 
 @dataclass
 class MemoryPlanningSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         size: cells of a side.
@@ -37,16 +37,17 @@ class MemoryPlanningSettings(Settings):
 
 
 class MemoryPlanning(TaskEnv):
-    """Walk to the symbol that is asked for, collect it, and be asked for the next one.
+    """Walk to a goal symbol, collect it, and get the next goal.
 
-    Each cell of a torus of `size` x `size` cells holds a symbol of its own; where each one stands
-    is the task. The actions are to go up, right, down and left, and to collect. To collect on the
-    goal earns 1, and all else nothing; then the agent is moved to another cell, any as likely, and
-    another symbol is the goal, any as likely but the one in that cell. The paper's tasks begin at
-    a new place each; the authors' environment leaves the agent where it is unless told otherwise.
+    Each cell of a torus of `size` x `size` cells has a symbol of its own; their arrangement is the
+    task. The actions are to go up, right, down and left, and to collect. Collecting the goal earns
+    1, everything else nothing; then the agent is moved to a uniformly random cell, and the new goal
+    is uniform over the symbols of the other cells. In the paper every goal begins at a new place;
+    the authors' environment leaves the agent where it is by default.
 
-    The observation, `[B, 2 * size²]`, float32, is the symbol in the agent's cell, one-hot, and
-    then the goal's. Which cell that is, it does not tell. Nothing ends an episode but its time.
+    The observation, `[B, 2 * size²]`, float32, is the symbol in the agent's cell, one-hot, and then
+    the goal symbol. It does not reveal the position of the cell. An episode only ends by its time
+    limit.
 
     Args:
         num_tasks: B, the number of games played at once.
@@ -69,24 +70,24 @@ class MemoryPlanning(TaskEnv):
         self._moves = torch.tensor(MOVES, device=self.device)
         self._one_hot = torch.eye(self.num_cells, device=self.device)
         self._rows = torch.arange(num_tasks, device=self.device)
-        # The agent's cell and the goal's, counted row by row.
+        # The agent's cell and the goal's, numbered row by row.
         self._cell = torch.zeros(num_tasks, 1, dtype=torch.int64, device=self.device)
         self._goal = torch.zeros_like(self._cell)
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws which symbol is in which cell, one-hot, `[num_tasks, cells, symbols]`, float32."""
+        """Draw the symbol of each cell, one-hot, `[num_tasks, cells, symbols]`, float32."""
         shape = (num_tasks, self.num_cells)
         order = torch.rand(shape, generator=self.generator, device=self.device).argsort(dim=1)
         return TensorDict({SYMBOLS: self._one_hot[order]}, [num_tasks], self.device)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the rows into cells of their own, with goals elsewhere."""
+        """Put the given rows into random cells, with goals in other cells."""
         self._draw_places(rows)
         return self._observation
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves or collects in every game."""
+        """Move or collect in every game."""
         size = self.settings.size
         place = torch.cat([self._cell // size, self._cell % size], dim=1)
         row, column = (place + self._moves[action]).remainder(size).split(1, dim=1)
@@ -96,7 +97,7 @@ class MemoryPlanning(TaskEnv):
         return self._observation, collected.float(), self._never
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """Random play, one who knows the map, and one who draws it while it plays."""
+        """A random player, one that knows the map, and one that draws it while it plays."""
         return {
             "random": RandomPlayer(self.action_spec_unbatched),
             "knows_the_map": KnowsTheMap(self.settings.size),
@@ -104,11 +105,11 @@ class MemoryPlanning(TaskEnv):
         }
 
     def analysis(self, num_episodes: int) -> StepsPerGoal:
-        """How many steps the first goal of a trial takes, the second, and so on."""
+        """The number of steps for the first goal of a trial, the second, and so on."""
         return StepsPerGoal()
 
     def _draw_places(self, rows: Tensor) -> None:
-        """Draws cell and goal of some rows, `[B, 1]`, bool."""
+        """Draw cell and goal of the given rows, `[B, 1]`, bool."""
         like: dict[str, Any] = {"generator": self.generator, "device": self.device}
         cell = torch.randint(self.num_cells, (self.num_tasks, 1), **like)
         ahead = torch.randint(1, self.num_cells, (self.num_tasks, 1), **like)

@@ -1,7 +1,7 @@
-"""How many steps each goal of a trial takes: later ones fewer, where a player remembers and plans.
+"""The number of steps for each goal of a trial: fewer for later ones, if a player learns.
 
-The figure of arXiv 2006.03662, section 4. A goal that is not reached takes the steps that were left
-of the trial.
+This is the measure of arXiv 2006.03662, section 4. A goal that is not reached counts with the steps
+that were left of the trial.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NUM_GOALS = 20
 
 
 class GoalSteps(NamedTuple):
-    """What the goals of a set of trials take.
+    """The steps for the goals of a set of trials.
 
     Attributes:
-        steps: env steps of goal 1, 2, …, up to the one with which it is collected.
+        steps: env steps for goal 1, 2, …, including the one that collects it.
         reached: share of the trials that collect goal 1, 2, …
     """
 
@@ -55,7 +55,7 @@ class GoalStepsMetric(ColumnMeans):
         super().__init__(2 * NUM_GOALS, **kwargs)
 
     def update(self, trials: TensorDictBase) -> None:
-        """Adds a batch of trials, `[B, T]`, with the reward and the mask."""
+        """Add a batch of trials, `[B, T]`, with the reward and the mask."""
         steps, reached = steps_per_goal(trials)
         values = torch.cat([steps, reached], dim=1).double()
         self.add(values, torch.cat([steps > 0, torch.ones_like(reached)], dim=1))
@@ -68,7 +68,7 @@ class GoalStepsMetric(ColumnMeans):
 
 
 class StepsPerGoal(Analysis):
-    """How many steps the first goals of a trial take, beside two reference players."""
+    """Analyses the steps for the first goals of a trial, with two reference players."""
 
     name = "steps_per_goal"
     prefix = "goals"
@@ -84,8 +84,8 @@ class StepsPerGoal(Analysis):
         metric.update(trials)
 
     def figure(self, findings: Mapping[str, GoalSteps], title: str) -> Figure:
-        """Draws the steps of each goal, with 95 % intervals."""
-        # Late, because a training needs no pictures.
+        """Draw the steps of each goal, with 95 % intervals."""
+        # Imported here, because training needs no pictures.
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
@@ -110,13 +110,13 @@ class StepsPerGoal(Analysis):
 
 
 def steps_per_goal(trials: TensorDictBase) -> tuple[Tensor, Tensor]:
-    """Reads from played trials what their first goals took.
+    """Compute the steps for the first goals from played trials.
 
     Args:
         trials: `[B, T]`, with the reward and the mask, `[B, T, 1]`.
 
     Returns:
-        The env steps of each goal, `[B, NUM_GOALS]`, int64, 0 where it was not asked for; and
+        The env steps for each goal, `[B, NUM_GOALS]`, int64, 0 if the trial did not get to it; and
         whether it was collected, `[B, NUM_GOALS]`, bool.
     """
     mask = trials[keys.MASK].squeeze(-1)

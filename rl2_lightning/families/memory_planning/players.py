@@ -1,4 +1,4 @@
-"""The reference players of the Memory & Planning game: one has the map, the other draws it."""
+"""The reference players of the Memory & Planning game, with a known or a learnt map."""
 
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ COLLECT = 4
 
 
 class Map(NamedTuple):
-    """What a player knows of B toruses.
+    """What a player knows about B tori.
 
     Attributes:
-        piece: which piece of map each symbol is on, `[B, symbols]`, int64.
-        place: row and column on it, `[B, symbols, 2]`, int64. Where a piece begins is arbitrary:
-            only differences within a piece mean something.
+        piece: number of the map piece of each symbol, `[B, symbols]`, int64.
+        place: row and column on it, `[B, symbols, 2]`, int64. The origin of a piece is arbitrary:
+            only differences within a piece have a meaning.
     """
 
     piece: Tensor
@@ -29,13 +29,13 @@ class Map(NamedTuple):
 
 
 class LearnsTheMap(Player):
-    """Draws a map of what it sees, and walks by it.
+    """Draws a map from what it sees, and uses it to navigate.
 
-    It knows that the symbols are on a torus, and how large that is. At first each symbol is a piece
-    of map by itself; a move from one symbol to another joins their pieces. To a goal on its own
-    piece it takes a shortest way, through unseen cells where there is a choice. Else it goes to the
-    nearest cell that it has not seen. That is no optimum, but little is left: who looks for a goal
-    has to see half of the missing cells on average, and nearly each of its steps sees one.
+    It knows that the symbols are on a torus, and its size. At first each symbol is a map piece of
+    its own; a move from one symbol to another joins their pieces. If the goal is on the current
+    piece, it takes a shortest way, through unseen cells if there is a choice. Otherwise it goes to
+    the nearest unseen cell. This is not optimal, but close: a search for the goal has to see half
+    of the missing cells on average, and nearly every step sees a new one.
 
     Args:
         size: cells of a side.
@@ -45,12 +45,12 @@ class LearnsTheMap(Player):
         self.size = size
 
     def start(self, tasks: TensorDictBase) -> Map:
-        """Each symbol is a piece of map by itself."""
+        """A map in which each symbol is a piece of its own."""
         symbols = torch.arange(self.size**2, device=tasks.device).expand(len(tasks), -1)
         return Map(symbols, symbols.new_zeros(*symbols.shape, 2))
 
     def choose(self, memory: Map, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Walks to the goal or to what it has not seen; see `Player.choose`."""
+        """Walk to the goal or to an unseen cell; see `Player.choose`."""
         here, goal = symbols_of(observation)
         ahead = (memory.place - at(memory.place, here)) % self.size
         is_on_map = memory.piece == at(memory.piece, here)
@@ -66,11 +66,11 @@ class LearnsTheMap(Player):
         return torch.where(target == 0, COLLECT, move)
 
     def learn(self, memory: Map, observation: Tensor, inputs: Inputs) -> Map:
-        """Joins two pieces of map where a step led from one to the other; see `Player.learn`."""
+        """Join two map pieces if a step led from one to the other; see `Player.learn`."""
         assert isinstance(inputs.observation, Tensor)
         (before, _), (after, _) = symbols_of(observation), symbols_of(inputs.observation)
         action = inputs.previous_action
-        # To collect may lead anywhere, and so does the end of an episode.
+        # Collecting and the end of an episode may lead anywhere.
         has_moved = (action != COLLECT).unsqueeze(1) & (inputs.previous_done == 0)
         joins = has_moved & (memory.piece == at(memory.piece, after))
         reached = at(memory.place, before) + self._moves(action)[action].unsqueeze(1)
@@ -81,12 +81,12 @@ class LearnsTheMap(Player):
         )
 
     def _nearest_unseen(self, seen: Tensor, generator: torch.Generator) -> Tensor:
-        """Index of a nearest unseen cell, counted from one's own, `[B]`, int64."""
+        """The index of a nearest unseen cell, relative to the agent's cell, `[B]`, int64."""
         draw = torch.rand(seen.shape, generator=generator, device=seen.device)
         return (self._distances(seen) + draw).masked_fill(seen, torch.inf).argmin(1)
 
     def _step_towards(self, target: Tensor, seen: Tensor, generator: torch.Generator) -> Tensor:
-        """The move that leads nearer, and perhaps to something new, `[B]`, int64."""
+        """A move towards the target, to an unseen cell if possible, `[B]`, int64."""
         moves = self._moves(target)[:COLLECT]
         to = torch.stack([target // self.size, target % self.size], dim=1).unsqueeze(1)
         left = self._distances(target)[self._index((to - moves) % self.size)]
@@ -98,7 +98,7 @@ class LearnsTheMap(Player):
         return torch.tensor(MOVES, device=like.device)
 
     def _distances(self, like: Tensor) -> Tensor:
-        """How many moves lead to each cell from the first one, `[cells]`, int64."""
+        """The number of moves from the first cell to each cell, `[cells]`, int64."""
         line = torch.arange(self.size, device=like.device)
         around = torch.minimum(line, self.size - line)
         return (around.unsqueeze(1) + around).flatten()
@@ -109,7 +109,7 @@ class LearnsTheMap(Player):
 
 
 class KnowsTheMap(LearnsTheMap):
-    """Takes a shortest way to each goal: the optimum, since goals do not depend on what is done.
+    """Takes a shortest way to each goal: the optimum, since goals are independent of actions.
 
     Args:
         size: cells of a side.
@@ -124,17 +124,17 @@ class KnowsTheMap(LearnsTheMap):
         return Map(torch.zeros_like(cell), place)
 
     def learn(self, memory: Map, observation: Tensor, inputs: Inputs) -> Map:
-        """There is nothing to be learnt."""
+        """Return the memory unchanged: there is nothing to learn."""
         return memory
 
 
 def symbols_of(observation: Tensor) -> tuple[Tensor, Tensor]:
-    """The symbol in the agent's cell and the goal, `[B]`, int64, of what is shown."""
+    """The symbol in the agent's cell and the goal, `[B]`, int64, from the observation."""
     here, goal = observation.chunk(2, dim=1)
     return here.argmax(1), goal.argmax(1)
 
 
 def at(entries: Tensor, symbol: Tensor) -> Tensor:
-    """The entry `[B, 1, ...]` of one symbol `[B]`, out of those of all, `[B, symbols, ...]`."""
+    """The entries `[B, 1, ...]` of the given symbols `[B]`, out of all, `[B, symbols, ...]`."""
     rows = torch.arange(len(symbol), device=symbol.device)
     return entries[rows, symbol].unsqueeze(1)

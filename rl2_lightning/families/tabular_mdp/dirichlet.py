@@ -7,12 +7,12 @@ from rl2_lightning.families.gamma import sample_gamma
 
 
 def sample_dirichlet(concentration: Tensor, generator: torch.Generator, dim: int = -1) -> Tensor:
-    """Draws probability vectors as Gamma variables over their sum.
+    """Sample probability vectors as normalised Gamma variables.
 
-    `torch.distributions.Dirichlet` takes no generator. The concentrations are those of a flat
-    prior after whole observations: a Gamma(c) variable is then an exponential one plus
-    Gamma(c - 1), and where nothing was observed the exponential is all. Where most outcomes
-    are unseen, that takes a quarter of the time of rejection for all of them.
+    `torch.distributions.Dirichlet` takes no generator. The concentrations are those of a flat prior
+    after a whole number of observations: a Gamma(c) variable is then an exponential one plus
+    Gamma(c - 1), and without observations only the exponential one. If most outcomes are unseen,
+    this takes a quarter of the time of rejection sampling for all of them.
 
     Args:
         concentration: whole numbers from 1, any shape, float32.
@@ -22,7 +22,7 @@ def sample_dirichlet(concentration: Tensor, generator: torch.Generator, dim: int
     Returns:
         One sample for each vector of concentrations, same shape, float32; each sums to 1.
     """
-    # In place: new memory for each result takes longer than the arithmetic.
+    # In place, because allocating results takes longer than the arithmetic.
     weights = torch.rand(concentration.shape, generator=generator, device=concentration.device)
     weights.neg_().log1p_().neg_()
     observations = concentration.flatten() - 1

@@ -30,7 +30,7 @@ from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.families.tuning import Tuned, TunedPlayer, TunedTrials
 from rl2_lightning.settings import Settings, between
 
-# What the published players believed before they saw anything.
+# The priors of the published players.
 PRIOR_MEAN_0 = Prior(mean_reward=0)
 GREEDY_PRIOR_MEAN_0 = Prior(mean_reward=0, reward_precision=1e-4, concentration=1e-4)
 UCRL2_PRIOR_MEAN_0 = Prior(mean_reward=0, reward_precision=1e-4, concentration=1e-5)
@@ -43,7 +43,7 @@ SCALES = np.geomspace(1e-4, 1, 21).tolist()
 
 @dataclass
 class TabularMDPSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
         num_states: S; with 1 it is a bandit with normal rewards.
@@ -57,11 +57,11 @@ class TabularMDPSettings(Settings):
 
 
 class TabularMDP(TaskEnv):
-    """MDPs with a few states, whose rewards and transitions are drawn at random.
+    """MDPs with a few states and random rewards and transitions.
 
     Mean rewards are drawn from Normal(1, 1) for each state and action, transition probabilities
     from the flat Dirichlet distribution. A reward is normal around its mean, with variance 1. An
-    episode starts in state 0 and is cut after `horizon` steps; the MDP itself never ends it.
+    episode starts in state 0 and is cut after `horizon` steps; it never terminates.
 
     The observation, `[B, S]`, float32, is the state, one-hot.
 
@@ -89,7 +89,7 @@ class TabularMDP(TaskEnv):
         self._never = torch.zeros(num_tasks, 1, dtype=torch.bool, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws mean rewards, `[num_tasks, S, A]`, and transitions, `[num_tasks, S, A, S]`."""
+        """Draw mean rewards, `[num_tasks, S, A]`, and transitions, `[num_tasks, S, A, S]`."""
         shape = (num_tasks, self.settings.num_states, self.settings.num_actions)
         noise = torch.randn(shape, generator=self.generator, device=self.device)
         flat = torch.ones(*shape, self.settings.num_states, device=self.device)
@@ -103,17 +103,17 @@ class TabularMDP(TaskEnv):
         )
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the rows into state 0."""
+        """Reset the given rows to state 0."""
         self._state = self._state.masked_fill(rows.squeeze(1), 0)
         return self._one_hot[self._state]
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Plays one step of every MDP."""
+        """Play one step of every MDP."""
         noise = torch.randn(self.num_tasks, generator=self.generator, device=self.device)
         reward = self.expected_reward(action) + noise.unsqueeze(1)
         probabilities = self.tasks[TRANSITION_PROBABILITIES][self._rows, self._state, action]
         draw = torch.rand(self.num_tasks, 1, generator=self.generator, device=self.device)
-        # The last entry is 1 but for rounding, and no draw may pass it.
+        # The last entry is 1 up to rounding; no draw may exceed it.
         following = (draw >= probabilities.cumsum(-1)[:, :-1]).sum(-1)
         self._state = torch.where(playing.squeeze(1), following, self._state)
         return self._one_hot[self._state], reward, self._never
@@ -126,8 +126,8 @@ class TabularMDP(TaskEnv):
         """The players of arXiv 1611.02779 (Table 2), and the optimum for a known MDP.
 
         Each comes twice: with the prior that the tasks are drawn from, and as published, with a
-        prior mean reward of 0 where the tasks have 1. The last one is the reference,
-        "optimal_policy": it knows the MDP, which no learner does, so that no learner reaches it.
+        prior mean reward of 0, whereas the tasks have 1. The last one is the reference,
+        "optimal_policy": it knows the MDP, so that no learner can reach it.
         """
         sizes = Sizes(self.settings.num_states, self.settings.num_actions, self.settings.horizon)
         trials = TabularTrials(num_episodes, *sizes)
@@ -156,7 +156,7 @@ class TabularTrials(TunedTrials):
     num_actions: int
     horizon: int
     table = Path(__file__).with_name("tuned_constants.csv")
-    max_episodes = 5000  # before each of which the players plan
+    max_episodes = 5000  # the players plan before each of them
 
     @property
     def tuned(self) -> Mapping[str, Tuned]:

@@ -1,7 +1,7 @@
-"""Players of tabular MDPs that plan anew before each episode.
+"""Players of tabular MDPs that plan before each episode.
 
-Under the prior mean 1 they believe what is true. The published players (arXiv 1611.02779,
-Table 2; authors' code) assumed 0, and the greedy ones and UCRL2 next to no prior at all.
+With the prior mean 1 they have the true prior. The published players (arXiv 1611.02779, Table 2;
+authors' code) assumed a mean of 0, the greedy ones and UCRL2 with a very weak prior.
 """
 
 import math
@@ -23,11 +23,11 @@ from rl2_lightning.inputs import Inputs
 
 MEAN_REWARDS = "mean_rewards"  # [B, S, A], float32
 TRANSITION_PROBABILITIES = "transition_probabilities"  # [B, S, A, S], float32
-FAILURE_PROBABILITY = 0.05  # delta of UCRL2: that its confidence sets miss the MDP
+FAILURE_PROBABILITY = 0.05  # delta of UCRL2: probability that its confidence sets miss the MDP
 
 
 class Sizes(NamedTuple):
-    """What is known of the MDPs of a family.
+    """The sizes of the MDPs of a family.
 
     Attributes:
         num_states: S.
@@ -42,14 +42,14 @@ class Sizes(NamedTuple):
 
 @dataclass
 class Trial:
-    """What a player keeps of a trial of B tasks.
+    """A player's memory of a trial of B tasks.
 
     Attributes:
-        posterior: what is believed.
-        episode: index of the present episode.
+        posterior: the posterior of the tasks.
+        episode: index of the current episode.
         step: index of its next step.
         action_values: the plan for it, `[H, B, S, A]`, float32.
-        state: in which the last action was taken, `[B]`, int64.
+        state: state in which the last action was taken, `[B]`, int64.
     """
 
     posterior: Posterior
@@ -60,11 +60,11 @@ class Trial:
 
 
 class TabularPlayer(Player):
-    """A rule that values actions from what it has seen, and keeps to that for an episode.
+    """A rule that computes action values from the posterior, and uses them for an episode.
 
     Args:
-        sizes: of the family.
-        prior: the belief that it starts from.
+        sizes: sizes of the family.
+        prior: the prior.
 
     Attributes:
         epsilon: probability of a uniformly random action.
@@ -77,13 +77,13 @@ class TabularPlayer(Player):
         self.prior = prior
 
     def start(self, tasks: TensorDictBase) -> Trial:
-        """Nothing is seen."""
+        """A memory with the prior."""
         num_states, num_actions, _ = self.sizes
         posterior = Posterior(self.prior, (len(tasks), num_states, num_actions), tasks.device)
         return Trial(posterior)
 
     def choose(self, memory: Trial, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Takes the best action of the plan, which it makes before an episode's first step."""
+        """Take the best action of the plan, which is made before an episode's first step."""
         if memory.step == 0:
             memory.action_values = self.plan(memory.posterior, memory.episode, generator)
         memory.state = observation.argmax(-1)
@@ -91,7 +91,7 @@ class TabularPlayer(Player):
         return best_actions(values, memory.state, generator, self.epsilon)
 
     def learn(self, memory: Trial, observation: Tensor, inputs: Inputs) -> Trial:
-        """Takes up a step. Where an episode's last one leads is not seen."""
+        """Update the posterior with a step; the last transition of an episode is not observed."""
         assert isinstance(inputs.observation, Tensor)
         memory.step += 1
         goes_on = memory.step < self.sizes.horizon
@@ -107,10 +107,10 @@ class TabularPlayer(Player):
 
     @abstractmethod
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
-        """Values the actions for the next episode.
+        """Compute the action values for the next episode.
 
         Args:
-            posterior: what was seen of each task so far.
+            posterior: posterior of each task so far.
             episode: index of the episode in its trial, from 0.
             generator: source of randomness, on the device of the tasks.
 
@@ -120,11 +120,11 @@ class TabularPlayer(Player):
 
 
 class EpsilonGreedy(TabularPlayer):
-    """Explores uniformly with probability epsilon, and else trusts the expected MDP.
+    """Explores uniformly with probability epsilon, and is else greedy in the expected MDP.
 
     Args:
-        sizes: of the family.
-        prior: the belief that it starts from.
+        sizes: sizes of the family.
+        prior: the prior.
         epsilon: probability of a uniformly random action; 0 is greedy play.
     """
 
@@ -133,19 +133,18 @@ class EpsilonGreedy(TabularPlayer):
         self.epsilon = epsilon
 
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
-        """Values the actions in the expected MDP; see `TabularPlayer.plan`."""
+        """Compute the action values in the expected MDP; see `TabularPlayer.plan`."""
         return value_iteration(posterior.expected_model(), self.sizes.horizon)
 
 
 class PosteriorSampling(TabularPlayer):
-    """Acts for an episode as is best in sampled MDPs, PSRL (Strens 2000, Osband et al. 2013).
+    """Acts optimally for a sampled MDP in each episode, PSRL (Strens 2000, Osband et al. 2013).
 
-    With several samples it is optimistic, OPSRL: each action is worth its highest value among
-    them.
+    With several samples it is optimistic, OPSRL: the value of an action is its maximum over them.
 
     Args:
-        sizes: of the family.
-        prior: the belief that it starts from; its concentration is a whole number.
+        sizes: sizes of the family.
+        prior: the prior; its concentration is a whole number.
         num_samples: MDPs drawn before each episode.
     """
 
@@ -154,10 +153,10 @@ class PosteriorSampling(TabularPlayer):
         self.num_samples = int(num_samples)
 
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
-        """Values the actions in sampled MDPs; see `TabularPlayer.plan`."""
+        """Compute the action values in sampled MDPs; see `TabularPlayer.plan`."""
         horizon = self.sizes.horizon
         action_values = value_iteration(posterior.sample_model(generator), horizon)
-        # One after the other, so that memory does not grow with them; it takes no longer.
+        # One after the other, to bound memory; it takes no longer.
         for _ in range(self.num_samples - 1):
             sample = value_iteration(posterior.sample_model(generator), horizon)
             action_values = torch.maximum(action_values, sample)
@@ -168,12 +167,12 @@ class UCRL2(TabularPlayer):
     """Acts for the best MDP within confidence sets around the expected one (Jaksch et al. 2010).
 
     The radii are scale * sqrt(4 ln(2 S A (t + 1) / delta) / n) for the mean reward and sqrt(S)
-    times as much for the transitions, with n observations (1 where there are none) and episode t
-    from 1. In the original t counts env steps, and the player plans anew where counts have doubled.
+    times as much for the transitions, with n observations (at least 1) and episode t from 1. In
+    the original, t counts env steps, and the player plans again when counts have doubled.
 
     Args:
-        sizes: of the family.
-        prior: the belief that it starts from.
+        sizes: sizes of the family.
+        prior: the prior.
         scale: factor of the radii.
     """
 
@@ -182,7 +181,7 @@ class UCRL2(TabularPlayer):
         self.scale = scale
 
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
-        """Values the actions in the most favourable MDP; see `TabularPlayer.plan`."""
+        """Compute the action values in the most favourable MDP; see `TabularPlayer.plan`."""
         num_states, num_actions, horizon = self.sizes
         spread = 4 * math.log(2 * num_states * num_actions * (episode + 2) / FAILURE_PROBABILITY)
         transitions_seen = posterior.transitions.sum(0)
@@ -194,15 +193,15 @@ class UCRL2(TabularPlayer):
 
 
 class BayesianExplorationBonus(TabularPlayer):
-    """Adds a bonus for what is little known to the expected MDP, BEB (Kolter and Ng, 2009).
+    """Adds a bonus for uncertainty to the expected MDP, BEB (Kolter and Ng, 2009).
 
-    The published form: the mean reward of precision p gets 1 / (p + 1), and each env step to go
+    In the published form, a mean reward of precision p gets 1 / (p + 1), and each env step to go
     beta * H / (1 + c), where c is the sum of the transitions' concentrations and
     beta = 2 H^2 * scale.
 
     Args:
-        sizes: of the family.
-        prior: the belief that it starts from.
+        sizes: sizes of the family.
+        prior: the prior.
         scale: factor of the bonus for the transitions.
     """
 
@@ -211,7 +210,7 @@ class BayesianExplorationBonus(TabularPlayer):
         self.scale = scale
 
     def plan(self, posterior: Posterior, episode: int, generator: torch.Generator) -> Tensor:
-        """Values the actions with their bonuses; see `TabularPlayer.plan`."""
+        """Compute the action values with bonuses; see `TabularPlayer.plan`."""
         horizon = self.sizes.horizon
         beta = 2 * horizon**2 * self.scale
         rewards, transitions = posterior.expected_model()
@@ -235,21 +234,21 @@ class Optimal(Player):
         self.horizon = horizon
 
     def start(self, tasks: TensorDictBase) -> tuple[Tensor, int]:
-        """Plans once; gives the value of each action, `[H, B, S, A]`, and the index of the step."""
+        """Plan once: the value of each action, `[H, B, S, A]`, and the index of the next step."""
         transitions = tasks[TRANSITION_PROBABILITIES].movedim(-1, 0).contiguous()
         return value_iteration(Model(tasks[MEAN_REWARDS], transitions), self.horizon), 0
 
     def choose(
         self, memory: tuple[Tensor, int], observation: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Takes the best action."""
+        """Take the best action."""
         action_values, step = memory
         return best_actions(action_values[step], observation.argmax(-1), generator)
 
     def learn(
         self, memory: tuple[Tensor, int], observation: Tensor, inputs: Inputs
     ) -> tuple[Tensor, int]:
-        """Counts the steps of an episode."""
+        """Count the steps of an episode."""
         action_values, step = memory
         return action_values, (step + 1) % self.horizon
 
@@ -257,13 +256,13 @@ class Optimal(Player):
 def best_actions(
     action_values: Tensor, state: Tensor, generator: torch.Generator, epsilon: float = 0.0
 ) -> Tensor:
-    """Chooses the actions of the highest value.
+    """Choose the actions of the highest value.
 
-    Among equal values any action is taken with the same probability, as the published players
-    did: what was never tried is all alike.
+    Ties are broken uniformly at random, like in the published players: all untried actions have
+    the same value.
 
     Args:
-        action_values: of each state and action, `[B, S, A]`, float32.
+        action_values: value of each state and action, `[B, S, A]`, float32.
         state: `[B]`, int64.
         generator: source of randomness, on the same device.
         epsilon: probability of a uniformly random action instead.

@@ -1,4 +1,4 @@
-"""What a player of tabular MDPs believes after what it has seen."""
+"""The posterior of tabular MDPs."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from rl2_lightning.families.tabular_mdp.dirichlet import sample_dirichlet
 
 
 class Model(NamedTuple):
-    """Tabular MDPs, as known, expected or sampled.
+    """Tabular MDPs: known, expected or sampled.
 
     Attributes:
         mean_rewards: `[B, S, A]`, float32.
-        transitions: probabilities with the next state in front, `[S, B, S, A]`, float32: so a sum
-            over the next states runs over whole blocks of memory.
+        transitions: probabilities with the next state as first dimension, `[S, B, S, A]`, float32,
+            so that sums over next states run over whole blocks of memory.
     """
 
     mean_rewards: Tensor
@@ -22,15 +22,15 @@ class Model(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """The belief before anything is seen, the same for each state and action.
+    """The prior, the same for each state and action.
 
     The mean reward is normal and the transition probabilities are Dirichlet. The defaults are the
-    law that the tasks are drawn from (arXiv 1611.02779, section 3.2).
+    distribution of the tasks (arXiv 1611.02779, section 3.2).
 
     Attributes:
         mean_reward: expected mean reward.
-        reward_precision: observations of a reward that the prior is worth.
-        concentration: observations of a transition to each state that the prior is worth.
+        reward_precision: weight of the prior of a mean reward, in observations.
+        concentration: weight of the prior of a transition to each state, in observations.
     """
 
     mean_reward: float = 1.0
@@ -39,17 +39,18 @@ class Prior(NamedTuple):
 
 
 class Posterior:
-    """The belief about B tasks: conjugate to rewards of variance 1 and to transitions.
+    """The posterior of B tasks, with conjugate priors for rewards of variance 1 and transitions.
 
     Args:
-        prior: the belief that it starts from.
+        prior: the prior.
         shape: B, S and A.
-        device: of the tasks.
+        device: device of the tasks.
 
     Attributes:
-        visits: how often each action was taken in each state, `[B, S, A]`, float32.
-        transitions: how often that led to each state, which is in front, `[S, B, S, A]`, float32:
-            fewer than the visits, for where the last step of an episode leads is not seen.
+        visits: number of times that each action was taken in each state, `[B, S, A]`, float32.
+        transitions: number of times that this led to each state, the first dimension, `[S, B, S,
+            A]`, float32: fewer than the visits, since the last transition of an episode is not
+            observed.
     """
 
     def __init__(
@@ -66,13 +67,13 @@ class Posterior:
     def observe(
         self, state: Tensor, action: Tensor, reward: Tensor, following: Tensor | None
     ) -> None:
-        """Takes up a step of every task.
+        """Add a step of every task.
 
         Args:
-            state: in which the action was taken, `[B]`, int64.
+            state: state in which the action was taken, `[B]`, int64.
             action: `[B]`, int64.
             reward: `[B]`, float32.
-            following: the state that it led to, `[B]`, int64; None where it is not seen.
+            following: the next state, `[B]`, int64; None if it is not observed.
         """
         place = self._first_place + state * self.visits.shape[2] + action
         self.visits.view(-1).index_add_(0, place, self._one)
@@ -98,12 +99,12 @@ class Posterior:
         return (prior_sum + self._reward_sums) / self.reward_precision
 
     def expected_model(self) -> Model:
-        """Gives the means of rewards and transition probabilities."""
+        """Return the means of rewards and transition probabilities."""
         concentration = self.concentration
         return Model(self.mean_rewards, concentration.div_(concentration.sum(0)))
 
     def sample_model(self, generator: torch.Generator) -> Model:
-        """Draws an MDP for each task; the prior's concentration must be a whole number.
+        """Sample an MDP for each task; the prior's concentration must be a whole number.
 
         Args:
             generator: source of randomness, on the device of the tasks.

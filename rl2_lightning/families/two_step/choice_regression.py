@@ -1,10 +1,10 @@
-"""What the episode before does to the choice in the two-step task, those before it held fixed.
+"""Regress the choice in the two-step task on the previous episode, adjusted for earlier ones.
 
-How often an action is repeated after a reward also tells how good the action had been before:
-actions that earn by the common transition are mostly the right ones, and whoever learnt that
-earlier stays with them. So a model-free learner, too, shows an interaction of reward and
-transition (Akam, Costa and Dayan 2015). A regression on several episodes at once does not mix
-the two up (Miller, Brody and Botvinick 2016).
+The stay probability after a reward also depends on how good the action was before: actions that
+earn by the common transition are mostly the right ones, and a player that learnt this earlier
+repeats them. So even a model-free learner shows an interaction of reward and transition (Akam,
+Costa and Dayan 2015). A regression on several episodes at once separates the two (Miller, Brody and
+Botvinick 2016).
 """
 
 from typing import NamedTuple
@@ -16,16 +16,16 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.means import NORMAL_QUANTILE, Estimate
 
-NUM_LAGS = 5  # episodes before a choice that explain it
+NUM_LAGS = 5  # number of previous episodes that explain a choice
 NUM_PREDICTORS = 4 * NUM_LAGS + 1
-NUM_GROUPS = 20  # of trials, left out one after the other for the standard errors
-# Of the conditions rewarded and common, rewarded and rare, unrewarded and common, and the last.
+NUM_GROUPS = 20  # groups of trials for the jackknife standard errors
+# Weights of the conditions rewarded common, rewarded rare, unrewarded common, unrewarded rare.
 REWARD_EFFECT = (0.5, 0.5, -0.5, -0.5)
 INTERACTION = (1.0, -1.0, -1.0, 1.0)
 
 
 class TwoStepChoices(NamedTuple):
-    """What was chosen and what came of it in E episodes of B trials.
+    """Choices and outcomes in E episodes of B trials.
 
     Attributes:
         first_action: the action in state 0, `[B, E]`, int64.
@@ -39,14 +39,14 @@ class TwoStepChoices(NamedTuple):
 
 
 def choices_of(trials: TensorDictBase) -> TwoStepChoices:
-    """Reads the choices from played trials of the two-step task.
+    """Read the choices from played trials of the two-step task.
 
     Args:
         trials: `[B, T]`, with the observation, the action and the reward. Trials of this family
-            are of the same length, and an episode that was cut at their end is left out.
+            have the same length; an episode that is cut at the end is dropped.
 
     Returns:
-        The choices, and what came of them.
+        The choices and their outcomes.
     """
     whole = trials[:, : trials.batch_size[1] // 2 * 2]
     action = whole[keys.ACTION][:, ::2]
@@ -55,7 +55,7 @@ def choices_of(trials: TensorDictBase) -> TwoStepChoices:
 
 
 def conditions_of(choices: TwoStepChoices) -> Tensor:
-    """Tells which of the four conditions each episode belongs to, `[B, E, 4]`, bool."""
+    """Whether each episode belongs to each of the four conditions, `[B, E, 4]`, bool."""
     rewarded, common = choices.reward > 0.5, choices.is_common
     return torch.stack(
         (rewarded & common, rewarded & ~common, ~rewarded & common, ~rewarded & ~common), -1
@@ -63,17 +63,17 @@ def conditions_of(choices: TwoStepChoices) -> Tensor:
 
 
 def regression_sums(choices: TwoStepChoices) -> tuple[Tensor, Tensor]:
-    """Gives each trial's part in the normal equations of the regression.
+    """Return each trial's terms in the normal equations of the regression.
 
-    A choice is coded as +1 or -1. It is explained by a constant and, for each of the five
-    episodes before it, by the choice made there, apart for the four conditions.
+    A choice is coded as +1 or -1. The predictors are a constant and, for each of the five previous
+    episodes, the choice made there, separately for the four conditions.
 
     Args:
-        choices: of B trials of E episodes.
+        choices: choices of B trials of E episodes.
 
     Returns:
-        X^T X, `[B, P, P]`, and X^T y, `[B, P]`, float64; P predictors, those of the episode just
-        before the choice first.
+        X^T X, `[B, P, P]`, and X^T y, `[B, P]`, float64; P predictors, starting with those of the
+        episode just before the choice.
     """
     sign = 2 * choices.first_action.double() - 1
     history = conditions_of(choices) * sign.unsqueeze(-1)
@@ -87,25 +87,25 @@ def regression_sums(choices: TwoStepChoices) -> tuple[Tensor, Tensor]:
 
 
 def adjusted_effects(gram: Tensor, moment: Tensor) -> tuple[Estimate, Estimate]:
-    """Solves the regression; standard errors are by the jackknife over groups of trials.
+    """Solve the regression, with standard errors by the jackknife over groups of trials.
 
     Args:
         gram: sum of X^T X over the trials of each group, `[G, P, P]`, float64, on the CPU.
         moment: sum of X^T y over them, `[G, P]`.
 
     Returns:
-        The effect of a reward in the episode before the choice, and the interaction of reward and
+        The effect of a reward in the previous episode, and the interaction of reward and
         transition, both as differences of probabilities.
     """
-    # All groups, and then all but one.
+    # All groups, and then leaving out one at a time.
     whole_gram, whole_moment = gram.sum(0, keepdim=True), moment.sum(0, keepdim=True)
     grams = torch.cat((whole_gram, whole_gram - gram))
     moments = torch.cat((whole_moment, whole_moment - moment))
     coefficients, _ = torch.linalg.solve_ex(grams, moments)
-    # A player that never changes its action cannot be read.
+    # For a player that never changes its action the effects are undetermined.
     is_determined = torch.linalg.matrix_rank(grams, hermitian=True) == grams.shape[-1]
     coefficients = coefficients.where(is_determined.unsqueeze(1), torch.nan)
-    # Between -1 and 1 a difference is twice that of the probabilities.
+    # A difference in the coding of -1 and 1 is twice that of the probabilities.
     effects = coefficients[:, :4] @ coefficients.new_tensor([REWARD_EFFECT, INTERACTION]).T / 2
     value, without = effects[0], effects[1:]
     spread = (without - without.mean(0)).square().sum(0) * (len(gram) - 1) / len(gram)

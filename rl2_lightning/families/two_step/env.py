@@ -23,12 +23,13 @@ NUM_STATES = 3
 
 @dataclass
 class TwoStepSettings(Settings):
-    """What can be set.
+    """Settings of the family.
 
     Attributes:
-        common_probability: of the common transition.
-        reward_probability: of the better of the states 1 and 2; the other one has the rest.
-        reversal_probability: that the two swap after an episode.
+        common_probability: probability of the common transition.
+        reward_probability: reward probability of the better of the states 1 and 2; the other one
+            has one minus that.
+        reversal_probability: probability that the two are swapped after an episode.
     """
 
     common_probability: float = between(0.5, 1, default=0.75)
@@ -37,7 +38,7 @@ class TwoStepSettings(Settings):
 
 
 class TwoStep(TaskEnv):
-    """A choice that leads to one of two states, mostly, and a reward that is drawn there.
+    """A choice that mostly leads to one of two states, and a random reward in that state.
 
     An episode has two steps. In state 0 action a leads to state a + 1 with the common
     probability, else to the other of the states 1 and 2. There any action earns a reward, 1 with
@@ -67,25 +68,25 @@ class TwoStep(TaskEnv):
         self._reward_probabilities = torch.zeros(num_tasks, 2, device=self.device)
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
-        """Draws what states 1 and 2 pay in the first episode, `[num_tasks, 2]`, float32."""
+        """Draw the initial reward probabilities of states 1 and 2, `[num_tasks, 2]`, float32."""
         better = self.settings.reward_probability
         first = torch.where(self._draw(num_tasks) < 0.5, better, 1 - better)
         probabilities = torch.cat((first, 1 - first), 1)
         return TensorDict({REWARD_PROBABILITIES: probabilities}, [num_tasks], self.device)
 
     def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
-        """Puts new tasks into some rows, without reversals there; see `TaskEnv.set_tasks`."""
+        """Set new tasks in some rows, and undo reversals there; see `TaskEnv.set_tasks`."""
         super().set_tasks(tasks, rows)
         start = self.tasks[REWARD_PROBABILITIES]
         self._reward_probabilities = torch.where(rows, start, self._reward_probabilities)
 
     def begin_episodes(self, rows: Tensor) -> Tensor:
-        """Puts the rows into state 0; what the states pay goes on."""
+        """Reset the given rows to state 0; the reward probabilities are kept."""
         self._state = self._state.masked_fill(rows, 0)
         return self._one_hot[self._state.squeeze(1)]
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Plays one step of every task, be it a first or a second one."""
+        """Play the first or second step of every task."""
         is_first = self._state == 0
         is_common = self._draw(self.num_tasks) < self.settings.common_probability
         chosen = action.unsqueeze(1)
@@ -100,12 +101,12 @@ class TwoStep(TaskEnv):
         return self._one_hot[self._state.squeeze(1)], reward, ~is_first
 
     def expected_reward(self, action: Tensor) -> Tensor:
-        """What the present states pay on average, `[B, 1]`, float32; 0 in state 0."""
+        """The reward probabilities of the current states, `[B, 1]`, float32; 0 in state 0."""
         by_state = torch.nn.functional.pad(self._reward_probabilities, (1, 0))
         return by_state.gather(1, self._state)
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
-        """A model-free and a model-based player, beside a random one."""
+        """A random, a model-free and a model-based player."""
         known = self.settings
         return {
             "random": RandomPlayer(self.action_spec_unbatched),
@@ -114,7 +115,7 @@ class TwoStep(TaskEnv):
         }
 
     def analysis(self, num_episodes: int) -> StayProbabilityAnalysis:
-        """Whether a player is a model-free or a model-based learner, by what it repeats."""
+        """The analysis of whether a player is a model-free or a model-based learner."""
         return StayProbabilityAnalysis()
 
     def _draw(self, num_tasks: int) -> Tensor:

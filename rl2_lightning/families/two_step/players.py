@@ -1,4 +1,4 @@
-"""Players of the two-step task: one learns from rewards alone, the other one knows its law."""
+"""Players of the two-step task: one learns from rewards alone, the other knows its model."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ INVERSE_TEMPERATURE = 5.0  # of its choices
 
 
 class Values(NamedTuple):
-    """What the model-free player keeps.
+    """The memory of the model-free player.
 
     Attributes:
         of_actions: the value of each first action, `[B, 2]`, float32.
-        first_action: of the present episode, `[B]`, int64.
+        first_action: first action of the current episode, `[B]`, int64.
     """
 
     of_actions: Tensor
@@ -26,28 +26,28 @@ class Values(NamedTuple):
 
 
 class ModelFree(Player):
-    """Values the two actions by the rewards that followed, whatever lay between.
+    """Values the two actions by the rewards that followed, ignoring the transitions.
 
-    Its values are those of SARSA(1) for the first step (Daw et al. 2011), Q(a) += 0.5 (r - Q(a))
-    from 0.5 on, and its choices a softmax of 5 Q: an action that was rewarded is repeated, no
-    matter by which transition the reward came.
+    Its values are those of SARSA(1) for the first step (Daw et al. 2011), Q(a) += 0.5 (r - Q(a)),
+    starting at 0.5, and its choices a softmax of 5 Q: a rewarded action is repeated, whatever the
+    transition was.
     """
 
     def start(self, tasks: TensorDictBase) -> Values:
-        """Both values at 0.5."""
+        """A memory with both values at 0.5."""
         num_tasks, device = len(tasks), tasks.device
         nothing = torch.zeros(num_tasks, dtype=torch.int64, device=device)
         return Values(torch.full((num_tasks, 2), 0.5, device=device), nothing)
 
     def choose(self, memory: Values, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Picks by a softmax; see `Player.choose`."""
+        """Sample from the softmax; see `Player.choose`."""
         first, second = memory.of_actions.unbind(1)
         prefers_second = torch.sigmoid(INVERSE_TEMPERATURE * (second - first))
         draw = torch.rand(first.shape, generator=generator, device=first.device)
         return (draw < prefers_second).long()
 
     def learn(self, memory: Values, observation: Tensor, inputs: Inputs) -> Values:
-        """Moves the value of the first action at the end of an episode; see `Player.learn`."""
+        """Update the value of the first action at the end of an episode; see `Player.learn`."""
         ends = inputs.previous_done > 0
         first_action = torch.where(ends.squeeze(1), memory.first_action, inputs.previous_action)
         taken = torch.nn.functional.one_hot(first_action, 2) * ends
@@ -56,16 +56,16 @@ class ModelFree(Player):
 
 
 class ModelBased(Player):
-    """Knows the law, and goes to the state that is the better one by its belief.
+    """Knows the model, and goes to the state that is more likely to be the better one.
 
-    The belief is exact: a Bayesian filter that weighs each reward by the state that it came from,
-    and lets the states swap. What an episode teaches does not depend on the state that is
-    reached, for what one state fails to pay speaks for the other: nothing is to be gained by
-    exploring, and the player is the Bayes optimum.
+    Its belief is exact: a Bayesian filter with the likelihood of each reward given its state, and
+    with reversals. Both states are equally informative, because a missing reward in one is evidence
+    for the other: there is nothing to gain from exploring, and the player is the Bayes optimum.
 
     Args:
-        reward_probability: in the better second-step state; the other one has the rest.
-        reversal_probability: that the two states swap after an episode.
+        reward_probability: reward probability of the better second-step state; the other one has
+            one minus that.
+        reversal_probability: probability that the two states are swapped after an episode.
     """
 
     def __init__(self, reward_probability: float, reversal_probability: float) -> None:
@@ -77,16 +77,17 @@ class ModelBased(Player):
         return torch.full((len(tasks),), 0.5, device=tasks.device)
 
     def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Picks the action of the better state; see `Player.choose`."""
+        """Pick the action of the better state; see `Player.choose`."""
         return (memory < 0.5).long()
 
     def learn(self, memory: Tensor, observation: Tensor, inputs: Inputs) -> Tensor:
-        """Applies Bayes' rule and then the reversals at the end of an episode; see `Player`."""
+        """Apply Bayes' rule and then the reversals at the end of an episode; see `Player`."""
         high, swaps = self.reward_probability, self.reversal_probability
         speaks_for_first = (inputs.previous_reward[:, 0] > 0.5) == (observation[:, 1] > 0.5)
         likelihood = torch.where(speaks_for_first, high, 1 - high)
         for_first, for_second = memory * likelihood, (1 - memory) * (1 - likelihood)
-        # Never 0 / 0: a certain belief is refuted only where states swap, and then none is certain.
+        # Never 0 / 0: a certain belief can only be refuted if states swap, and then none is
+        # certain.
         belief = for_first / (for_first + for_second)
         following = belief * (1 - swaps) + (1 - belief) * swaps
         return torch.where(inputs.previous_done[:, 0] > 0, following, memory)

@@ -13,16 +13,16 @@ BAR_WIDTH = 0.38
 
 
 def stay_probability_figure(players: Mapping[str, StayProbabilities], title: str) -> Figure:
-    """Draws how often each player repeats its first action, with 95 % intervals.
+    """Draw how often each player repeats its first action, with 95 % intervals.
 
-    Above each panel stand the effects with the earlier episodes held fixed.
+    The title of each panel shows the effects adjusted for earlier episodes.
 
     Args:
-        players: at least one, by the name that its panel gives.
+        players: at least one, by its name in the panel's title.
         title: title of the figure.
 
     Returns:
-        A figure outside of pyplot's state, for any backend to render.
+        A figure outside of pyplot's state, for any backend.
     """
     figure = Figure(figsize=(2.5 * len(players) + 1.2, 3.8), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(players), sharey=True, squeeze=False)[0]

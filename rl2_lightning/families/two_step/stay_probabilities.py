@@ -1,8 +1,8 @@
-"""Which kind of learner plays the two-step task: how often it repeats its first action, and when.
+"""Analyse which kind of learner plays the two-step task, by when it repeats its first action.
 
-A model-free learner repeats what was rewarded. A model-based one repeats what led to a reward by
-the common transition, and changes what led to it by the rare one: an interaction of reward and
-transition (Daw et al. 2011; arXiv 1611.05763, section 3.2).
+A model-free learner repeats rewarded actions. A model-based one repeats an action that led to a
+reward by the common transition, and changes one that led to it by the rare transition: an
+interaction of reward and transition (Daw et al. 2011; arXiv 1611.05763, section 3.2).
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from rl2_lightning.means import NORMAL_QUANTILE, Estimate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What the episode before was like, in the order of all that follows.
+# The conditions of the previous episode, in the order of all tensors below.
 CONDITIONS = ("rewarded_common", "rewarded_rare", "unrewarded_common", "unrewarded_rare")
 
 
 class StayProbabilities(NamedTuple):
-    """How often a player repeats its first action, and what the episode before does to it.
+    """How often a player repeats its first action, depending on the previous episode.
 
     Attributes:
-        probabilities: by the episode before, in the order of `CONDITIONS`.
-        reward_effect: by how much more after a reward than after none, the mean of both
+        probabilities: by the condition of the previous episode, in the order of `CONDITIONS`.
+        reward_effect: difference of the probabilities with and without a reward, averaged over both
             transitions.
-        interaction: the effect of a reward after a common transition less that after a rare one.
-        adjusted_reward_effect: the same with the episodes before held fixed, by regression: what
-            a model-free learner shows.
-        adjusted_interaction: likewise: what a model-based learner shows.
-        num_trials: how many trials were played.
+        interaction: reward effect after a common transition minus that after a rare one.
+        adjusted_reward_effect: reward effect adjusted for earlier episodes by regression; the mark
+            of a model-free learner.
+        adjusted_interaction: interaction adjusted in the same way; the mark of a model-based
+            learner.
+        num_trials: number of trials played.
     """
 
     probabilities: tuple[Estimate, ...]
@@ -73,8 +74,8 @@ class StayProbabilityMetric(Metric):
     """Accumulates the choices of trials into their `StayProbabilities`, over batches and ranks.
 
     A probability is a ratio of two counts over all trials: episodes that repeat the action of the
-    one before, and episodes, under each condition. Episodes of a trial are not independent, so
-    the standard errors are those of such ratios over trials, by the delta method. All states are
+    previous one, and all episodes, under each condition. Episodes of a trial are not independent,
+    so the standard errors are those of such ratios over trials, by the delta method. All states are
     sums.
 
     Args:
@@ -91,7 +92,7 @@ class StayProbabilityMetric(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # Repeats under each condition, and then episodes under each.
+        # Repeats under each condition, and then episodes under each condition.
         size = 2 * len(CONDITIONS)
         shapes = {
             "totals": (size,),
@@ -104,7 +105,7 @@ class StayProbabilityMetric(Metric):
         self.add_state("num_trials", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, choices: TwoStepChoices) -> None:
-        """Adds a batch of trials, `[B, E]`."""
+        """Add a batch of trials, `[B, E]`."""
         counts = count_repeats(choices)
         self.totals += counts.sum(0)
         self.products += counts.T @ counts
@@ -133,13 +134,13 @@ class StayProbabilityMetric(Metric):
 
 
 def count_repeats(choices: TwoStepChoices) -> Tensor:
-    """Counts for each trial the episodes that repeat the action of the one before.
+    """Count the episodes of each trial that repeat the action of the previous one.
 
     Args:
-        choices: of B trials of E episodes.
+        choices: choices of B trials of E episodes.
 
     Returns:
-        Repeats under each condition, and then episodes under each, `[B, 8]`, float64.
+        Repeats under each condition, and then episodes under each condition, `[B, 8]`, float64.
     """
     repeats = choices.first_action[:, 1:] == choices.first_action[:, :-1]
     conditions = conditions_of(choices)[:, :-1]
@@ -147,7 +148,7 @@ def count_repeats(choices: TwoStepChoices) -> Tensor:
 
 
 class StayProbabilityAnalysis(Analysis):
-    """How often a player repeats its first action, beside two reference players."""
+    """Analyses how often a player repeats its first action, with two reference players."""
 
     name = "stay_probabilities"
     prefix = "stay"
@@ -168,8 +169,8 @@ class StayProbabilityAnalysis(Analysis):
         metric.update(choices_of(trials))
 
     def figure(self, findings: Mapping[str, StayProbabilities], title: str) -> Figure:
-        """Draws how often an action is repeated, after what."""
-        # Late, because a training needs no pictures.
+        """Draw how often an action is repeated under each condition."""
+        # Imported here, because training needs no pictures.
         from rl2_lightning.families.two_step.stay_plots import stay_probability_figure
 
         return stay_probability_figure(findings, title)

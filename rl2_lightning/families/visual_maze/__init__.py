@@ -1,4 +1,4 @@
-"""Visual mazes: the environment, what is seen in it, its players, and what becomes of searches."""
+"""Visual mazes: the environment, its rendering, its players, and the analysis of searches."""
 
 from rl2_lightning.families.visual_maze.env import VisualMaze
 

@@ -1,4 +1,4 @@
-"""First-person views of mazes, by casting a ray for each column of a frame."""
+"""First-person views of mazes, by ray casting with one ray per column of a frame."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch import Tensor
 from rl2_lightning.families.visual_maze.motion import NUM_COLOURS, Pose, unit_vectors
 
 HEIGHT, WIDTH = 30, 40
-FOCAL_LENGTH = WIDTH / 2  # in pixels: what is as far to the side as it is ahead is at the edge
+FOCAL_LENGTH = WIDTH / 2  # in pixels; the horizontal field of view is 90 degrees
 WALL_HEIGHT = 0.6  # in cells; the eye is halfway up
 PILLAR_RADIUS = 0.2  # of the pillar that marks the goal, in cells
 
-# Of the walls, as red, green and blue; the goal's green is none of them.
+# Colours of walls as red, green and blue; none is the goal's green.
 WALL_COLOURS = (
     (200, 60, 50),
     (60, 90, 200),
@@ -24,7 +24,7 @@ WALL_COLOURS = (
 GOAL_COLOUR = (0, 255, 0)
 CEILING_COLOUR = (45, 50, 70)
 FLOOR_COLOUR = (85, 75, 65)
-SIDE_BRIGHTNESS = (1.0, 0.75)  # of walls that run north and south, and of those east and west
+SIDE_BRIGHTNESS = (1.0, 0.75)  # of walls that run north-south, and of those that run east-west
 SEAM_WIDTH = 0.05  # of the dark edge at both ends of a wall, in cells
 SEAM_BRIGHTNESS = 0.5
 FOG = 0.15  # brightness is 1 / (1 + FOG x distance)
@@ -33,14 +33,14 @@ _PARALLEL = 1e-6
 
 
 class FirstPersonView:
-    """Renders what agents in mazes of N x N cells see.
+    """Renders the views of agents in mazes of N x N cells.
 
     A ray crosses at most N lines of the grid in each direction. All crossings of all rays are
-    computed at once, and the nearest one with a wall is seen.
+    computed at once, and the nearest one with a wall is visible.
 
     Args:
         size: N, cells of a side.
-        device: where the mazes are.
+        device: device of the mazes.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
@@ -50,7 +50,7 @@ class FirstPersonView:
         to_the_right = torch.stack([-ahead[:, 1], ahead[:, 0]], dim=-1)
         column = (torch.arange(WIDTH, device=device) + 0.5 - WIDTH / 2) / FOCAL_LENGTH
         rays = ahead.unsqueeze(-1) + to_the_right.unsqueeze(-1) * column
-        # Of a ray along a line of the grid the crossings with it are far away.
+        # A ray parallel to a grid line crosses it only far away.
         self._rays = torch.where(rays.abs() < _PARALLEL, _PARALLEL, rays)
         self._lines = torch.arange(size, device=device, dtype=torch.float32).view(size, 1, 1)
         self._palette = torch.tensor(
@@ -65,15 +65,15 @@ class FirstPersonView:
         self._empty_frame = self._background.expand(1, 3, 2, HEIGHT // 2, WIDTH).contiguous()
 
     def frames(self, walls: Tensor, goal: Tensor, pose: Pose) -> Tensor:
-        """What is seen from each pose.
+        """The view from each pose.
 
         Args:
             walls: colours on the sides of the cells, `[B, 2, N + 1, N]`, uint8; 0 is open.
-            goal: where the pillar stands, `[B, 2]`, float32.
-            pose: of the agents.
+            goal: position of the pillar, `[B, 2]`, float32.
+            pose: pose of the agents.
 
         Returns:
-            `[B, 3, HEIGHT, WIDTH]`, uint8: red, green and blue; the first row is the uppermost.
+            `[B, 3, HEIGHT, WIDTH]`, uint8: red, green and blue; the first row is the top.
         """
         depth, index, brightness = self.cast(walls, goal, pose)
         colour = (self._palette[index] * brightness.unsqueeze(-1)).transpose(1, 2)
@@ -86,12 +86,12 @@ class FirstPersonView:
         return frames.add_(self._empty_frame).view(-1, 3, HEIGHT, WIDTH)
 
     def cast(self, walls: Tensor, goal: Tensor, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
-        """What the ray of each column meets first.
+        """The first hit of the ray of each column.
 
         Args:
             walls: as for `frames`.
             goal: as for `frames`.
-            pose: of the agents.
+            pose: pose of the agents.
 
         Returns:
             Its distance along the line of sight, in cells, `[B, WIDTH]`, float32; its colour,
@@ -115,11 +115,11 @@ class FirstPersonView:
         here = position.unsqueeze(-1)
         first = torch.where(rays > 0, here.floor() + 1, here.ceil() - 1)
         per_cell = rays.abs().reciprocal()
-        # Of the lines of x and those of y, in the order in which they are met: [B, N, 2, WIDTH].
+        # Crossings with the lines of x and those of y, by distance: [B, N, 2, WIDTH].
         depth = ((first - here).abs() * per_cell).unsqueeze(1) + self._lines * per_cell.unsqueeze(1)
         line = first.unsqueeze(1) + self._lines * rays.sign().unsqueeze(1)
         across = here.flip(1).unsqueeze(1) + depth * rays.flip(1).unsqueeze(1)
-        # Beyond the maze any wall will do: the outer wall before it is nearer.
+        # Beyond the maze the value does not matter: the outer wall is nearer.
         side = line.clamp_(0, size).mul_(size).add_(across.floor().clamp_(0, size - 1))
         side[:, :, 1] += (size + 1) * size
         colour = walls.flatten(1).gather(1, side.long().flatten(1)).view(-1, 2 * size, WIDTH)
@@ -135,7 +135,7 @@ class FirstPersonView:
 
 
 def _nearest_pillar(offset: Tensor, rays: Tensor) -> Tensor:
-    """Distance along the rays `[B, 2, WIDTH]` of a pillar at an offset `[B, 2]`; else infinite."""
+    """The distance of a pillar at an offset `[B, 2]` along rays `[B, 2, WIDTH]`, or infinity."""
     squared = rays.square().sum(1)
     along = (rays * offset.unsqueeze(-1)).sum(1)
     beyond = offset.square().sum(1, keepdim=True) - PILLAR_RADIUS**2

@@ -1,4 +1,4 @@
-"""Perfect mazes: how they are drawn, and how far it is from cell to cell."""
+"""The layout of perfect mazes: random generation and shortest paths."""
 
 import torch
 from torch import Tensor
@@ -8,22 +8,22 @@ OFFSETS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # rows and columns, of these direc
 
 
 def sample_walls(num_mazes: int, size: int, num_colours: int, generator: torch.Generator) -> Tensor:
-    """Draws perfect mazes: between any two cells there is exactly one way.
+    """Draw perfect mazes, in which any two cells are connected by exactly one path.
 
     Each side between two cells gets a random weight, and the sides of the minimum spanning tree are
-    opened. This is the law of the mazes of Prim's and Kruskal's algorithms. It is not uniform over
-    the spanning trees: trees with many short dead ends are a little more likely.
+    opened. This is the distribution of Prim's and Kruskal's algorithms. It is not uniform over
+    spanning trees: trees with many short dead ends are slightly more likely.
 
     Args:
         num_mazes: B, mazes to draw.
         size: N, cells of a side, at least 2.
-        num_colours: each wall has one of them, drawn uniformly.
-        generator: source of all randomness; its device is that of the mazes.
+        num_colours: number of wall colours, drawn uniformly.
+        generator: source of all randomness, on the device of the mazes.
 
     Returns:
-        What stands on the sides of the cells, `[B, 2, N + 1, N]`, uint8: 0 for an open side, else
-        the colour of the wall, from 1. `[b, 0, i, row]` is the side at x = i of a row,
-        `[b, 1, j, column]` that at y = j of a column.
+        The sides of the cells, `[B, 2, N + 1, N]`, uint8: 0 for an open side, else the colour of
+        the wall, from 1. `[b, 0, i, row]` is the side at x = i of a row, `[b, 1, j, column]` the
+        side at y = j of a column.
     """
     device = generator.device
     first, second = _inner_sides(size, device)
@@ -44,7 +44,7 @@ def sample_walls(num_mazes: int, size: int, num_colours: int, generator: torch.G
 
 
 def _inner_sides(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The two cells that each inner side lies between, in the order of `sample_walls`."""
+    """The two cells on either side of each inner wall, in the order of `sample_walls`."""
     cells = torch.arange(size**2, device=device).view(size, size)
     first = torch.stack([cells[:, :-1].T, cells[:-1]])
     second = torch.stack([cells[:, 1:].T, cells[1:]])
@@ -52,10 +52,10 @@ def _inner_sides(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def passages(walls: Tensor) -> Tensor:
-    """Which ways lead out of each cell.
+    """The open directions of each cell.
 
     Args:
-        walls: as `sample_walls` gives them.
+        walls: as returned by `sample_walls`.
 
     Returns:
         `[B, 4, N, N]`, bool: whether the cell of a row and a column is open to the east, south,
@@ -67,10 +67,10 @@ def passages(walls: Tensor) -> Tensor:
 
 
 def distances(walls: Tensor, cell: Tensor) -> Tensor:
-    """How many cells away each cell is.
+    """The distance of each cell, in cells.
 
     Args:
-        walls: as `sample_walls` gives them.
+        walls: as returned by `sample_walls`.
         cell: row and column of the cell to go to, `[B, 2]`, int64.
 
     Returns:
@@ -88,10 +88,10 @@ def distances(walls: Tensor, cell: Tensor) -> Tensor:
 
 
 def ways_to(walls: Tensor, cell: Tensor) -> Tensor:
-    """In which direction the way to a cell goes on.
+    """The direction of the path to a cell.
 
     Args:
-        walls: as `sample_walls` gives them.
+        walls: as returned by `sample_walls`.
         cell: row and column of the cell to go to, `[B, 2]`, int64.
 
     Returns:
@@ -105,7 +105,7 @@ def wall_lines(walls: Tensor) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The walls of one maze as lines on a map whose rows go down.
 
     Args:
-        walls: as `sample_walls` gives them, of one maze: `[2, N + 1, N]`.
+        walls: as returned by `sample_walls`, of one maze: `[2, N + 1, N]`.
 
     Returns:
         Both ends of each, x and y, in cells.
@@ -121,6 +121,6 @@ def wall_lines(walls: Tensor) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 def _through(values: Tensor, is_open: Tensor, closed: int) -> Tensor:
     """The values of the four neighbours of each cell, `[B, 4, N, N]`; `closed` behind a wall."""
-    # What is rolled over the edge of the maze lies behind its outer wall.
+    # What `roll` wraps around lies behind the outer wall of the maze.
     neighbours = [values.roll((-row, -column), (1, 2)) for row, column in OFFSETS]
     return torch.stack(neighbours, dim=1).masked_fill(~is_open, closed)

@@ -1,4 +1,4 @@
-"""Mazes to be walked in: where starts and goals are, and where actions lead to."""
+"""Mazes with starts and goals, and the motion of agents in them."""
 
 import math
 from typing import NamedTuple
@@ -10,22 +10,22 @@ from torch import Tensor
 from rl2_lightning.families.scene import GOAL
 from rl2_lightning.families.visual_maze.layout import sample_walls
 
-START = "start"  # [B, 3], float32: x, y and heading where episodes begin
+START = "start"  # [B, 3], float32: x, y and heading at the start of episodes
 WALLS = "walls"  # [B, 2, N + 1, N], uint8: 0 or the wall's colour, on the sides of N x N cells
 
 TURN_LEFT, TURN_RIGHT, FORWARD = range(3)
 NUM_ACTIONS = 3
 NUM_HEADINGS = 16  # 0 is east, 4 south: clockwise on a map whose rows go down
 HEADINGS_PER_QUARTER = NUM_HEADINGS // 4
-# A step repeats its action for four frames, of 5.625 degrees or a sixteenth of a cell each.
+# A step is four frames of the paper, of 5.625 degrees or a sixteenth of a cell each.
 STRIDE = 0.25  # of a step forward, in cells
-MARGIN = 0.2  # how near the agent's centre comes to a wall, in cells
+MARGIN = 0.2  # minimum distance of the agent's centre to a wall, in cells
 NUM_COLOURS = 8
 ROUNDING = 1e-4
 
 
 class Pose(NamedTuple):
-    """Where the agents are.
+    """The poses of the agents.
 
     Attributes:
         position: x, to the east, and y, to the south, in cells, `[B, 2]`, float32.
@@ -37,7 +37,7 @@ class Pose(NamedTuple):
 
 
 def sample_mazes(num_tasks: int, size: int, generator: torch.Generator) -> TensorDict:
-    """Draws mazes, with a start and a goal in two different cells.
+    """Draw mazes with a start and a goal in two different cells.
 
     Args:
         num_tasks: B, mazes to draw.
@@ -45,7 +45,7 @@ def sample_mazes(num_tasks: int, size: int, generator: torch.Generator) -> Tenso
         generator: source of all randomness.
 
     Returns:
-        The walls with their colours, `[B, 2, N + 1, N]`, uint8, as `sample_walls` gives them; the
+        The walls with their colours, `[B, 2, N + 1, N]`, uint8, as returned by `sample_walls`; the
         centre of the goal's cell, x and y in cells, `[B, 2]`, float32; and x, y and heading at the
         start, `[B, 3]`, float32, in the middle of a cell and along one of the axes. Batch size
         `[B]`, on the device of the generator.
@@ -68,7 +68,7 @@ def sample_mazes(num_tasks: int, size: int, generator: torch.Generator) -> Tenso
 
 
 def start_pose(tasks: TensorDictBase) -> Pose:
-    """Where the agents are when an episode of the tasks `[B]` begins."""
+    """The poses of the agents at the start of an episode of the tasks `[B]`."""
     start = tasks[START]
     return Pose(start[:, :2], start[:, 2].long())
 
@@ -76,22 +76,22 @@ def start_pose(tasks: TensorDictBase) -> Pose:
 def unit_vectors(device: torch.device) -> Tensor:
     """The direction of each heading, x and y, `[NUM_HEADINGS, 2]`, float32; exact on the axes."""
     angles = 2 * math.pi * torch.arange(NUM_HEADINGS, dtype=torch.float64) / NUM_HEADINGS
-    # Rounded, so that who walks along an axis stays on it.
+    # Rounded, so that motion along an axis stays on it.
     return torch.stack([angles.cos(), angles.sin()], dim=-1).round(decimals=12).float().to(device)
 
 
 def move(walls: Tensor, pose: Pose, action: Tensor, vectors: Tensor) -> tuple[Pose, Tensor]:
-    """Turns, or walks and slides along the walls.
+    """Turn, or move and slide along walls.
 
-    A cell without its margins is a room. The agent may be in all of a room, and in the doorways
-    between the rooms of cells with no wall between them. That is the free space of a square body in
-    a perfect maze, where a wall ends at every corner.
+    A cell without its margins is a room. The agent may be anywhere in a room, and in the doorways
+    between the rooms of cells without a wall between them. That is the free space of a square body
+    in a perfect maze, in which a wall ends at every corner.
 
     Args:
-        walls: as `sample_walls` gives them, `[B, 2, N + 1, N]`.
-        pose: of the agents.
+        walls: as returned by `sample_walls`, `[B, 2, N + 1, N]`.
+        pose: pose of the agents.
         action: `[B]`, int64.
-        vectors: as `unit_vectors` gives them.
+        vectors: as returned by `unit_vectors`.
 
     Returns:
         The new pose; and whether a wall was in the way, `[B]`, bool.
@@ -107,10 +107,10 @@ def move(walls: Tensor, pose: Pose, action: Tensor, vectors: Tensor) -> tuple[Po
 
 
 def _slide(walls: Tensor, position: Tensor, wanted: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Moves along one axis, as far as walls allow."""
+    """Move along one axis, as far as walls allow."""
     corner = position.floor()
     across = (position - corner)[:, 1 - axis]
-    # Who stands in a doorway to the side can neither leave the cell this way nor come near a wall.
+    # In a doorway to the side, the agent can neither leave the cell this way nor approach a wall.
     is_in_room = (across - 0.5).abs() < 0.5 - MARGIN + ROUNDING
     line, row = corner[:, axis].long(), corner[:, 1 - axis].long()
     index = torch.arange(len(walls), device=walls.device)

@@ -1,4 +1,4 @@
-"""The player that knows the maze."""
+"""A player that knows the maze."""
 
 import torch
 from tensordict import TensorDictBase
@@ -19,17 +19,17 @@ from rl2_lightning.families.visual_maze.motion import (
 
 
 class ShortestPath(Player):
-    """Knows the maze, and takes the one way to the goal, from the middle of a cell to the next."""
+    """Knows the maze, and takes the only path to the goal, from cell centre to cell centre."""
 
     privileged = True
     looks = False
 
     def start(self, tasks: TensorDictBase) -> Tensor:
-        """In which direction the way goes on from each cell, `[B, N, N]`, int64."""
+        """The direction of the path from each cell, `[B, N, N]`, int64."""
         return ways_to(tasks[WALLS], tasks[GOAL].long().flip(1))
 
     def choose(self, memory: Tensor, observation: Tensor, generator: torch.Generator) -> Tensor:
-        """Turns in the middle of a cell, or walks; sees the pose, `[B, 3]`: x, y and heading."""
+        """Turn in the middle of a cell, or move; the observation is x, y and heading, `[B, 3]`."""
         position, heading = observation[:, :2], observation[:, 2].long()
         column, row = position.long().unbind(1)
         rows = torch.arange(len(position), device=position.device)

@@ -1,7 +1,8 @@
-"""How an agent finds a goal that ends the episode: how often, how soon, and whether it learns to.
+"""Analyse searches for a goal that ends the episode: success, length and improvement.
 
-The figures of arXiv 1611.02779, section 3.3, but for the lengths: there they are those of the
-episodes that succeed, which flatters an agent that gives up on the long ones. Here all count.
+These are the figures of arXiv 1611.02779, section 3.3, except for the lengths: there only
+successful episodes count, which favours an agent that gives up on long ones. Here all episodes
+count.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +17,11 @@ from rl2_lightning.means import ColumnMeans, Estimate
 
 
 class Searches(NamedTuple):
-    """What became of the episodes of a set of trials.
+    """The figures of a set of trials.
 
     Attributes:
         success: share of the trials that find the goal in episode 1, 2, …
-        length: env steps of episode 1, 2, …; of one that fails, those until it was cut.
+        length: env steps of episode 1, 2, …; of a failed one, the steps until it was cut.
         improved: share of the trials whose second episode is shorter than their first.
     """
 
@@ -42,7 +43,7 @@ class SearchMetric(ColumnMeans):
     """Accumulates the episodes of trials into their `Searches`, over batches and ranks.
 
     Args:
-        num_episodes: E, of each trial; at least 2.
+        num_episodes: E, number of episodes of each trial; at least 2.
         **kwargs: options of `torchmetrics.Metric`.
     """
 
@@ -51,7 +52,7 @@ class SearchMetric(ColumnMeans):
         self.num_episodes = num_episodes
 
     def update(self, trials: TensorDictBase) -> None:
-        """Adds a batch of trials.
+        """Add a batch of trials.
 
         Args:
             trials: `[B, T]`, with the reward, the index of the episode and the mask.
@@ -73,10 +74,11 @@ class SearchMetric(ColumnMeans):
 
 
 class GoalSearches(Analysis):
-    """How often an agent finds the goal, and in how many steps.
+    """Analyses how often an agent finds the goal, and in how many steps.
 
     Args:
-        num_episodes: E, of each trial; at least 2, for the first two are compared.
+        num_episodes: E, number of episodes of each trial; at least 2, since the first two are
+            compared.
     """
 
     name = "goal_searches"
@@ -95,11 +97,11 @@ class GoalSearches(Analysis):
 
 
 def searches_of(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
-    """Reads from played trials what became of their episodes.
+    """Compute success and length of the episodes of played trials.
 
     Args:
         trials: `[B, T]`, with the reward, the index of the episode and the mask.
-        num_episodes: E, of each trial.
+        num_episodes: E, number of episodes of each trial.
 
     Returns:
         Whether the goal was found, `[B, E]`, bool; and the env steps of each episode, `[B, E]`,
@@ -107,7 +109,7 @@ def searches_of(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tens
     """
     mask = trials[keys.MASK].squeeze(-1)
     episode = trials[keys.EPISODE].squeeze(-1).masked_fill(~mask, 0)
-    # Only the goal earns more than a step costs.
+    # Only the goal makes the reward of a step positive.
     found = mask & (trials[keys.REWARD].squeeze(-1) > 0)
     counts = torch.zeros(2, len(mask), num_episodes, dtype=torch.int64, device=mask.device)
     successes, lengths = (

@@ -1,4 +1,4 @@
-"""GridNavi: moves and walls, where goals are, and what a step earns."""
+"""GridNavi: moves and borders, goals, and rewards."""
 
 import pytest
 import torch

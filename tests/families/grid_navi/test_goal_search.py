@@ -1,4 +1,4 @@
-"""The best search: against all paths there are, and worked out by hand."""
+"""The optimal search, compared to all paths and to values by hand."""
 
 from itertools import product
 
@@ -24,7 +24,7 @@ def cells_of_all_episodes(horizon: int) -> set[tuple[tuple[int, int], ...]]:
 
 
 def return_of(search: list[tuple[int, int]], goal: tuple[int, int], horizon: int) -> float:
-    """The return of one who follows a path through all episodes until the goal is found."""
+    """The return of following a path through all episodes until the goal is found."""
     if goal not in search:
         return -0.1 * len(search)
     before = search.index(goal)
@@ -45,7 +45,7 @@ def test_no_path_is_better(horizon: int, num_episodes: int) -> None:
 
 
 def test_a_row_of_goals_is_searched_as_by_hand() -> None:
-    # Two steps to the first goal, and then one more for each: nowhere does a path turn back.
+    # Two steps to the first goal, and then one more for each: the path never turns back.
     search = GoalSearch(3, 6, 1)
     assert sorted(search.first_visits[search.goals]) == [2, 3, 4, 5, 6]
     assert search.value == pytest.approx(sum(-0.1 * k + 6 - k for k in range(1, 6)) / 5)

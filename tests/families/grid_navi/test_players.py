@@ -56,7 +56,7 @@ def test_the_optimum_is_the_reference_where_it_is_computed() -> None:
 
 
 def test_a_random_walk_earns_what_chance_gives() -> None:
-    # Each step is on the goal with the probability that a chain of moves gives.
+    # Each step is on the goal with the probability given by the Markov chain of moves.
     chain = torch.zeros(25, 25)
     for cell in range(25):
         row, column = divmod(cell, 5)

@@ -1,4 +1,4 @@
-"""The Memory & Planning game: the torus, what is shown, and what a goal pays."""
+"""The Memory & Planning game: the torus, the observations, and the rewards."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def start(num_tasks: int = 1, size: int = 3, *, seed: int = 0) -> tuple[MemoryPl
 
 
 def play(env: MemoryPlanning, *actions: int, only: int | None = None) -> tuple[list, list, list]:
-    """What the first game shows of its own cell and of the goal, and what it pays."""
+    """The symbols of the cell and of the goal, and the rewards, in the first game."""
     playing = torch.ones(env.num_tasks, 1, dtype=torch.bool)
     if only is not None:
         playing = torch.arange(env.num_tasks).unsqueeze(1) == only
@@ -79,7 +79,7 @@ def test_a_goal_pays_where_it_is_collected_and_another_one_is_asked_for() -> Non
         now = symbols_of(elsewhere.observation)
         cells.append((now[0] != goal).float().mean())
         goals.append((now[1] != goal).float().mean())
-    # Any cell as likely, and any other one for the goal.
+    # Cells are uniform, and goals are uniform over the other cells.
     assert torch.stack(cells).mean().item() == pytest.approx(8 / 9, abs=0.03)
     assert torch.stack(goals).mean().item() == pytest.approx(8 / 9, abs=0.03)
 

@@ -1,4 +1,4 @@
-"""What the goals of a trial take, against a literal loop."""
+"""The steps for the goals of a trial, compared to a literal loop."""
 
 import math
 
@@ -12,7 +12,7 @@ from rl2_lightning.families.memory_planning.goal_steps import NUM_GOALS, steps_p
 
 
 def played(*rewards: list[float], length: int = 60) -> TensorDict:
-    """Trials from their rewards; poison on the idle tails."""
+    """Trials with given rewards, and garbage on the idle tails."""
     reward = torch.full((len(rewards), length, 1), math.nan)
     mask = torch.zeros(len(rewards), length, 1, dtype=torch.bool)
     for row, values in enumerate(rewards):
@@ -43,7 +43,7 @@ def test_the_figures() -> None:
     assert found["steps_1"].value == (3 + 2 + 3 + 1) / 4
     assert found["steps_2"].value == 1, "of the two trials that were asked for a second one"
     assert [found[f"reached_{goal}"].value for goal in (1, 2, 3)] == [0.75, 0.5, 0.25]
-    # Of 1, 1, 0, 1: the standard deviation is 1/2, the standard error of the mean 1/4.
+    # For 1, 1, 0, 1 the standard deviation is 1/2, and the standard error of the mean 1/4.
     assert found["reached_1"].half_width == pytest.approx(1.96 / 4)
     assert set(analysis.main_figures) <= set(found)
 

@@ -17,7 +17,7 @@ SIZES = [2, 3, 4]
 
 
 def distances(size: int) -> torch.Tensor:
-    """How many moves lead from one cell of a torus to another, `[cells, cells]`, by trying all."""
+    """The number of moves between the cells of a torus, `[cells, cells]`, by brute force."""
     linked = torch.zeros(size**2, size**2)
     for row, column in itertools.product(range(size), repeat=2):
         for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
@@ -30,7 +30,7 @@ def distances(size: int) -> torch.Tensor:
 
 
 def expected_goals(size: int, horizon: int) -> float:
-    """What shortest ways earn on average: each goal takes its distance and one step."""
+    """The mean return of shortest ways: each goal takes its distance and one step."""
     pairs = distances(size)
     steps = torch.bincount(pairs[pairs > 0] + 1, minlength=size**2 + 2).double()
     chance = steps / steps.sum()
@@ -91,7 +91,7 @@ def test_who_learns_draws_the_map_as_it_is(size: int) -> None:
         following = trials.advance(action).following
         memory = player.learn(memory, step.inputs.observation, following.inputs)
         step = following
-        # All differences within a piece are those on the torus.
+        # All differences within a piece equal those on the torus.
         same = memory.piece.unsqueeze(1) == memory.piece.unsqueeze(2)
         on_map, on_torus = (
             (place.unsqueeze(1) - place.unsqueeze(2)) % size for place in (memory.place, truth)

@@ -10,7 +10,7 @@ from tests.families.draws import seeded
 
 
 def distribution_function(alpha: int, beta: int, x: torch.Tensor) -> torch.Tensor:
-    """P(Beta <= x): that of `n = alpha + beta - 1` uniforms, at least alpha are below x."""
+    """P(Beta <= x): the chance that at least alpha of `alpha + beta - 1` uniforms are <= x."""
     n = alpha + beta - 1
     return sum(comb(n, j) * x**j * (1 - x) ** (n - j) for j in range(alpha, n + 1))
 

@@ -1,4 +1,4 @@
-"""Tabular MDPs: their law, their rewards and transitions, and episodes of a fixed length."""
+"""Tabular MDPs: their distribution, rewards and transitions, and episodes of a fixed length."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from rl2_lightning.families.trial_env import TrialEnv
 
 
 def start(env: TabularMDP, mean_rewards: torch.Tensor, transitions: torch.Tensor) -> torch.Tensor:
-    """Resets to the same MDP in all rows; returns the observation."""
+    """Reset to the same MDP in all rows, and return the observation."""
     tasks = TensorDict(
         {
             MEAN_REWARDS: mean_rewards.expand(env.num_tasks, -1, -1),
@@ -47,7 +47,7 @@ def test_transitions_are_flat_dirichlet() -> None:
     assert transitions.shape == (20_000, 4, 2, 4)
     torch.testing.assert_close(transitions.sum(-1), torch.ones(20_000, 4, 2))
     assert transitions.min() >= 0
-    # Of a flat Dirichlet distribution over 4: mean 1/4, variance 3/80, covariance -1/80.
+    # A flat Dirichlet distribution over 4 has mean 1/4, variance 3/80 and covariance -1/80.
     vectors = transitions.view(-1, 4)
     expected = torch.full((4, 4), -1 / 80) + torch.eye(4) * 4 / 80
     torch.testing.assert_close(vectors.mean(0), torch.full((4,), 0.25), atol=0.002, rtol=0)
@@ -90,7 +90,7 @@ def test_states_follow_the_probabilities_of_state_and_action() -> None:
             observation.mean(0), torch.tensor(probabilities), atol=0.01, rtol=0
         )
         assert (observation.sum(0)[torch.tensor(probabilities) == 0] == 0).all()
-    # From state 3 the walk goes on, from state 0 it begins anew.
+    # The walk continues from state 3, or starts again from state 0.
     second = play(env, actions).observation
     assert (second[observation[:, 0] == 1].mean(0) - torch.tensor(rows[1])).abs().max() < 0.02
     assert (second[observation[:, 3] == 1].mean(0) - torch.tensor(rows[1])).abs().max() < 0.02

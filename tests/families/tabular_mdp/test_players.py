@@ -1,4 +1,4 @@
-"""What holds for every player of tabular MDPs."""
+"""Properties of all players of tabular MDPs."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_nothing_is_computed_before_the_first_play(empty_cache, monkeypatch):
 @pytest.mark.parametrize("device", DEVICES)
 def test_returns_are_those_of_episodes(player, device):
     tasks = random_mdps(20, seed=0).to(device)
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = returns_of(player, tasks, NUM_EPISODES, seed=1)
     assert returns.shape == (20, NUM_EPISODES)
@@ -81,7 +81,7 @@ def test_a_shorter_trial_is_the_beginning_of_a_longer_one(player):
 
 @pytest.mark.parametrize("name", WITHOUT_SAMPLES_OF_THE_POSTERIOR)
 def test_a_row_does_not_see_its_neighbours(name):
-    # Rejection sampling draws more or fewer numbers for a row, and so shifts its neighbours'.
+    # Rejection sampling draws a varying number of values per row, which shifts those of others.
     player = players()[name]
     tasks, others = random_mdps(40, seed=0), random_mdps(40, seed=1)
     mixed = tasks.clone()

@@ -1,4 +1,4 @@
-"""Each player values actions as its formula says."""
+"""Each player's action values follow its formula."""
 
 import math
 
@@ -31,7 +31,7 @@ PRIOR = Prior(mean_reward=0.3, reward_precision=2.0, concentration=1.0)
 
 @pytest.fixture
 def posterior():
-    """What was seen of 20 MDPs of 3 states and 2 actions in 15 steps at random."""
+    """The posterior of 20 MDPs with 3 states and 2 actions after 15 random steps."""
     belief = Posterior(PRIOR, (20, 3, 2))
     states = torch.randint(3, (16, 20), generator=seeded(0))
     actions = torch.randint(2, (15, 20), generator=seeded(1))
@@ -131,7 +131,7 @@ def test_beb_follows_its_formula(posterior):
 
 
 class Scripted(TabularPlayer):
-    """Follows a plan, and keeps what was known when it was asked for one."""
+    """Follows a plan, and records the posterior's counts at each request for one."""
 
     def __init__(self, sizes: Sizes, values: torch.Tensor) -> None:
         super().__init__(sizes, Prior())
@@ -148,7 +148,7 @@ def test_players_plan_once_an_episode_with_all_that_they_saw():
     player = Scripted(Sizes(10, 5, HORIZON), torch.zeros(HORIZON, 7, 10, 5))
     returns_of(player, random_mdps(7, seed=0), 3, horizon=HORIZON)
     seen = [(episode, visits.sum(), moves.sum()) for episode, visits, moves in player.asked]
-    # The end of each episode's last transition is not seen.
+    # The last transition of each episode is not observed.
     assert seen == [(0, 0, 0), (1, 7 * 6, 7 * 5), (2, 7 * 12, 7 * 10)]
 
 

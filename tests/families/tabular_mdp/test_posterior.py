@@ -1,4 +1,4 @@
-"""Beliefs about tabular MDPs against a literal account of what was seen."""
+"""Posteriors of tabular MDPs compared to a literal count of observations."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Episode(NamedTuple):
     rewards: torch.Tensor
 
     def show(self, belief: Posterior) -> None:
-        """The last step's end is not seen."""
+        """Add the steps; the last transition is not observed."""
         following = [*self.states[1:], None]
         for step in zip(*self, following, strict=True):
             belief.observe(*step)
@@ -53,7 +53,7 @@ def rewards_of(episodes: list[Episode], task: int, state: int, action: int) -> l
 
 
 def transitions_of(episodes: list[Episode], task: int, state: int, action: int) -> list[int]:
-    """Where the action led; the last step's end is not seen."""
+    """The next states of an action; the last transition is not observed."""
     return [
         e.states[step + 1, task].item()
         for e in episodes
@@ -83,7 +83,8 @@ def test_the_posterior_is_conjugate(posterior, episodes, place):
 def test_samples_spread_as_the_posterior_says():
     num_tasks = 40_000
     belief = Posterior(Prior(), (num_tasks, 2, 2))
-    # Action 1 in state 0, twice: it pays 4 and leads to state 1; where it ends is not seen.
+    # Action 1 in state 0, twice: it pays 4 and leads to state 1; the last transition is not
+    # observed.
     states = torch.tensor([0, 1, 0]).unsqueeze(1).expand(3, num_tasks)
     actions = torch.tensor([1, 0, 1]).unsqueeze(1).expand(3, num_tasks)
     Episode(states, actions, torch.full((3, num_tasks), 4.0)).show(belief)

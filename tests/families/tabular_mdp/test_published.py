@@ -1,4 +1,4 @@
-"""Every player with the prior mean 0 against the published figures, within three standard errors.
+"""Every player with the prior mean 0 meets the published figures within three standard errors.
 
 The published constants are the best of a grid on the reported tasks, ours were tuned on others.
 """
@@ -42,8 +42,8 @@ def published_figures() -> dict[int, dict[str, float]]:
 def published_mdps():
     """The tasks of the published figures: NumPy's old generator, seeds 0 to 999.
 
-    The authors' code seeds so, builds an environment, and draws each MDP twice: once when the
-    environment is built, and once when it is reset; what is played is the second.
+    The authors' code uses these seeds, and draws each MDP twice: when the environment is built, and
+    when it is reset; the second one is played.
     """
     num_states, num_actions = 10, 5
     all_rewards, all_transitions = [], []
@@ -77,7 +77,7 @@ def test_within_three_standard_errors_on_other_tasks(num_episodes, player):
 def test_within_three_standard_errors_on_the_published_tasks(num_episodes, player):
     tasks = published_mdps()
     returns = torch.stack([trial_returns(player, num_episodes, tasks, seed) for seed in range(2)])
-    # The tasks are the same, so only the luck of the play tells the figures apart.
+    # The tasks are the same, so that the figures only differ by the randomness of the play.
     variance_of_play = returns.var(0).mean().item()
     variance = variance_of_play * (1 + 1 / 2) / PUBLISHED_TASKS + ROUNDING_VARIANCE
     published = published_figures()[num_episodes][player]

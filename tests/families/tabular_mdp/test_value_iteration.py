@@ -1,4 +1,4 @@
-"""Backward induction against literal recursions in float64."""
+"""Backward induction compared to literal recursions in float64."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def model():
 
 
 def parts_of(task: int, model: Model, *others: torch.Tensor) -> list[np.ndarray]:
-    """What belongs to one MDP, with the next state last."""
+    """The tensors of one MDP, with the next state last."""
     rewards, transitions = model
     return [part[task].double().numpy() for part in (rewards, transitions.movedim(0, -1), *others)]
 
@@ -104,7 +104,7 @@ def test_optimism_grows_with_the_slack(model):
         for slack in (0.0, 0.2, 0.4)
     )
     torch.testing.assert_close(none, value_iteration(model, HORIZON))
-    # In the last step all states are worth 0, and the shift of the step before may undo its own.
+    # In the last step all values are 0, and the shift of the previous step may undo its own.
     assert (some[:-2] > none[:-2]).float().mean() > 0.99
     assert (more[:-2] > some[:-2]).float().mean() > 0.99
 

@@ -16,14 +16,14 @@ FIRST_IS_BETTER = torch.tensor([0.9, 0.1])
 
 
 def start(env: TwoStep, probabilities: torch.Tensor = FIRST_IS_BETTER) -> torch.Tensor:
-    """Resets to the same task in all rows; returns the observation."""
+    """Reset to the same task in all rows, and return the observation."""
     whole = probabilities.expand(env.num_tasks, 2)
     tasks = TensorDict({REWARD_PROBABILITIES: whole}, [env.num_tasks])
     return env.reset(TensorDict({keys.TASK: tasks}, [env.num_tasks]))[keys.OBSERVATION]
 
 
 def play(env: TwoStep, number: int, playing: bool = True) -> Transition:
-    """Takes the same action in all rows."""
+    """Take the same action in all rows."""
     rows = torch.full((env.num_tasks, 1), playing)
     return env.play(actions(number, env.num_tasks), rows)
 

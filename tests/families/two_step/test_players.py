@@ -17,7 +17,7 @@ ONE_TASK = TensorDict(batch_size=[1], device="cpu")
 
 
 def learn(player, memory, action: int, state: int, reward: float):
-    """What is remembered after an episode that led to state 1 or 2."""
+    """The memory after an episode that led to state 1 or 2."""
     first, second = STATES[:1], STATES[state].unsqueeze(0)
     one, zero = torch.ones(1, 1), torch.zeros(1, 1)
     reached = Inputs(second, torch.tensor([action]), zero, zero, first)
@@ -36,14 +36,14 @@ def test_the_belief_of_the_model_based_player():
     player = ModelBased(0.9, 0.025)
     memory = player.start(ONE_TASK)
     assert memory.tolist() == [0.5]
-    # A reward in state 1: 0.9, and then 2.5 % of reversals.
+    # A reward in state 1: 0.9, then 2.5 % reversals.
     memory = learn(player, memory, 0, 1, 1.0)
     assert memory.item() == pytest.approx(0.9 * 0.975 + 0.1 * 0.025)
-    # None in state 2, by whatever action, says as much.
+    # No reward in state 2, by any action, has the same effect.
     belief = 0.88 * 0.9 / (0.88 * 0.9 + 0.12 * 0.1)
     memory = learn(player, memory, 0, 2, 0.0)
     assert memory.item() == pytest.approx(belief * 0.975 + (1 - belief) * 0.025)
-    # And one there speaks against it.
+    # A reward there is evidence against state 1.
     assert learn(player, torch.tensor([0.5]), 1, 2, 1.0).item() == pytest.approx(0.12)
 
 
@@ -63,7 +63,7 @@ def test_the_model_based_player_goes_to_the_better_state():
 def test_the_values_of_the_model_free_player():
     player = ModelFree()
     memory = player.start(ONE_TASK)
-    memory = learn(player, memory, 0, 2, 1.0)  # whichever state it was
+    memory = learn(player, memory, 0, 2, 1.0)  # the state does not matter
     assert memory.of_actions.tolist() == [[0.75, 0.5]]
     memory = learn(player, memory, 1, 2, 0.0)
     assert memory.of_actions.tolist() == [[0.75, 0.25]]
@@ -80,7 +80,7 @@ def player(request):
 def test_returns_are_rewards_of_single_episodes(player):
     env, tasks = sample(20, seed=0)
     before = tasks.clone()
-    # Anything that is created on another device than the tasks' cannot meet their tensors.
+    # Tensors created on another device than the tasks' would raise an error.
     with torch.device("meta"):
         returns = play_reference(player, env, tasks, NUM_EPISODES, seeded(1))
     assert returns.shape == (20, NUM_EPISODES)
@@ -108,7 +108,7 @@ def test_players_know_what_the_environment_plays():
 
 
 def brute_force_value(common: float, high: float, swaps: float, num_episodes: int) -> float:
-    """The Bellman equation over the belief, with all that an episode can bring."""
+    """The Bellman equation over the belief, with all possible outcomes of an episode."""
 
     def value(belief: float, left: int) -> float:
         return max(value_of(belief, action, left) for action in (0, 1)) if left else 0.0

@@ -1,4 +1,4 @@
-"""The analysis of choices: counts by hand, intervals that hold, and players told apart."""
+"""The analysis of choices: counts by hand, valid intervals, and distinguishable players."""
 
 import io
 import math
@@ -64,8 +64,8 @@ def test_counts_by_hand():
         is_common=torch.tensor([[True, False, True, True, False, True]]),
         reward=torch.tensor([[1.0, 1.0, 0.0, 1.0, 0.0, 1.0]]),
     )
-    # Before the five that follow: (1, common) stays, (1, rare) goes, (0, common) stays,
-    # (1, common) stays, (0, rare) goes.
+    # Before the five last episodes: (1, common) repeats, (1, rare) changes, (0, common) repeats,
+    # (1, common) repeats, (0, rare) changes.
     assert count_repeats(choices).tolist() == [[2, 0, 1, 0, 2, 1, 1, 1]]
 
 
@@ -133,10 +133,10 @@ def test_a_model_based_player_repeats_what_the_model_says():
 def test_a_model_free_player_repeats_what_was_rewarded(monkeypatch, learning_rate):
     monkeypatch.setattr("rl2_lightning.families.two_step.players.LEARNING_RATE", learning_rate)
     found = analysed(played("model_free"))
-    # The longer its memory, the more it stays with actions that were good before, and these earn
-    # by the common transition: the probabilities alone would make it half a model-based player.
+    # The longer its memory, the more it repeats actions that were good before, and these earn by
+    # the common transition: by the probabilities alone it would seem partly model-based.
     assert found.interaction.value > 0.05
-    # What the episode before adds is another matter.
+    # The adjusted effects separate the two.
     assert found.adjusted_reward_effect.value > 0.08 + found.adjusted_reward_effect.half_width
     assert abs(found.adjusted_interaction.value) < 0.05
 
@@ -202,7 +202,7 @@ def test_the_figure_shows_each_player():
     players = {"player_one": analysed(played("model_free")), "two": analysed(played("model_based"))}
     figure = ANALYSIS.figure(players, "title")
     assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["player one", "two"]
-    # Bars are drawn by transition: common ones first, after a reward and after none.
+    # Bars are drawn by transition, common first: after a reward, and after no reward.
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     rc, rr, uc, ur = (estimate.value for estimate in players["player_one"].probabilities)
     assert heights == pytest.approx([rc, uc, rr, ur])

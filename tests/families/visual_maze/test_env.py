@@ -1,4 +1,4 @@
-"""Visual mazes: what is trained on, where episodes start and end, what is earned, and by whom."""
+"""Visual mazes: training mazes, starts and ends of episodes, rewards and reference players."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_without_a_number_mazes_are_always_new() -> None:
 
 
 def shortest_paths(mazes: VisualMaze, num_episodes: int = 2) -> TensorDict:
-    """Trials of one who knows the way."""
+    """Trials of the player that knows the way."""
     trials = TrialEnv(mazes, episodes_per_trial=num_episodes)
     trials.set_seed(0)
     return play(ReferenceActor(ShortestPath(), torch.Generator()), trials)
@@ -62,7 +62,7 @@ def test_an_episode_ends_at_the_goal_and_the_next_one_starts_anew() -> None:
         first, second = length[row].tolist()
         frames, ends = steps[keys.OBSERVATION][row], steps[keys.EPISODE_DONE][row].squeeze(1)
         assert ends.nonzero().flatten().tolist() == [first - 1, first + second - 1]
-        # Both episodes show the same, step by step, and what came after the last one is the goal.
+        # Both episodes show the same frames, and the last step reaches the goal.
         assert torch.equal(frames[:first], frames[first : first + second])
         assert not steps[keys.MASK][row, first + second :].any()
         assert (steps[keys.REWARD][row, first + second :] == 0).all()
@@ -80,7 +80,7 @@ def test_the_shortest_path_is_as_long_as_it_should_be() -> None:
     start = mazes.tasks[START][:, :2].long().flip(1)
     cells = distances(mazes.tasks[WALLS], mazes.tasks[GOAL].long().flip(1))
     away = cells[torch.arange(200), start[:, 0], start[:, 1]]
-    # Four steps a cell but the last, of which the goal is met after three; and turns.
+    # Four steps per cell except the last, in which the goal is reached after three; and turns.
     straight = 4 * away - 1
     assert (length >= straight).all()
     assert (length <= straight + 4 * away + 4).all()
@@ -102,7 +102,7 @@ def test_players_by_name() -> None:
 
 
 def test_what_a_step_earns() -> None:
-    # From the middle of the cell to the west, east and south of which there are walls.
+    # From the middle of a cell with walls to the west, east and south.
     walls = torch.ones(4, 2, 4, 3, dtype=torch.uint8)
     walls[:, 0, 1, 0] = 0
     start = torch.tensor([[0.5, 0.5, 4], [0.5, 0.7, 4], [1.0, 0.5, 0], [0.5, 0.5, 0]])

@@ -1,4 +1,4 @@
-"""What is seen in a maze: by hand, and against a slow march along single rays."""
+"""Rendered views of a maze, compared to values by hand and to a slow march along single rays."""
 
 import math
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def corridor() -> torch.Tensor:
-    """Three cells a side, all open in row 1; walls of colour 2 around, the rest of colour 1."""
+    """A maze of 3 x 3 cells, open along row 1; outer walls of colour 2, inner ones of colour 1."""
     walls = torch.ones(1, 2, 4, 3, dtype=torch.uint8)
     walls[0, 0, [1, 2], 1] = 0
     walls[0, 0, [0, 3]] = 2
@@ -38,7 +38,7 @@ FAR_GOAL = torch.tensor([[50.0, 50.0]])
 def march(
     walls: torch.Tensor, goal: torch.Tensor, x: float, y: float, heading: int, column: int
 ) -> tuple[float, int]:
-    """Depth and colour of what one ray meets, in steps of a thousandth of a cell."""
+    """The depth and colour of one ray's hit, in steps of a thousandth of a cell."""
     angle = 2 * math.pi * heading / 16
     aside = (column + 0.5 - WIDTH / 2) / (WIDTH / 2)
     ray = (
@@ -86,7 +86,7 @@ def test_the_goal_hides_what_is_behind_it() -> None:
     assert is_goal.nonzero().flatten().tolist() == [18, 19, 20, 21]
     assert depth[0, 19].item() == pytest.approx(1.8, abs=0.01)
     assert brightness[0, 19] == 1
-    # Behind the agent it is not seen, nor behind a wall.
+    # It is visible neither behind the agent nor behind a wall.
     assert not (view.cast(corridor(), goal, pose(0.5, 1.5, 8))[1] == 9).any()
     assert not (view.cast(corridor(), torch.tensor([[1.5, 2.5]]), pose(1.5, 1.5, 4))[1] == 9).any()
 
@@ -104,7 +104,7 @@ def test_rays_are_those_of_a_slow_march() -> None:
         for column in (0, 13, 20, 39):
             x, y = position[row].tolist()
             expected, seen = march(walls[row], goal[row], x, y, int(heading[row]), column)
-            # At an edge the marched ray may slip by.
+            # At an edge the marched ray may miss.
             if abs(depth[row, column].item() - expected) > 0.01 or colour[row, column] != seen:
                 different += 1
     assert different <= 2
@@ -122,7 +122,7 @@ def test_frames_have_a_ceiling_walls_and_a_floor() -> None:
     # A wall of 0.6 cells at a distance of 1.8, seen with a focal length of 20 pixels: 6.7 of them.
     is_goal = (frame[:, :, 20] == torch.tensor(GOAL_COLOUR).unsqueeze(1)).all(0)
     assert is_goal.sum().item() == 6
-    # Closer walls are higher, and what is higher is symmetric about the eye.
+    # Closer walls are higher, and symmetric about the eye.
     near = view.frames(corridor(), FAR_GOAL, pose(2.2, 1.5, 0))[0]
     is_wall = (near[0] != CEILING_COLOUR[0]) & (near[0] != FLOOR_COLOUR[0])
     assert is_wall[:, 20].sum() > 12

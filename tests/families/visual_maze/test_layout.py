@@ -1,4 +1,4 @@
-"""Perfect mazes: that they are, how they are drawn, and the ways through them."""
+"""Perfect mazes: their structure, their distribution, and paths through them."""
 
 from collections import deque
 from itertools import pairwise
@@ -51,9 +51,9 @@ def test_mazes_are_perfect(size: int) -> None:
     assert walls.dtype == torch.uint8
     assert walls.max() <= 8
     inner = walls[:, :, 1:size] == 0
-    # As many open sides as a tree has, and every cell within reach: so there is no loop.
+    # As many open sides as a tree, and all cells reachable: so there is no loop.
     assert (inner.flatten(1).sum(1) == size**2 - 1).all()
-    assert (walls[:, :, [0, size]] > 0).all(), "nobody leaves the maze"
+    assert (walls[:, :, [0, size]] > 0).all(), "the outer wall is closed"
     for maze in walls[:20]:
         assert len(by_walking(maze, (0, 0))) == size**2
 
@@ -68,7 +68,7 @@ def test_mazes_differ_and_a_seed_fixes_them() -> None:
 
 
 def test_every_tree_of_the_smallest_maze_is_alike_likely() -> None:
-    # Of the four sides of 2 x 2 cells one is closed.
+    # One of the four sides of 2 x 2 cells is closed.
     inner = draw(20_000, 2)[:, :, 1] > 0
     shares = inner.flatten(1).float().mean(0)
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.015)

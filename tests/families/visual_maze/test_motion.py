@@ -1,4 +1,4 @@
-"""How agents move in visual mazes, and where starts and goals are."""
+"""Motion in visual mazes, and starts and goals."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_a_turn_is_a_sixteenth() -> None:
     ("heading", "x", "y"), [(0, 0.75, 0.5), (4, 0.5, 0.75), (8, 0.3, 0.5), (12, 0.5, 0.3)]
 )
 def test_a_step_forward_is_a_quarter_of_a_cell(heading: int, x: float, y: float) -> None:
-    # The middle of a cell is 0.3 from where a wall stops: two of these steps are cut.
+    # Walls stop the agent 0.3 from the middle of a cell: only a second step would be cut.
     position, _, hits = go(0.5, 0.5, heading, FORWARD)
     expected = {0: (x, y), 4: (0.5, 0.75), 8: (0.25, 0.5), 12: (0.5, 0.25)}[heading]
     assert position == pytest.approx(expected)
@@ -57,7 +57,7 @@ def test_a_step_forward_is_a_quarter_of_a_cell(heading: int, x: float, y: float)
 
 
 def test_walls_stop_and_doorways_do_not() -> None:
-    # To the west there is a wall, which the centre comes as near as 0.2.
+    # To the west there is a wall, which the centre approaches to 0.2.
     position, _, hits = go(0.5, 0.5, 8, FORWARD, FORWARD)
     assert position == pytest.approx([0.2, 0.5])
     assert hits == [False, True]
@@ -76,7 +76,7 @@ def test_a_slanting_walk_slides_along_a_wall() -> None:
 
 
 def test_corners_are_not_cut() -> None:
-    # In the doorway between the cells of row 0 nobody turns off to the south.
+    # In the doorway between the cells of row 0 there is no way to the south.
     position, _, hits = go(1.0, 0.5, 4, *[FORWARD] * 4)
     assert position == pytest.approx([1.0, 0.8])
     assert hits[-1]

@@ -1,4 +1,4 @@
-"""What became of the searches for a goal, against a literal loop."""
+"""The outcomes of searches for a goal, compared to a literal loop."""
 
 import math
 
@@ -15,7 +15,7 @@ HORIZON = 4
 
 
 def played(*trials: list[list[float]]) -> TensorDict:
-    """Trials from the rewards of their episodes; poison on the idle tails."""
+    """Trials with given rewards of their episodes, and garbage on the idle tails."""
     length = max(sum(map(len, trial)) for trial in trials)
     reward = torch.full((len(trials), length, 1), math.nan)
     episode = torch.full((len(trials), length, 1), 99)
@@ -52,7 +52,7 @@ def test_the_figures() -> None:
     assert [estimate.value for estimate in found.success] == [0.75, 0.75]
     assert [estimate.value for estimate in found.length] == [13 / 4, 11 / 4]
     assert found.improved.value == 0.5, "as long as before is not shorter"
-    # Of 0, 1, 1, 1: the standard deviation is 1/2, the standard error of the mean 1/4.
+    # For 0, 1, 1, 1 the standard deviation is 1/2, and the standard error of the mean 1/4.
     assert math.isclose(found.success[0].half_width, 1.96 / 4)
     assert list(found.estimates()) == [
         "success_episode_1",

@@ -1,4 +1,4 @@
-"""A learner of a user's own: plain advantage actor-critic (arXiv 1602.01783)."""
+"""A user-defined learner: plain advantage actor-critic (arXiv 1602.01783)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from rl2_lightning.settings import between
 
 @dataclass
 class A2CSettings(ActorCriticSettings):
-    """What can be set: as of every learner by advantages, but for the passes over the data."""
+    """Settings of an actor-critic learner, with a single pass over the data."""
 
-    num_epochs: int = between(1, 1, default=1)  # after an update the windows are off policy
+    num_epochs: int = between(1, 1, default=1)  # after a pass the windows are off-policy
 
 
 class A2C(ActorCriticLearner):
-    """One step along the policy's gradient for each minibatch of windows."""
+    """One policy gradient step for each minibatch of windows."""
 
     Settings = A2CSettings
 

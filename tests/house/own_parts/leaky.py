@@ -1,4 +1,4 @@
-"""A memory of a user's own: running means of what was seen, each with a decay that is learnt."""
+"""A user-defined memory: running means of the inputs, with learnt decays."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +15,14 @@ class LeakySettings(Settings):
     """What can be set.
 
     Attributes:
-        num_means: H, how many running means there are.
+        num_means: H, number of running means.
     """
 
     num_means: int = between(1, default=32)
 
 
 class Leaky(Memory):
-    """Keeps `m <- d m + (1 - d) tanh(W x + b)`; the state is m, `[B, H]`."""
+    """Updates `m <- d m + (1 - d) tanh(W x + b)`; the state is m, `[B, H]`."""
 
     Settings = LeakySettings
 

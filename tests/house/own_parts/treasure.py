@@ -1,4 +1,4 @@
-"""A family of a user's own: a treasure lies to the left or to the right, some steps away."""
+"""A user-defined family: a treasure to the left or to the right, some steps away."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class TreasureSettings(Settings):
     """What can be set.
 
     Attributes:
-        distance: of the treasure from the start, in steps.
+        distance: distance of the treasure from the start, in steps.
     """
 
     distance: int = between(1, 100, default=2)
