@@ -20,6 +20,7 @@ from rich import box, get_console
 from rich.table import Table
 
 from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
 from rl2_lightning.session import quieten
@@ -141,7 +142,7 @@ def fit(cfg: DictConfig, *callbacks: Callback) -> None:
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)
-    trainer.callbacks.extend(callbacks)
+    callbacks_of(trainer).extend(callbacks)
     trainer.fit(learner, data)
 
 

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from results.cells import FOLDER, Cell, all_cells, read_rows
 from results.curves import read_curves
+from results.memories import read_rows as read_memory_rows
+from results.memory_tables import memories_text
 from results.tables import (
     AGENTS,
     WRONG_PRIOR,
@@ -76,6 +78,9 @@ def render(folder: Path) -> None:
                 parts += [PLAYERS[table], players_table(own, rows)]
             figure.savefig(folder / f"{table}.png", metadata={"Software": None})
             parts.append(f"![Adaptation curves]({table}.png)")
+    if compared := memories_text(folder):
+        parts += ["## Memories", MEMORIES, compared]
+        commands += [row["command"] for row in read_memory_rows(folder / "memories.csv")]
     if commands:
         parts += ["## To repeat", REPEAT, "\n".join(["```bash", *commands, "```"])]
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
@@ -129,6 +134,13 @@ PLAYERS = {
     ),
 }
 MEASURES = "Figures of the families' own analyses for the agent, ± 95 %:"
+MEMORIES = (
+    "Each memory on the same tasks, with the same env steps within a table, one seed, and settings "
+    "that were not tuned for it. *Collecting* and *optimising* are env steps per second relative "
+    "to the GRU of the table, measured one after the other on one core. "
+    "[memories.md](../docs/memories.md) explains the memories and when to use which; "
+    "`results/memories.py` has the settings."
+)
 REPEAT = "Each row can be reproduced from its weights, without training:"
 
 

@@ -49,14 +49,14 @@ def paper_table(cells: Sequence[Cell], rows: Rows) -> str:
         *PUBLISHED.values(),
         *LAST_COLUMNS,
     )
-    lines = _head(columns)
+    lines = head_lines(columns)
     for cell in cells:
         published = [cell.published[player] for player in PUBLISHED]
         if not rows[cell.name]:
             lines.append(_open(cell, columns, [*published, str(cell.bar)]))
         for row in rows[cell.name]:
             measured = _measured(cell, row, best_learner(row))
-            lines.append(_line([*measured, *published, *_last(row)]))
+            lines.append(table_line([*measured, *published, *_last(row)]))
     return "\n".join(lines)
 
 
@@ -70,7 +70,7 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
     """
     episodes = [f"episode {number}" for number in EPISODES]
     columns = (*AGENT_COLUMNS, "reference", "share of it, greedy", *episodes, *LAST_COLUMNS)
-    lines = _head(columns)
+    lines = head_lines(columns)
     for cell in cells:
         if not rows[cell.name]:
             lines.append(_open(cell, columns, ["", "", str(cell.bar)]))
@@ -79,14 +79,14 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
             *_, reference = read_curves(curves / f"{cell.name}_oracles.csv")[1]
             measured = _measured(cell, row, reference)
-            lines.append(_line([*measured, *returns, *_last(row)]))
+            lines.append(table_line([*measured, *returns, *_last(row)]))
     return "\n".join(lines)
 
 
 def players_table(cells: Sequence[Cell], rows: Rows) -> str:
     """One line for each reference player: our figures, and the published ones in brackets."""
     measured = {cell_text(cell): rows[cell.name][0] for cell in cells if rows[cell.name]}
-    lines = _head(["player", *measured])
+    lines = head_lines(["player", *measured])
     for name in _reference_players(measured.values()):
         base = name.removesuffix(WRONG_PRIOR)
         entries = [_words(base) + (", as published" if base != name else "")]
@@ -95,7 +95,7 @@ def players_table(cells: Sequence[Cell], rows: Rows) -> str:
             as_published = published and not row.get(f"{name}{WRONG_PRIOR}")
             entry = _row_figure(row, name) if row.get(name) else ""
             entries.append(f"{entry} ({published})" if entry and as_published else entry)
-        lines.append(_line(entries))
+        lines.append(table_line(entries))
     return "\n".join(lines)
 
 
@@ -111,7 +111,7 @@ def _reference_players(rows: Iterable[Row]) -> list[str]:
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
     """One line for each figure of a family's own analysis of an agent."""
-    lines = _head(["cell", "agent", "seed", "figure", *AGENTS.values()])
+    lines = head_lines(["cell", "agent", "seed", "figure", *AGENTS.values()])
     for cell in cells:
         for row in rows[cell.name]:
             modes = [agent.removeprefix("agent") for agent in AGENTS]  # "_greedy" and "_sampled"
@@ -125,7 +125,7 @@ def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
                 if any(figures):
                     words = _words(name.removeprefix(MEASURE))
                     lines.append(
-                        _line([cell_text(cell), row["agent"], row["seed"], words, *figures])
+                        table_line([cell_text(cell), row["agent"], row["seed"], words, *figures])
                     )
     return "\n".join(lines)
 
@@ -152,18 +152,20 @@ def _open(cell: Cell, columns: Sequence[str], known: Sequence[str]) -> str:
     """The line of a cell that has not been trained yet."""
     nothing = [""] * len(LAST_COLUMNS[1:])
     start = [cell_text(cell), "", "", "open"]
-    return _line([*start, *[""] * (len(columns) - 4 - len(known) - len(nothing)), *known, *nothing])
+    return table_line(
+        [*start, *[""] * (len(columns) - 4 - len(known) - len(nothing)), *known, *nothing]
+    )
 
 
 def _row_figure(row: Row, player: str) -> str:
-    return _figure(float(row[player]), float(row[f"{player}{HALF_WIDTH}"]))
+    return figure_text(float(row[player]), float(row[f"{player}{HALF_WIDTH}"]))
 
 
 def _episode(curve: Curve, number: int) -> str:
-    return _figure(curve.mean[number - 1].item(), curve.half_width[number - 1].item())
+    return figure_text(curve.mean[number - 1].item(), curve.half_width[number - 1].item())
 
 
-def _figure(value: float, half_width: float) -> str:
+def figure_text(value: float, half_width: float) -> str:
     """A mean return with its interval."""
     decimals = 3 if half_width < 0.1 else 2 if half_width < 1 else 1
     return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
@@ -189,11 +191,13 @@ def _duration(seconds: str) -> str:
     return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds} s"
 
 
-def _head(columns: Sequence[str]) -> list[str]:
-    return [_line(columns), "|---" * len(columns) + "|"]
+def head_lines(columns: Sequence[str]) -> list[str]:
+    """The lines of a table above its entries."""
+    return [table_line(columns), "|---" * len(columns) + "|"]
 
 
-def _line(entries: Sequence[str]) -> str:
+def table_line(entries: Sequence[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(entries)} |"
 
 
