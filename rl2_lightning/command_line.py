@@ -31,7 +31,7 @@ LONGEST_LINE = 2000  # characters of an error
 SHOW_TRACEBACKS = os.environ.get(FULL_ERROR, "0") == "1"
 
 # Part of PyTorch's out-of-memory errors, on CPU and GPU, and the remedy.
-ALLOCATE = "to allocate"
+ALLOCATE = re.compile("to allocate|Storage size calculation overflowed")
 SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, agent and memory"
 
 # Hydra's error for a group whose value is not a file name.
@@ -129,7 +129,7 @@ def _line_of(error: Exception, in_job: bool) -> str | None:
         (isinstance(error, UserError), text),
         (isinstance(error, OSError), f"{place} cannot be used ({reason}): free it, or use another"),
         (
-            isinstance(error, RuntimeError) and ALLOCATE in text,
+            isinstance(error, RuntimeError) and ALLOCATE.search(text) is not None,
             f"not enough memory: {text.splitlines()[0] if text else text}; {SMALLER}",
         ),
     ]

@@ -1,8 +1,10 @@
 """Build callbacks and loggers of any class, with arguments checked against its signature."""
 
 import inspect
+import os
 import typing
 from dataclasses import field, fields, make_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.utils import instantiate
@@ -76,7 +78,7 @@ def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
         [
             (
                 one.name,
-                _plain_type(hints.get(one.name, Any)),
+                _plain_type(hints.get(one.name, Any), one.default),
                 field(default=MISSING if one.default is one.empty else _plain(one.default)),
             )
             for one in named
@@ -86,9 +88,14 @@ def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
     return schema, any(one.kind == one.VAR_KEYWORD for one in parameters)
 
 
-def _plain_type(hint: Any) -> Any:
-    options = [one for one in typing.get_args(hint) or (hint,) if one is not type(None)]
-    return options[0] | None if len(options) == 1 and options[0] in PLAIN else Any
+def _plain_type(hint: Any, default: Any) -> Any:
+    """The type of an argument, if it is a plain one; a path is given as a string."""
+    options = set(typing.get_args(hint) or (hint,))
+    plain = options - {type(None), Path, os.PathLike}
+    if len(plain) != 1 or not plain <= set(PLAIN):
+        return Any
+    (one,) = plain
+    return one | None if type(None) in options or default is None else one
 
 
 def _plain(default: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from rl2_lightning.errors import UserError
 
+LARGEST = 2**53  # beyond it floats do not hold all whole numbers
 POSITIVE = {"low": 1, "high": float("inf")}
 
 # OmegaConf's errors for a value that does not fit its field, and the remedies.
@@ -148,16 +149,27 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
         UserError: a value is out of range, or a list is nested in a list.
     """
     schema = OmegaConf.get_type(cfg)
-    rules = {one.name: one.metadata for one in fields(schema)} if is_dataclass(schema) else {}
+    known = {one.name: one for one in fields(schema)} if is_dataclass(schema) else {}
+    hints = get_type_hints(schema) if known else {}
     for key, value in cfg.items():
         name = f"{prefix}{key!s}"
         if isinstance(value, DictConfig):
             check_ranges(value, f"{name}.")
-        # OmegaConf accepts a list as an element of a list of numbers or strings.
-        if isinstance(value, ListConfig) and key in rules and any(map(OmegaConf.is_config, value)):
-            raise UserError(f"{name}={value} has a wrong type: give a list, such as [1,2]")
-        if value is not None and rules.get(str(key)):
-            _check_value(name, value, rules[str(key)])
+        if get_origin(hints.get(str(key))) is list:
+            _check_list(name, value)
+        for one in value if isinstance(value, ListConfig) else [value]:
+            if isinstance(one, int) and abs(one) > LARGEST:
+                raise UserError(f"{name}={value} is out of range: set it to at most {LARGEST}")
+        if value is not None and key in known and known[str(key)].metadata:
+            _check_value(name, value, known[str(key)].metadata)
+
+
+def _check_list(name: str, value: Any) -> None:
+    # OmegaConf accepts a list as an element of a list of numbers or strings, and does not check
+    # what an interpolation refers to.
+    is_flat = isinstance(value, ListConfig) and not any(map(OmegaConf.is_config, value))
+    if not is_flat:
+        raise UserError(f"{name}={value} has a wrong type: give a list, such as [1,2]")
 
 
 def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:

@@ -13,7 +13,19 @@ from tests.builders import compose_config
 from tests.command_line.program import SMALL, told
 
 NASTY = (
-    *("-1", "0", "1e30", "99999999999999999999", "nan", "inf", "-inf", "1.5", "true", "null"),
+    *(
+        "-1",
+        "0",
+        "1e30",
+        "9000000000000000",
+        "99999999999999999999",
+        "nan",
+        "inf",
+        "-inf",
+        "1.5",
+        "true",
+        "null",
+    ),
     *("''", "x", "[]", "[1]", "{}", "{a:1}", "../../x", "'${oc.env:HOME}'"),
 )
 # The run's folder, fields that are only checked when used, and fields that could take days.
