@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from filelock import FileLock
 
+import train
 from rl2_lightning.config import run_name
 from rl2_lightning.run_folder import LOCK, new_folder
 from tests.builders import ROOT
@@ -58,6 +60,16 @@ def test_two_sweeps_have_folders_of_their_own(tmp_path: Path) -> None:
         assert agent_of(run) == agent_of(alone)
         seeds.add(seed)
     assert seeds == {1, 2, 3, 4}
+
+
+def test_a_launcher_can_send_the_job_to_another_process() -> None:
+    # As the launchers joblib and submitit do.
+    sent = cloudpickle.dumps(train.job.__wrapped__)
+    loads = f"import cloudpickle; print(cloudpickle.loads({sent!r}).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", loads], check=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "job\n"
 
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The wheel has everything that a run needs in one package, and runs outside the repository."""
 
+import json
 import shutil
 import sys
 import tarfile
@@ -104,10 +105,18 @@ def test_nothing_of_a_common_name_is_installed(module, target, tmp_path):
     assert printed.strip() == "None"
 
 
-def test_module_trains_from_an_empty_folder(target, tmp_path):
+@pytest.mark.parametrize("has_own_files", [False, True])
+def test_module_trains_from_a_folder(target, tmp_path, has_own_files):
+    if has_own_files:
+        # Files of the same names as ours, which are not to be used.
+        (tmp_path / "train.py").write_text("raise SystemExit('not this one')")
+        (tmp_path / "callbacks").mkdir()
+        (tmp_path / "callbacks" / "__init__.py").write_text("raise SystemExit('not this one')")
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs" / "train.yaml").write_text("seed: 77")
     command = [sys.executable, "-m", "rl2_lightning.train", "debug=fast", "hydra.run.dir=run"]
     run(command, tmp_path, PYTHONPATH=str(target))
-    assert (tmp_path / "run" / "summary.json").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["seed"] == 1
 
 
 def test_console_script_is_the_same_program(target, tmp_path):
