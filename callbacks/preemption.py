@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -29,11 +30,16 @@ class Preemption(Callback):
             duplicate: one signal may reach a process twice, sent to the whole job and by the
             launcher to its workers.
 
+    Raises:
+        ValueError: `checkpoint_path` names no file.
+
     Attributes:
         preempted: whether the run was stopped and saved to `checkpoint_path`.
     """
 
     def __init__(self, checkpoint_path: str, seconds_to_second: float = 2.0) -> None:
+        if not Path(checkpoint_path).name:
+            raise ValueError(f"checkpoint_path={checkpoint_path!r} names no file")
         self.checkpoint_path = checkpoint_path
         self.preempted = False
         self._seconds_to_second = seconds_to_second

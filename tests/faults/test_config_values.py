@@ -30,7 +30,7 @@ NASTY = (
 )
 # The run's folder, fields that are only checked when used, and fields that could take days.
 LEFT_ALONE = ("output_dir", "ckpt_path", "start_from")
-TOO_LONG = {("trainer.num_nodes", "1e30")}
+TOO_LONG = {("trainer.num_nodes", "1e30"), ("learner.num_epochs", "9000000000000000")}
 
 
 def scalar_fields() -> list[str]:
