@@ -94,7 +94,7 @@ def check(folder: Path, run: Path, chosen: list[tuple[str, Damage]]) -> None:
         given = way.format(run / "last.ckpt").split()
         call_program(folder, *SMALL, *given, "trainer.max_epochs=2", f"hydra.run.dir={place}")
         right[way] = summary(place)
-    counts = {"used": 0, "refused": 0}
+    counts, wrong = {"used": 0, "refused": 0}, []
     for number, (name, damage) in enumerate(chosen):
         path = folder / f"{number}.ckpt"
         path.write_bytes(damage(copy.copy(data)))
@@ -105,9 +105,11 @@ def check(folder: Path, run: Path, chosen: list[tuple[str, Damage]]) -> None:
             if line is not None:
                 counts["refused"] += 1
                 continue
-            assert summary(place) == right[way], (name, way)
             counts["used"] += 1
+            if summary(place) != right[way]:
+                wrong.append((name, way))
     print(f"{len(chosen)} damaged files in {len(WAYS)} ways: {counts}")  # noqa: T201
+    assert not wrong
     assert counts["refused"] > 0
 
 
