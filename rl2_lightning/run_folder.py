@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -31,18 +31,42 @@ def new_folder(path: str) -> str:
 
     Args:
         path: path of the folder; `_2` and so on is appended if it exists.
+
+    Raises:
+        UserError: it cannot be made.
     """
     if rank_of_process() > 0:
         return path  # the first process makes it
+    parent = Path(path).parent
+    try:
+        # Alone, since an error about the parent would look like a name that is taken.
+        parent.mkdir(parents=True, exist_ok=True)
+        place = _first_free(path)
+    except OSError as error:
+        raise UserError(_why_no_folder(parent, error)) from error
+    _made.add(place)
+    return str(place)
+
+
+def _first_free(path: str) -> Path:
     for number in count(1):
         place = Path(path if number == 1 else f"{path}_{number}")
-        try:
-            place.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        _made.add(place)
-        return str(place)
+        with suppress(FileExistsError):
+            place.mkdir()
+            return place
     raise AssertionError("there are always more numbers")
+
+
+def _why_no_folder(parent: Path, error: OSError) -> str:
+    for place in (parent, *parent.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            kind = "a link to nothing" if place.is_symlink() else "a file"
+            return (
+                f"{place} is {kind}, where runs have their folders: rename it, or give another "
+                "folder, as hydra.run.dir"
+            )
+    reason = error.strerror or error
+    return f"{parent} cannot be made ({reason}): give another folder, as hydra.run.dir"
 
 
 def checkpoint_in(path: str) -> str:

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 import train
 from rl2_lightning.config import run_name
+from rl2_lightning.errors import UserError
 from rl2_lightning.run_folder import LOCK, new_folder
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
@@ -75,6 +76,23 @@ def test_a_launcher_can_send_the_job_to_another_process() -> None:
 def test_a_folder_is_made_once(tmp_path: Path) -> None:
     made = [new_folder(str(tmp_path / "run")) for _ in range(3)]
     assert made == [str(tmp_path / name) for name in ("run", "run_2", "run_3")]
+
+
+@pytest.mark.parametrize("kind", ["a link to nothing", "a file"])
+@pytest.mark.parametrize("path", ["outputs/run", "outputs/mine/run"])
+def test_what_is_in_the_way_of_folders(tmp_path: Path, kind: str, path: str) -> None:
+    outputs = tmp_path / "outputs"
+    if kind == "a file":
+        outputs.touch()
+    else:
+        outputs.symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(UserError, match=f"^{outputs} is {kind}, where runs have their folders: "):
+        new_folder(str(tmp_path / path))
+
+
+def test_outputs_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "outputs").touch()
+    assert "outputs is a file, where runs have their folders" in mistake_told(tmp_path, *SMALL)
 
 
 @pytest.mark.parametrize("given", [(), ("seed=2",), ("mode=test", "ckpt_path={}")])
