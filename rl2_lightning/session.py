@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from rl2_lightning.callbacks.csv_metrics import CSVMetrics
 from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.preemption import Preemption
 from rl2_lightning.checkpoint import Checkpoint
@@ -126,6 +127,7 @@ def fit(
         _require_iterations_left(checkpoint, cfg, data.plan)
         resumption = Resumption(checkpoint, f"ckpt_path={cfg.ckpt_path}")
         callbacks_of(trainer).append(resumption)
+        _continue_tables(trainer, checkpoint)
     try:
         trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit as end:
@@ -147,6 +149,12 @@ def fit(
         raise resumption.error(f"{type(error).__name__}: {error}") from error
     if any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer)):
         sys.exit(f"stopped after iteration {trainer.current_epoch}; {_remedy(cfg)}")
+
+
+def _continue_tables(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVMetrics):
+            logger.continue_from(int(checkpoint.state_dict["clock.env_steps_done"]))
 
 
 def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: CollectionPlan) -> None:
