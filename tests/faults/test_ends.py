@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rl2_lightning.checkpoint import Checkpoint
 from tests.builders import ROOT
@@ -83,3 +85,29 @@ def test_a_callback_ends_a_training_early(tmp_path: Path) -> None:
     call_program(tmp_path, *SMALL, stop, "trainer.max_epochs=5", f"hydra.run.dir={run}")
     assert (run / "summary.json").exists()
     assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
+
+
+class StopsAtABatch(Callback):
+    """Stops the training after the first minibatch of an iteration."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        trainer.should_stop = True
+
+
+STOP = "+callbacks.stop={_target_: tests.faults.test_ends.StopsAtABatch}"
+
+
+def test_a_callback_cannot_end_a_training_within_an_iteration(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    call_program(tmp_path, *SMALL, STOP, "trainer.max_epochs=5", f"hydra.run.dir={run}")
+    call_program(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2")
+
+
+def test_a_checkpoint_within_an_iteration_cannot_be_resumed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = (STOP, "callbacks.preemption=null", "trainer.max_epochs=5", f"hydra.run.dir={run}")
+    call_program(tmp_path, *SMALL, *given, "callbacks.checkpoint.every_n_epochs=1")
+    line = mistake_told(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2")
+    assert "it was saved within an iteration, after 1 of its minibatches; start a new" in line
