@@ -2,12 +2,18 @@
 
 import logging
 import math
+import os
 import re
 import sys
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
@@ -22,7 +28,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
-from rl2_lightning.run_folder import LAST_CHECKPOINT
+from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -120,7 +126,7 @@ def fit(
     Raises:
         NonFiniteLossError: a quantity is not finite; names the last good checkpoint.
         UserError: the checkpoint cannot be resumed from, or a file cannot be written.
-        SystemExit: the run was stopped by a signal, after saving a checkpoint.
+        SystemExit: the run was stopped by a signal.
     """
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
@@ -129,16 +135,10 @@ def fit(
         callbacks_of(trainer).append(resumption)
         _continue_tables(trainer, checkpoint)
     try:
-        trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except SystemExit as end:
-        _require_no_interrupt(end, f"stopped before the first iteration; {_remedy(cfg)}")
-        raise
+        with _ends_in_a_line(cfg, lambda: _where(trainer)):
+            trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
-    except OSError as error:
-        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
     except Exception as error:  # a damaged state can raise any exception in Lightning
         if LOST_RANK.search(str(error)):
             raise UserError(
@@ -147,8 +147,60 @@ def fit(
         if isinstance(error, UserError) or resumption is None or resumption.is_done:
             raise
         raise resumption.error(f"{type(error).__name__}: {error}") from error
-    if any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer)):
-        sys.exit(f"stopped after iteration {trainer.current_epoch}; {_remedy(cfg)}")
+    saved = any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer))
+    if saved or trainer.received_sigterm:
+        sys.exit(f"stopped {_where(trainer)}; {_remedy(cfg)}")
+
+
+@contextmanager
+def _ends_in_a_line(
+    cfg: DictConfig, where: Callable[[], str], way: str = "resume with "
+) -> Iterator[None]:
+    """Say in one line how to go on after a signal, or an error that is not the program's own.
+
+    Lightning ends the process without a word at Ctrl-C and SIGTERM. A signal after the summary has
+    been written comes too late to stop anything.
+
+    Args:
+        cfg: the composed config.
+        where: returns where a signal has stopped the run.
+        way: how to continue from a checkpoint.
+
+    Raises:
+        NonFiniteLossError: a quantity is not finite.
+        UserError: a file cannot be written.
+        SystemExit: the run was stopped by a signal.
+    """
+    hook = threading.excepthook
+    threading.excepthook = _report_thread
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end, SIGTERMException) and end.code != 1:
+            raise
+        if not _is_too_late(cfg):
+            sys.exit(f"stopped {where()}; {_remedy(cfg, way)}")
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
+    except OSError as error:
+        raise UserError(f"{_of_file(error, cfg)}; {_remedy(cfg)}") from error
+    finally:
+        threading.excepthook = hook
+
+
+def _report_thread(args: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread; TensorBoard's writer passes those of files on to the program."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
+def _where(trainer: pl.Trainer) -> str:
+    """Where a training was stopped."""
+    progress = trainer.fit_loop.epoch_progress.current
+    if not progress.ready:
+        return "before the first iteration"
+    done = progress.completed
+    return f"after iteration {done}" if done == progress.ready else f"in iteration {done + 1}"
 
 
 def _continue_tables(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
@@ -198,32 +250,19 @@ def closing_test(
     """
     if cfg.mode == "test" and checkpoint is not None:
         _restore_callbacks(trainer, checkpoint)
-    stopped = f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}"
-    try:
+    way = "test it with mode=test "
+    with _ends_in_a_line(cfg, lambda: "in the test", way):
         trainer.test(learner, data, verbose=False)
-    except SIGTERMException:
-        sys.exit(stopped)
-    except SystemExit as end:
-        _require_no_interrupt(end, stopped)
-        raise
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
-    except OSError as error:
-        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
-    if trainer.received_sigterm:
-        sys.exit(stopped)
+    if trainer.received_sigterm and not _is_too_late(cfg):
+        sys.exit(f"stopped in the test; {_remedy(cfg, way)}")
     measured = trainer.callback_metrics.get("test/return_greedy")
     return math.nan if measured is None else float(measured)
 
 
-def _require_no_interrupt(end: SystemExit, said: str) -> None:
-    """Ctrl-C, at which Lightning ends the process without a word, gets one.
-
-    Raises:
-        SystemExit: with it.
-    """
-    if end.code == 1:
-        sys.exit(said)
+def _is_too_late(cfg: DictConfig) -> bool:
+    """Whether a signal finds nothing left to stop: no test, and no other job of a sweep."""
+    sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return not sweep and (Path(cfg.output_dir) / SUMMARY).exists()
 
 
 def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
@@ -237,10 +276,14 @@ def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
 def _remedy(cfg: DictConfig, way: str = "resume with ") -> str:
     """How to continue from the last good checkpoint."""
     last = Path(cfg.output_dir) / LAST_CHECKPOINT
-    kept = last if cfg.mode == "train" and last.exists() else cfg.ckpt_path
+    known = [last] if cfg.mode == "train" else []
+    known += [] if cfg.ckpt_path is None else [Path(cfg.ckpt_path)]
+    kept = next((path for path in known if path.exists()), None)
     return f"{way}ckpt_path={kept}" if kept else "there is no checkpoint yet"
 
 
-def _of_file(error: OSError) -> str:
-    place = error.filename or "a file of the run"
+def _of_file(error: OSError, cfg: DictConfig) -> str:
+    if not Path(cfg.output_dir).is_dir():
+        return f"output_dir={cfg.output_dir} was removed during the run"
+    place = os.fsdecode(error.filename) if error.filename else "a file of the run"
     return f"{place} cannot be written ({error.strerror or error})"
