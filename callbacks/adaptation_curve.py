@@ -18,6 +18,7 @@ from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
+from rl2_lightning.run_folder import make_parent
 
 COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")
 MAX_SCALARS = 10  # episodes of a curve that are logged as scalars to TensorBoard
@@ -68,7 +69,7 @@ class AdaptationCurveLogger(Callback):
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, with_references: bool
     ) -> None:
         outcome = outcome_of(trainer, pl_module, stage)
-        self._picture.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self._picture)
         _append_rows(self._table, _rows(outcome, with_references))
         image = render(_figure(outcome))
         imsave(self._picture, image)

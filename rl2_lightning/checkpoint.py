@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.checkpoint_content import fault_of, leaves_in, load, require_plain
 from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.run_folder import make_parent
 
 SECTION = "rl2_lightning"
 FORMAT = 2
@@ -206,7 +207,8 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
 
     Raises:
         NonFiniteLossError: a number is not finite; an existing file is kept.
-        OSError: the file cannot be written, e.g. on a full disk; an existing file is kept.
+        OSError: the file cannot be written, e.g. on a full disk, where an existing file is kept, or
+            because the folder of the run is gone.
         UserError: a tensor has a form that could not be read back.
     """
     for key, tensor in _learnt(content):
@@ -217,7 +219,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
                 f"{key} is not finite: no checkpoint is written in place of {path}"
             )
     place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(place)
     unfinished = place.with_name(f".{place.name}.unfinished")
     try:
         with unfinished.open("wb") as file:

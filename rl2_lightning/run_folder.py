@@ -1,5 +1,6 @@
 """The folder of a run, which no other run can use."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ OVERRIDES = "overrides.txt"
 LOCK = ".lock"
 
 _made: set[Path] = set()  # folders that this process has made and no run has used yet
+_claimed: set[Path] = set()  # folders of the runs of this process
 
 
 def rank_of_process() -> int:
@@ -88,6 +90,28 @@ def checkpoint_in(path: str) -> str:
     return str(place / LAST_CHECKPOINT)
 
 
+def is_gone(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder of a run of this process was removed, even if a library has remade it."""
+    place = Path(folder).absolute()
+    return place in _claimed and not (place / LOCK).exists()
+
+
+def make_parent(path: str | os.PathLike[str]) -> None:
+    """Make the folder of a file, unless it belongs to a run whose folder somebody has removed.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        OSError: the folder cannot be made, or the run's is gone.
+    """
+    place = Path(path).absolute()
+    for folder in _claimed:
+        if folder in place.parents and is_gone(folder):
+            raise FileNotFoundError(errno.ENOENT, "the folder of the run is gone", str(folder))
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
     """Lock the folder of a run, and write the config and the overrides into it.
@@ -121,8 +145,10 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
         (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         lines = "".join(f"{text}\n" for text in overrides)
         (folder / OVERRIDES).write_text(lines, encoding="utf-8")
+        _claimed.add(folder.absolute())
         yield
     finally:
+        _claimed.discard(folder.absolute())
         lock.release()
 
 

@@ -28,7 +28,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
-from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY
+from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, is_gone
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -283,7 +283,7 @@ def _remedy(cfg: DictConfig, way: str = "resume with ") -> str:
 
 
 def _of_file(error: OSError, cfg: DictConfig) -> str:
-    if not Path(cfg.output_dir).is_dir():
+    if is_gone(cfg.output_dir):
         return f"output_dir={cfg.output_dir} was removed during the run"
     place = os.fsdecode(error.filename) if error.filename else "a file of the run"
     return f"{place} cannot be written ({error.strerror or error})"
