@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(place)
+        _sync_folder(place.parent)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
         # On a full disk PyTorch then closes its archive, which raises a second error.
@@ -235,6 +237,16 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
             reason = cause.strerror or str(cause)
             raise OSError(cause.errno or errno.EIO, reason, str(path)) from error
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a loss of power, where the system can."""
+    with suppress(OSError):  # some systems cannot open a folder, or cannot sync one
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _learnt(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
