@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from rl2_lightning.callbacks.csv_metrics import CSVMetrics
+from rl2_lightning.callbacks.monitors import unknown_monitor
 from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.preemption import Preemption
 from rl2_lightning.checkpoint import Checkpoint
@@ -137,16 +138,11 @@ def fit(
     try:
         with _ends_in_a_line(cfg, lambda: _where(trainer)):
             trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except Exception as error:  # a damaged state can raise any exception in Lightning
-        if LOST_RANK.search(str(error)):
-            raise UserError(
-                f"another process of this run has ended, see its error; {_remedy(cfg)}"
-            ) from error
-        if isinstance(error, UserError) or resumption is None or resumption.is_done:
+    except Exception as error:
+        told = _line_of(error, trainer, cfg, resumption)
+        if told is None:
             raise
-        raise resumption.error(f"{type(error).__name__}: {error}") from error
+        raise told from error
     saved = any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer))
     if saved or trainer.received_sigterm:
         sys.exit(f"stopped {_where(trainer)}; {_remedy(cfg)}")
@@ -186,6 +182,25 @@ def _ends_in_a_line(
         raise UserError(f"{_of_file(error, cfg)}; {_remedy(cfg)}") from error
     finally:
         threading.excepthook = hook
+
+
+def _line_of(
+    error: Exception, trainer: pl.Trainer, cfg: DictConfig, resumption: Resumption | None
+) -> UserError | None:
+    """An error of Lightning's or PyTorch's as the user's; None if it is not."""
+    text = " ".join(str(error).split())
+    if LOST_RANK.search(text):
+        return UserError(f"another process of this run has ended, see its error; {_remedy(cfg)}")
+    if isinstance(error, UserError):
+        return None
+    if (line := unknown_monitor(trainer, cfg.callbacks, text)) is not None:
+        return UserError(line)
+    if isinstance(error, MisconfigurationException):
+        return UserError(text)
+    if resumption is None or resumption.is_done:
+        return None
+    # A damaged state can raise any exception in Lightning.
+    return resumption.error(f"{type(error).__name__}: {text}")
 
 
 def _report_thread(args: threading.ExceptHookArgs) -> None:
