@@ -1,13 +1,13 @@
 """Print a table of all players at the end of a run."""
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich import box, get_console
 from rich.table import Table
 
-from rl2_lightning.callbacks.outcome import Outcome, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, outcome_of
 
 
-class ClosingTable(Callback):
+class ClosingTable(OutcomeReader):
     """Prints the returns of agent and reference players after a test, the best first."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
