@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
+from rich import get_console
 
 from rl2_lightning.callbacks.csv_metrics import CSVMetrics
 from rl2_lightning.callbacks.monitors import unknown_monitor
@@ -29,7 +30,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
-from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, is_gone
+from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, is_gone, rank_of_process
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -231,11 +232,15 @@ def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: Coll
         UserError: the checkpoint has reached `trainer.max_epochs`.
     """
     done, most = int(checkpoint.state_dict["clock.iterations_done"]), cfg.trainer.max_epochs
-    if most is not None and most <= done < plan.num_iterations:
+    trained = f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations"
+    if done >= plan.num_iterations:
+        if rank_of_process() == 0:
+            line = f"{trained}, the whole budget: it is only tested; to train on, raise "
+            get_console().print(f"{line}collection.total_env_steps", soft_wrap=True)
+    elif most is not None and most <= done:
         raise UserError(
-            f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations, and "
-            f"trainer.max_epochs={most} allows no more: raise it, or set trainer.max_epochs=null "
-            "for the whole budget"
+            f"{trained}, and trainer.max_epochs={most} allows no more: raise it, or set "
+            "trainer.max_epochs=null for the whole budget"
         )
 
 

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from tests.command_line.program import SMALL, call_program
 
 
@@ -37,3 +39,16 @@ def test_another_run_does_not_continue_the_metrics(tmp_path: Path) -> None:
     before = len(rows_of(run))
     call_program(tmp_path, *given)
     assert len(rows_of(run)) == before
+
+
+def test_a_run_whose_budget_is_spent_says_that_it_is_only_tested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    call_program(tmp_path, *SMALL, "collection.total_env_steps=16", f"hydra.run.dir={run}")
+    assert "only tested" not in capsys.readouterr().out
+    call_program(tmp_path, f"ckpt_path={run}")
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iterations, the whole budget: it is "
+        "only tested; to train on, raise collection.total_env_steps"
+    )
