@@ -2,9 +2,12 @@
 
 from lightning.pytorch import LightningModule, Trainer
 from rich import box, get_console
+from rich.console import Console
 from rich.table import Table
 
 from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, outcome_of
+
+WIDTH = 200  # characters of a line without a terminal
 
 
 class ClosingTable(OutcomeReader):
@@ -13,7 +16,10 @@ class ClosingTable(OutcomeReader):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table on rank zero."""
         if trainer.is_global_zero:
-            get_console().print(closing_table(outcome_of(trainer, pl_module, "test")))
+            console = get_console()
+            if not console.is_terminal:  # a file or a pipe, which has no width
+                console = Console(width=WIDTH)
+            console.print(closing_table(outcome_of(trainer, pl_module, "test")))
 
 
 def closing_table(outcome: Outcome) -> Table:
