@@ -7,7 +7,6 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rl2_lightning.callbacks.files import write_atomically
 
@@ -21,9 +20,10 @@ class CSVMetrics(CSVLogger):
     Lightning's own one deletes an earlier file.
     """
 
-    @rank_zero_only
     def continue_from(self, env_steps: int) -> None:
         """Keep the rows of the training so far; later ones and those of tests will be repeated.
+
+        Only rank zero may call it.
 
         Args:
             env_steps: number of env steps of the checkpoint that the run is resumed from.

@@ -4,15 +4,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+from rl2_lightning.run_folder import Handler
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -2,15 +2,21 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.errors import UserError
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 LAST_CHECKPOINT = "last.ckpt"
 SUMMARY = "summary.json"  # written last: a folder with it holds a finished run
@@ -19,6 +25,7 @@ OVERRIDES = "overrides.txt"
 LOCK = ".lock"
 
 _made: set[Path] = set()  # folders that this process has made and no run has used yet
+_found_empty: set[Path] = set()  # folders that were empty before a run wrote to them
 _claimed: set[Path] = set()  # folders of the runs of this process
 
 
@@ -129,6 +136,8 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
     folder = Path(cfg.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            _found_empty.add(folder)
         lock = FileLock(folder / LOCK)
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -154,19 +163,38 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def removed_if_refused() -> Iterator[None]:
-    """Removes the folder that was made for a run, if the run ends before it has begun."""
+    """Removes what was made for a run, if the run ends before it has begun.
+
+    Until `begin_run` SIGTERM ends the program like Ctrl-C; otherwise it would leave no time for it.
+    """
+    _replace_sigterm(signal.SIG_DFL, signal.default_int_handler)
     try:
         yield
-    except Exception:
-        for folder in filter(Path.is_dir, _made):
+    except BaseException:
+        for folder in filter(Path.is_dir, _made | _found_empty):
             names = {path.name for path in folder.iterdir()}
             if names <= {CONFIG, OVERRIDES, LOCK}:
                 for name in names:
                     (folder / name).unlink()
-                os.removedirs(folder)  # and those above it, as far as they are empty
+                if folder in _made:
+                    os.removedirs(folder)  # and those above it, as far as they are empty
         raise
     finally:
+        begin_run()
         _made.clear()
+        _found_empty.clear()
+
+
+def begin_run() -> None:
+    """Give SIGTERM its default meaning back, before the trainer handles it."""
+    _replace_sigterm(signal.default_int_handler, signal.SIG_DFL)
+
+
+def _replace_sigterm(old: Handler, new: Handler) -> None:
+    # Only the main thread may set handlers; one that somebody else has set stays.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) == old:
+        signal.signal(signal.SIGTERM, new)
 
 
 def _require_free(folder: Path, cfg: DictConfig) -> None:

@@ -30,7 +30,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
-from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, is_gone, rank_of_process
+from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, begin_run, is_gone, rank_of_process
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -168,6 +168,7 @@ def _ends_in_a_line(
         UserError: a file cannot be written.
         SystemExit: the run was stopped by a signal.
     """
+    begin_run()
     hook = threading.excepthook
     threading.excepthook = _report_thread
     try:
@@ -221,7 +222,7 @@ def _where(trainer: pl.Trainer) -> str:
 
 def _continue_tables(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
     for logger in trainer.loggers:
-        if isinstance(logger, CSVMetrics):
+        if trainer.is_global_zero and isinstance(logger, CSVMetrics):
             logger.continue_from(int(checkpoint.state_dict["clock.env_steps_done"]))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_a_stopped_run_is_resumed_or_left_alone(tmp_path: Path) -> None:
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path, given: str) -> None:
     mistake_told(tmp_path, *SMALL, given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("at", ["session.quieten", "build.build_trainer"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_is_stopped_as_it_starts_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, named: bool, by: signal.Signals
+) -> None:
+    monkeypatch.setattr(f"rl2_lightning.{at}", lambda *_: signal.raise_signal(by))
+    before = signal.getsignal(signal.SIGTERM)
+    given = (f"hydra.run.dir={tmp_path / 'run'}",) if named else ()
+    with pytest.raises(SystemExit, match=r"^stopped before the run began$"):
+        call_program(tmp_path, *SMALL, *given)
+    assert list(tmp_path.rglob("*")) == ([tmp_path / "run"] if named else [])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_folder_that_was_there_is_left_alone(tmp_path: Path) -> None:
