@@ -7,23 +7,24 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.callbacks.outcome import Outcome, Stage, env_steps_of, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, Stage, env_steps_of, outcome_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
+from rl2_lightning.run_folder import make_parent
 
 COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")
 MAX_SCALARS = 10  # episodes of a curve that are logged as scalars to TensorBoard
 
 
-class AdaptationCurveLogger(Callback):
+class AdaptationCurveLogger(OutcomeReader):
     """Writes the agent's and the reference players' curves to a CSV, a PNG and TensorBoard.
 
     Each validation and the test append one row per player and episode to `adaptation_curve.csv`. A
@@ -68,7 +69,7 @@ class AdaptationCurveLogger(Callback):
         self, trainer: Trainer, pl_module: LightningModule, stage: Stage, with_references: bool
     ) -> None:
         outcome = outcome_of(trainer, pl_module, stage)
-        self._picture.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self._picture)
         _append_rows(self._table, _rows(outcome, with_references))
         image = render(_figure(outcome))
         imsave(self._picture, image)

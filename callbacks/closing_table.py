@@ -1,19 +1,25 @@
 """Print a table of all players at the end of a run."""
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich import box, get_console
+from rich.console import Console
 from rich.table import Table
 
-from rl2_lightning.callbacks.outcome import Outcome, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, outcome_of
+
+WIDTH = 200  # characters of a line without a terminal
 
 
-class ClosingTable(Callback):
+class ClosingTable(OutcomeReader):
     """Prints the returns of agent and reference players after a test, the best first."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table on rank zero."""
         if trainer.is_global_zero:
-            get_console().print(closing_table(outcome_of(trainer, pl_module, "test")))
+            console = get_console()
+            if not console.is_terminal:  # a file or a pipe, which has no width
+                console = Console(width=WIDTH)
+            console.print(closing_table(outcome_of(trainer, pl_module, "test")))
 
 
 def closing_table(outcome: Outcome) -> Table:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from rl2_lightning.run_folder import make_parent
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file atomically in UTF-8, and create its folder.
@@ -11,7 +13,14 @@ def write_atomically(path: Path, text: str) -> None:
         path: the file, which is replaced if it exists.
         text: its content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -15,6 +15,10 @@ from rl2_lightning.learners.learner import Learner
 
 Stage = Literal["validation", "test"]
 
+NOT_EVALUATED = (
+    "callbacks.evaluation=null while other callbacks need its results: switch those off, too"
+)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -65,6 +69,27 @@ def outcome_of(trainer: Trainer, pl_module: LightningModule, stage: Stage) -> Ou
     )
 
 
+class OutcomeReader(Callback):
+    """A callback that reads outcomes or findings, and so needs a `HeldOutEvaluation`."""
+
+
+def require_evaluation(callbacks: Mapping[str, Callback]) -> None:
+    """Check, before a run starts, that the callbacks have the results that they read.
+
+    Args:
+        callbacks: the callbacks by name.
+
+    Raises:
+        UserError: none evaluates the held-out trials.
+    """
+    if any(isinstance(callback, HeldOutEvaluation) for callback in callbacks.values()):
+        return
+    readers = [name for name, one in callbacks.items() if isinstance(one, OutcomeReader)]
+    if readers:
+        switches = " ".join(f"callbacks.{name}=null" for name in readers)
+        raise UserError(f"{NOT_EVALUATED}: {switches}")
+
+
 def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
     """The callback that has evaluated the held-out trials.
 
@@ -74,9 +99,7 @@ def evaluation_of(trainer: Trainer) -> HeldOutEvaluation:
     for callback in callbacks_of(trainer):
         if isinstance(callback, HeldOutEvaluation):
             return callback
-    raise UserError(
-        "callbacks.evaluation=null while other callbacks need its results: switch those off, too"
-    )
+    raise UserError(NOT_EVALUATED)
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:

@@ -4,15 +4,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+from rl2_lightning.run_folder import Handler
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -20,6 +19,8 @@ class Preemption(Callback):
     """Saves the last checkpoint at the end of the run, or when SIGTERM or Ctrl-C stops it.
 
     The first signal stops the run after the current iteration, a second one at once.
+
+    Other callbacks may set `trainer.should_stop` at any time: it takes effect after the iteration.
 
     A signal to any rank stops all of them at the end of the same iteration. Lightning's own
     handlers, which would cut the iteration short, are replaced while training runs.
@@ -55,6 +56,11 @@ class Preemption(Callback):
         if threading.current_thread() is threading.main_thread():
             self._trainer, self._pid = trainer, os.getpid()
             self._replaced = {one: signal.signal(one, self._receive) for one in SIGNALS}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hold back any stop to the end of the iteration, where the run can be resumed."""
+        # Lightning obeys `should_stop` between two batches, once it has trained this many epochs.
+        trainer.fit_loop.min_epochs = trainer.current_epoch + 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let all ranks agree to stop, at the end of the iteration so as not to cut it."""

@@ -18,10 +18,10 @@ from rich.progress import (
 )
 
 from rl2_lightning.callbacks.evaluation import held_out_of
-from rl2_lightning.callbacks.outcome import env_steps_of, outcome_of
+from rl2_lightning.callbacks.outcome import OutcomeReader, env_steps_of, outcome_of
 
 
-class IterationProgressBar(ProgressBar):
+class IterationProgressBar(ProgressBar, OutcomeReader):
     """Shows phase, iteration, return, share of the reference, speed and remaining time in one line.
 
     If standard output is not a terminal, it prints a plain line from time to time. Only rank zero

@@ -7,16 +7,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.callbacks.outcome import Outcome, outcome_of
+from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, outcome_of
 
 PACKAGES = ("torch", "lightning", "torchrl", "tensordict", "rl2-lightning")
 
 
-class Summary(Callback):
+class Summary(OutcomeReader):
     """Writes `summary.json` at the end of a test, on rank zero.
 
     It also keeps the total training time over all runs that a checkpoint was resumed in.

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imsave
 
 from rl2_lightning.callbacks.evaluation import held_out_of
 from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.callbacks.outcome import env_steps_of, evaluation_of
+from rl2_lightning.callbacks.outcome import OutcomeReader, env_steps_of, evaluation_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.findings import main_figures
 from rl2_lightning.evaluation.held_out import HeldOut
@@ -23,7 +23,7 @@ from rl2_lightning.families.analysis import Finding
 COLUMNS = ("player", "quantity", "value", "half_width")
 
 
-class TrialAnalysis(Callback):
+class TrialAnalysis(OutcomeReader):
     """Writes the figures of a family's own analysis to a CSV file and the main ones to TensorBoard.
 
     After the test, `<name>.csv` and, if the analysis has a figure, `<name>.png` are written, with

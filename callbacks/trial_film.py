@@ -11,6 +11,7 @@ from rl2_lightning.callbacks.outcome import env_steps_of
 from rl2_lightning.callbacks.pictures import log_gif
 from rl2_lightning.evaluation.film import as_gif, film
 from rl2_lightning.learners.learner import Learner
+from rl2_lightning.run_folder import make_parent
 
 IMAGE_DIMS = 3  # channels, height and width
 
@@ -42,6 +43,6 @@ class TrialFilm(Callback):
             agent, [0], greedy=True, device=pl_module.device, shows_position=True
         )
         gif = as_gif(film(played[0], scene))
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self._file)
         self._file.write_bytes(gif)
         log_gif(trainer.loggers, "test/trial_film", gif, env_steps_of(pl_module))

@@ -12,6 +12,7 @@ from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.paths import legs_of, paths_figure
 from rl2_lightning.learners.learner import Learner
+from rl2_lightning.run_folder import make_parent
 
 
 class TrialPaths(Callback):
@@ -53,6 +54,6 @@ class TrialPaths(Callback):
             "episode's return",
         )
         image = render(figure)
-        self._picture.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(self._picture)
         imsave(self._picture, image)
         log_image(trainer.loggers, "test/trial_paths", image, env_steps_of(pl_module))

@@ -7,6 +7,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.allocator import keep_freed_memory
+from rl2_lightning.callbacks.outcome import require_evaluation
 from rl2_lightning.config import (
     CollectionConfig,
     EvaluationConfig,
@@ -150,7 +152,7 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
     """Lightning's trainer: devices, precision, checkpoints, loggers and callbacks.
 
     Raises:
-        UserError: the machine lacks what the config asks for.
+        UserError: the machine lacks what the config asks for, or callbacks lack one that they need.
     """
     keep_freed_memory()
     settings: dict[str, Any] = dict(cfg.trainer)
@@ -164,10 +166,16 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
             # With several optimisers, one loss leaves the parameters of the others without
             # gradients.
             settings["strategy"] = "ddp_find_unused_parameters_true"
+    names = [str(name) for name, node in cfg.callbacks.items() if node is not None]
+    callbacks = build_plugins(cfg, "callbacks", pl.Callback)
+    require_evaluation(dict(zip(names, callbacks, strict=True)))
     try:
         return pl.Trainer(
             **settings,
-            callbacks=build_plugins(cfg, "callbacks", pl.Callback),
+            callbacks=callbacks,
+            # Otherwise Lightning adds its own.
+            enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+            enable_progress_bar=any(isinstance(one, ProgressBar) for one in callbacks),
             logger=build_plugins(cfg, "logger", Logger),
             plugins=[SafeCheckpointIO()],
             default_root_dir=cfg.output_dir,

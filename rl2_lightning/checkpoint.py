@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.checkpoint_content import fault_of, leaves_in, load, require_plain
 from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.run_folder import make_parent
 
 SECTION = "rl2_lightning"
 FORMAT = 2
@@ -206,7 +208,8 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
 
     Raises:
         NonFiniteLossError: a number is not finite; an existing file is kept.
-        OSError: the file cannot be written, e.g. on a full disk; an existing file is kept.
+        OSError: the file cannot be written, e.g. on a full disk, where an existing file is kept, or
+            because the folder of the run is gone.
         UserError: a tensor has a form that could not be read back.
     """
     for key, tensor in _learnt(content):
@@ -217,7 +220,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
                 f"{key} is not finite: no checkpoint is written in place of {path}"
             )
     place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(place)
     unfinished = place.with_name(f".{place.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
@@ -225,6 +228,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(place)
+        _sync_folder(place.parent)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
         # On a full disk PyTorch then closes its archive, which raises a second error.
@@ -233,6 +237,16 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
             reason = cause.strerror or str(cause)
             raise OSError(cause.errno or errno.EIO, reason, str(path)) from error
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a loss of power, where the system can."""
+    with suppress(OSError):  # some systems cannot open a folder, or cannot sync one
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _learnt(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -2,16 +2,25 @@
 
 import logging
 import math
+import os
 import re
 import sys
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
+from rich import get_console
 
+from rl2_lightning.callbacks.csv_metrics import CSVMetrics
+from rl2_lightning.callbacks.monitors import unknown_monitor
 from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.preemption import Preemption
 from rl2_lightning.checkpoint import Checkpoint
@@ -21,7 +30,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
-from rl2_lightning.run_folder import LAST_CHECKPOINT
+from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, begin_run, is_gone, rank_of_process
 from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
@@ -119,34 +128,102 @@ def fit(
     Raises:
         NonFiniteLossError: a quantity is not finite; names the last good checkpoint.
         UserError: the checkpoint cannot be resumed from, or a file cannot be written.
-        SystemExit: the run was stopped by a signal, after saving a checkpoint.
+        SystemExit: the run was stopped by a signal.
     """
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
         _require_iterations_left(checkpoint, cfg, data.plan)
         resumption = Resumption(checkpoint, f"ckpt_path={cfg.ckpt_path}")
         callbacks_of(trainer).append(resumption)
+        _continue_tables(trainer, checkpoint)
     try:
-        trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+        with _ends_in_a_line(cfg, lambda: _where(trainer)):
+            trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except Exception as error:
+        told = _line_of(error, trainer, cfg, resumption)
+        if told is None:
+            raise
+        raise told from error
+    saved = any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer))
+    if saved or trainer.received_sigterm:
+        sys.exit(f"stopped {_where(trainer)}; {_remedy(cfg)}")
+
+
+@contextmanager
+def _ends_in_a_line(
+    cfg: DictConfig, where: Callable[[], str], way: str = "resume with "
+) -> Iterator[None]:
+    """Say in one line how to go on after a signal, or an error that is not the program's own.
+
+    Lightning ends the process without a word at Ctrl-C and SIGTERM. A signal after the summary has
+    been written comes too late to stop anything.
+
+    Args:
+        cfg: the composed config.
+        where: returns where a signal has stopped the run.
+        way: how to continue from a checkpoint.
+
+    Raises:
+        NonFiniteLossError: a quantity is not finite.
+        UserError: a file cannot be written.
+        SystemExit: the run was stopped by a signal.
+    """
+    begin_run()
+    hook = threading.excepthook
+    threading.excepthook = _report_thread
+    try:
+        yield
     except SystemExit as end:
-        _require_no_interrupt(end, f"stopped before the first iteration; {_remedy(cfg)}")
-        raise
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
+        if not isinstance(end, SIGTERMException) and end.code != 1:
+            raise
+        if not _is_too_late(cfg):
+            sys.exit(f"stopped {where()}; {_remedy(cfg, way)}")
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
     except OSError as error:
-        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
-    except Exception as error:  # a damaged state can raise any exception in Lightning
-        if LOST_RANK.search(str(error)):
-            raise UserError(
-                f"another process of this run has ended, see its error; {_remedy(cfg)}"
-            ) from error
-        if isinstance(error, UserError) or resumption is None or resumption.is_done:
-            raise
-        raise resumption.error(f"{type(error).__name__}: {error}") from error
-    if any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer)):
-        sys.exit(f"stopped after iteration {trainer.current_epoch}; {_remedy(cfg)}")
+        raise UserError(f"{_of_file(error, cfg)}; {_remedy(cfg)}") from error
+    finally:
+        threading.excepthook = hook
+
+
+def _line_of(
+    error: Exception, trainer: pl.Trainer, cfg: DictConfig, resumption: Resumption | None
+) -> UserError | None:
+    """An error of Lightning's or PyTorch's as the user's; None if it is not."""
+    text = " ".join(str(error).split())
+    if LOST_RANK.search(text):
+        return UserError(f"another process of this run has ended, see its error; {_remedy(cfg)}")
+    if isinstance(error, UserError):
+        return None
+    if (line := unknown_monitor(trainer, cfg.callbacks, text)) is not None:
+        return UserError(line)
+    if isinstance(error, MisconfigurationException):
+        return UserError(text)
+    if resumption is None or resumption.is_done:
+        return None
+    # A damaged state can raise any exception in Lightning.
+    return resumption.error(f"{type(error).__name__}: {text}")
+
+
+def _report_thread(args: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread; TensorBoard's writer passes those of files on to the program."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
+def _where(trainer: pl.Trainer) -> str:
+    """Where a training was stopped."""
+    progress = trainer.fit_loop.epoch_progress.current
+    if not progress.ready:
+        return "before the first iteration"
+    done = progress.completed
+    return f"after iteration {done}" if done == progress.ready else f"in iteration {done + 1}"
+
+
+def _continue_tables(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
+    for logger in trainer.loggers:
+        if trainer.is_global_zero and isinstance(logger, CSVMetrics):
+            logger.continue_from(int(checkpoint.state_dict["clock.env_steps_done"]))
 
 
 def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: CollectionPlan) -> None:
@@ -156,11 +233,15 @@ def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: Coll
         UserError: the checkpoint has reached `trainer.max_epochs`.
     """
     done, most = int(checkpoint.state_dict["clock.iterations_done"]), cfg.trainer.max_epochs
-    if most is not None and most <= done < plan.num_iterations:
+    trained = f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations"
+    if done >= plan.num_iterations:
+        if rank_of_process() == 0:
+            line = f"{trained}, the whole budget: it is only tested; to train on, raise "
+            get_console().print(f"{line}collection.total_env_steps", soft_wrap=True)
+    elif most is not None and most <= done:
         raise UserError(
-            f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations, and "
-            f"trainer.max_epochs={most} allows no more: raise it, or set trainer.max_epochs=null "
-            "for the whole budget"
+            f"{trained}, and trainer.max_epochs={most} allows no more: raise it, or set "
+            "trainer.max_epochs=null for the whole budget"
         )
 
 
@@ -190,32 +271,19 @@ def closing_test(
     """
     if cfg.mode == "test" and checkpoint is not None:
         _restore_callbacks(trainer, checkpoint)
-    stopped = f"stopped in the test; {_remedy(cfg, 'test it with mode=test ')}"
-    try:
+    way = "test it with mode=test "
+    with _ends_in_a_line(cfg, lambda: "in the test", way):
         trainer.test(learner, data, verbose=False)
-    except SIGTERMException:
-        sys.exit(stopped)
-    except SystemExit as end:
-        _require_no_interrupt(end, stopped)
-        raise
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
-    except OSError as error:
-        raise UserError(f"{_of_file(error)}; {_remedy(cfg)}") from error
-    if trainer.received_sigterm:
-        sys.exit(stopped)
+    if trainer.received_sigterm and not _is_too_late(cfg):
+        sys.exit(f"stopped in the test; {_remedy(cfg, way)}")
     measured = trainer.callback_metrics.get("test/return_greedy")
     return math.nan if measured is None else float(measured)
 
 
-def _require_no_interrupt(end: SystemExit, said: str) -> None:
-    """Ctrl-C, at which Lightning ends the process without a word, gets one.
-
-    Raises:
-        SystemExit: with it.
-    """
-    if end.code == 1:
-        sys.exit(said)
+def _is_too_late(cfg: DictConfig) -> bool:
+    """Whether a signal finds nothing left to stop: no test, and no other job of a sweep."""
+    sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return not sweep and (Path(cfg.output_dir) / SUMMARY).exists()
 
 
 def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
@@ -229,10 +297,14 @@ def _restore_callbacks(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:
 def _remedy(cfg: DictConfig, way: str = "resume with ") -> str:
     """How to continue from the last good checkpoint."""
     last = Path(cfg.output_dir) / LAST_CHECKPOINT
-    kept = last if cfg.mode == "train" and last.exists() else cfg.ckpt_path
+    known = [last] if cfg.mode == "train" else []
+    known += [] if cfg.ckpt_path is None else [Path(cfg.ckpt_path)]
+    kept = next((path for path in known if path.exists()), None)
     return f"{way}ckpt_path={kept}" if kept else "there is no checkpoint yet"
 
 
-def _of_file(error: OSError) -> str:
-    place = error.filename or "a file of the run"
+def _of_file(error: OSError, cfg: DictConfig) -> str:
+    if is_gone(cfg.output_dir):
+        return f"output_dir={cfg.output_dir} was removed during the run"
+    place = os.fsdecode(error.filename) if error.filename else "a file of the run"
     return f"{place} cannot be written ({error.strerror or error})"

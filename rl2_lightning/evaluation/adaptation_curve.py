@@ -9,6 +9,8 @@ from torch import Tensor
 
 from rl2_lightning.means import ColumnMeans
 
+LARGE = 1e6  # from here on, a return is shown with an exponent
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -38,9 +40,14 @@ class Curve:
         return self.trial_return / reference.trial_return
 
     def trial_text(self) -> str:
-        """The trial return and its interval as text, to two digits of the interval."""
+        """The trial return and its interval as text, to two digits of the interval.
+
+        Large numbers are shortened.
+        """
         if not self.trial_half_width > 0:
             return f"{self.trial_return:.4g}"
+        if max(abs(self.trial_return), self.trial_half_width) >= LARGE:
+            return f"{self.trial_return:.4g} ± {self.trial_half_width:.2g}"
         decimals = max(0, 1 - math.floor(math.log10(self.trial_half_width)))
         return f"{self.trial_return:.{decimals}f} ± {self.trial_half_width:.{decimals}f}"
 

@@ -66,6 +66,10 @@ def loop_fault(content: Mapping[str, Any], ours: Mapping[str, Any]) -> str | Non
     epoch = theirs["epoch_progress"]["current"]["processed"]
     if isinstance(iterations, Tensor) and int(iterations) != epoch:
         return f"its clock has {int(iterations)} iterations, but its loop has {epoch}"
+    batches = theirs["epoch_loop.batch_progress"]
+    if epoch and not batches["is_last_batch"]:
+        done = batches["current"]["ready"]
+        return f"it was saved within an iteration, after {done} of its minibatches"
     return None
 
 

@@ -34,6 +34,13 @@ def test_table_is_sorted_and_the_best_is_bold(capsys):
     assert [row.style for row in table.rows] == ["bold", None, None, None]
 
 
+def test_table_is_not_wrapped_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    run([ClosingTable()])
+    head = "player mean return of a trial ± 95 % share of the reference"
+    assert head in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
 def test_table_without_players():
     trainer, agent = run([], with_players=False)
     file = io.StringIO()

@@ -56,6 +56,17 @@ def test_a_signal_ends_the_iteration_and_the_resumed_run_is_the_same(tmp_path: P
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
+def test_a_callback_that_stops_within_an_iteration_is_held_back_to_its_end(tmp_path: Path):
+    def stop() -> None:
+        trainer.should_stop = True
+
+    agent = TinyAgent()
+    trainer = make_trainer([Preemption(str(tmp_path / "last.ckpt")), At(stop)], max_epochs=5)
+    trainer.fit(agent, TinyData())
+    assert trainer.current_epoch == 3
+    assert agent.batches == 3 * BATCHES
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path):
     before = signal.getsignal(signal.SIGTERM)
     preemption = Preemption(str(tmp_path / "last.ckpt"), seconds_to_second=0.0)

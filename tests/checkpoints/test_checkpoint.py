@@ -1,5 +1,7 @@
 """Checkpoints are complete and finite, or rejected in one line, and never written otherwise."""
 
+import os
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +96,21 @@ def test_a_write_that_is_cut_short_keeps_the_one_before(
         write_checkpoint(content_of(agent), path)
     assert path.read_bytes() == kept
     Checkpoint.read(path)
+
+
+def test_the_folder_is_synced_after_the_rename(
+    tmp_path: Path, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = [], os.fsync
+
+    def note(file: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(file).st_mode)
+        synced.append((is_folder, [path.name for path in tmp_path.iterdir()]))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_checkpoint(content_of(agent), tmp_path / "last.ckpt")
+    assert synced == [(False, [".last.ckpt.unfinished"]), (True, ["last.ckpt"])]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])

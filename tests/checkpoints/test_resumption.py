@@ -113,6 +113,7 @@ LOOP = {
 def told_of_loop(change: Callable[[dict[str, Any]], Any]) -> str | None:
     theirs = copy.deepcopy(LOOP)
     theirs["epoch_progress"]["current"]["processed"] = 3
+    theirs["epoch_loop.batch_progress"]["is_last_batch"] = True
     content = {
         "state_dict": {"clock.iterations_done": torch.tensor(3)},
         "loops": {"fit_loop": theirs},
@@ -142,6 +143,12 @@ LOOP_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "clock": (
         lambda c: c["state_dict"].update({"clock.iterations_done": torch.tensor(5)}),
         "its clock has 5 iterations, but its loop has 3",
+    ),
+    "within an iteration": (
+        lambda c: c["loops"]["fit_loop"]["epoch_loop.batch_progress"].update(
+            current={"ready": 2, "processed": 2}, is_last_batch=False
+        ),
+        "it was saved within an iteration, after 2 of its minibatches",
     ),
 }
 

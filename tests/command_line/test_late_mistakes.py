@@ -187,6 +187,20 @@ def test_a_critic_of_tasks_without_parameters(
     )
 
 
+@pytest.mark.parametrize(
+    ("target", "also"),
+    [
+        ("EarlyStopping", "check_on_train_epoch_end: true"),
+        ("ModelCheckpoint", "save_on_train_epoch_end: true, filename: best"),
+    ],
+)
+def test_a_monitored_metric_that_there_is_not(tmp_path: Path, target: str, also: str) -> None:
+    node = f"_target_: lightning.pytorch.callbacks.{target}, monitor: train/retrun, {also}"
+    line = mistake_told(tmp_path, *SMALL, f"+callbacks.mine={{{node}}}")
+    said = "callbacks.mine.monitor=train/retrun is not a metric of this run: did you mean "
+    assert said + "train/return" in line
+
+
 def test_a_callback_is_switched_off_with_null(tmp_path: Path) -> None:
     call_program(tmp_path, *SMALL, f"hydra.run.dir={tmp_path}", "callbacks.summary=null")
     assert (tmp_path / "last.ckpt").exists()

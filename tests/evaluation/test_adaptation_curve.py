@@ -135,7 +135,13 @@ def test_wrong_shapes_are_named():
 
 @pytest.mark.parametrize(
     ("trial_return", "half_width", "text"),
-    [(7.4231, 0.0951, "7.423 ± 0.095"), (393.44, 2.71, "393.4 ± 2.7"), (2100.4, 40.2, "2100 ± 40")],
+    [
+        (7.4231, 0.0951, "7.423 ± 0.095"),
+        (393.44, 2.71, "393.4 ± 2.7"),
+        (2100.4, 40.2, "2100 ± 40"),
+        (-1.23456e30, 4.567e29, "-1.235e+30 ± 4.6e+29"),
+        (0.0, 4.567e29, "0 ± 4.6e+29"),
+    ],
 )
 def test_the_text_has_two_digits_of_the_interval(trial_return, half_width, text):
     curve = Curve(torch.zeros(1), torch.zeros(1), trial_return, half_width, 10)

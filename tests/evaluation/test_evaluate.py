@@ -70,9 +70,25 @@ def test_it_finds_what_a_trainer_finds(tmp_path: Path, env: str) -> None:
             assert estimate == pytest.approx(theirs[name], nan_ok=True)
 
 
-def test_a_callback_that_nothing_is_gathered_for(tmp_path: Path) -> None:
-    cfg = compose_config(tmp_path, *TINY, "callbacks.evaluation=null")
+def test_callbacks_that_nothing_is_gathered_for(tmp_path: Path) -> None:
+    cfg = compose_config(tmp_path, *TINY, "callbacks.evaluation=null", "callbacks.progress=null")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other callbacks need"):
-        evaluation_of(build_trainer(cfg, data, learner))
+    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other") as told:
+        build_trainer(cfg, data, learner)
+    readers = ("adaptation_curve", "trial_analysis", "closing_table", "summary")
+    switches = [f"callbacks.{name}=null" for name in readers]
+    assert str(told.value).endswith(f"switch those off, too: {' '.join(switches)}")
+    for name in readers:
+        cfg.callbacks[name] = None
+    with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other"):
+        evaluation_of(build_trainer(cfg, data, learner))  # as a user's own callback may ask
+
+
+def test_lightning_adds_no_callbacks_of_its_own(tmp_path: Path) -> None:
+    off = ("callbacks.checkpoint=null", "callbacks.progress=null")
+    cfg = compose_config(tmp_path, *TINY, *off)
+    data = build_data(cfg)
+    trainer = build_trainer(cfg, data, build_learner(cfg, data))
+    assert trainer.checkpoint_callback is None
+    assert trainer.progress_bar_callback is None

@@ -4,12 +4,17 @@ import errno
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.held_out import HeldOut
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
 
@@ -83,3 +88,83 @@ def test_a_callback_ends_a_training_early(tmp_path: Path) -> None:
     call_program(tmp_path, *SMALL, stop, "trainer.max_epochs=5", f"hydra.run.dir={run}")
     assert (run / "summary.json").exists()
     assert Checkpoint.read(run / "last.ckpt").state_dict["clock.iterations_done"] == 1
+
+
+class StopsAtABatch(Callback):
+    """Stops the training after the first minibatch of an iteration."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        trainer.should_stop = True
+
+
+STOP = "+callbacks.stop={_target_: tests.faults.test_ends.StopsAtABatch}"
+
+
+def test_a_callback_cannot_end_a_training_within_an_iteration(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    call_program(tmp_path, *SMALL, STOP, "trainer.max_epochs=5", f"hydra.run.dir={run}")
+    call_program(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2")
+
+
+def test_a_checkpoint_within_an_iteration_cannot_be_resumed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = (STOP, "callbacks.preemption=null", "trainer.max_epochs=5", f"hydra.run.dir={run}")
+    call_program(tmp_path, *SMALL, *given, "callbacks.checkpoint.every_n_epochs=1")
+    line = mistake_told(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=2")
+    assert "it was saved within an iteration, after 1 of its minibatches; start a new" in line
+
+
+def exit_code_of(folder: Path, *arguments: str) -> object:
+    """What a run in this process exits with; None if it returned."""
+    try:
+        call_program(folder, *arguments)
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+class TerminatesAtABatch(Callback):
+    """Sends SIGTERM in the second minibatch of the second iteration."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (trainer.current_epoch, batch_idx) == (1, 0):
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_signal_without_the_callback_for_it_is_no_success(tmp_path: Path, saves: bool) -> None:
+    run = tmp_path / "run"
+    every = "callbacks.checkpoint.every_n_epochs=1" if saves else "callbacks.throughput=null"
+    code = exit_code_of(
+        tmp_path,
+        *SMALL,
+        "+callbacks.stop={_target_: tests.faults.test_ends.TerminatesAtABatch}",
+        "callbacks.preemption=null",
+        "trainer.max_epochs=3",
+        every,
+        f"hydra.run.dir={run}",
+    )
+    last = run / "last.ckpt"
+    remedy = f"resume with ckpt_path={last}" if saves else "there is no checkpoint yet"
+    assert code == f"stopped in iteration 2; {remedy}"
+
+
+def test_a_signal_while_reference_players_play_lets_the_test_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play, signalled = HeldOut.reference_curves, []
+
+    def play_and_terminate(held_out: HeldOut) -> Mapping[str, Curve]:
+        if len(held_out) == 6 and not signalled:  # the test of a small run
+            signalled.append(True)
+            signal.raise_signal(signal.SIGTERM)
+        return play(held_out)
+
+    monkeypatch.setattr(HeldOut, "reference_curves", play_and_terminate)
+    assert exit_code_of(tmp_path, *SMALL, f"hydra.run.dir={tmp_path / 'run'}") is None
+    assert signalled
+    assert (tmp_path / "run" / "summary.json").exists()

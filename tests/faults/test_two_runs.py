@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from filelock import FileLock
 
 import train
 from rl2_lightning.config import run_name
+from rl2_lightning.errors import UserError
 from rl2_lightning.run_folder import LOCK, new_folder
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
@@ -77,6 +79,23 @@ def test_a_folder_is_made_once(tmp_path: Path) -> None:
     assert made == [str(tmp_path / name) for name in ("run", "run_2", "run_3")]
 
 
+@pytest.mark.parametrize("kind", ["a link to nothing", "a file"])
+@pytest.mark.parametrize("path", ["outputs/run", "outputs/mine/run"])
+def test_what_is_in_the_way_of_folders(tmp_path: Path, kind: str, path: str) -> None:
+    outputs = tmp_path / "outputs"
+    if kind == "a file":
+        outputs.touch()
+    else:
+        outputs.symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(UserError, match=f"^{outputs} is {kind}, where runs have their folders: "):
+        new_folder(str(tmp_path / path))
+
+
+def test_outputs_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "outputs").touch()
+    assert "outputs is a file, where runs have their folders" in mistake_told(tmp_path, *SMALL)
+
+
 @pytest.mark.parametrize("given", [(), ("seed=2",), ("mode=test", "ckpt_path={}")])
 def test_a_finished_run_is_not_overwritten(
     tmp_path: Path, finished_run: Path, given: tuple[str, ...]
@@ -103,6 +122,21 @@ def test_a_stopped_run_is_resumed_or_left_alone(tmp_path: Path) -> None:
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path, given: str) -> None:
     mistake_told(tmp_path, *SMALL, given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("at", ["session.quieten", "build.build_trainer"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_is_stopped_as_it_starts_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, named: bool, by: signal.Signals
+) -> None:
+    monkeypatch.setattr(f"rl2_lightning.{at}", lambda *_: signal.raise_signal(by))
+    before = signal.getsignal(signal.SIGTERM)
+    given = (f"hydra.run.dir={tmp_path / 'run'}",) if named else ()
+    with pytest.raises(SystemExit, match=r"^stopped before the run began$"):
+        call_program(tmp_path, *SMALL, *given)
+    assert list(tmp_path.rglob("*")) == ([tmp_path / "run"] if named else [])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_folder_that_was_there_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""A run that is resumed in its own folder."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.command_line.program import SMALL, call_program
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "csv" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_metrics_of_a_resumed_run_are_continued(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = (*SMALL, "logger=csv", f"hydra.run.dir={run}")
+    call_program(tmp_path, *given, "trainer.max_epochs=2")
+    before = [row for row in rows_of(run) if not row["test/return_greedy"]]
+    (run / "summary.json").unlink()
+    with (run / "csv" / "metrics.csv").open("a") as table:  # as a killed run leaves it
+        later = [str(int(before[-1]["step"]) * 2) if name == "step" else "" for name in before[0]]
+        table.write(",".join(later) + "\r\n1.0,2")
+    call_program(tmp_path, f"ckpt_path={run}", "logger=csv", "trainer.max_epochs=3", given[-1])
+    rows = rows_of(run)
+    assert rows[: len(before)] == before
+    assert [row["step"] for row in rows if row["train/return"]] == ["16", "32", "48"]
+    assert [row["step"] for row in rows if row["test/return_greedy"]] == ["48"]
+    assert not list(run.glob("csv/.*"))
+
+
+def test_another_run_does_not_continue_the_metrics(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = (*SMALL, "logger=csv", f"hydra.run.dir={run}", "callbacks.closing_table=null")
+    call_program(tmp_path, *given)
+    for name in ("summary.json", "last.ckpt"):
+        (run / name).unlink()
+    before = len(rows_of(run))
+    call_program(tmp_path, *given)
+    assert len(rows_of(run)) == before
+
+
+def test_a_run_whose_budget_is_spent_says_that_it_is_only_tested(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    call_program(tmp_path, *SMALL, "collection.total_env_steps=16", f"hydra.run.dir={run}")
+    assert "only tested" not in capsys.readouterr().out
+    call_program(tmp_path, f"ckpt_path={run}")
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iterations, the whole budget: it is "
+        "only tested; to train on, raise collection.total_env_steps"
+    )
