@@ -31,7 +31,7 @@ from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
 from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, begin_run, is_gone, rank_of_process
-from rl2_lightning.stored import is_of_learner, require_matching_checkpoint
+from rl2_lightning.stored import has_same_parts, is_of_learner, require_matching_checkpoint
 
 TALKATIVE_LOGGERS = (
     "torchrl",
@@ -94,6 +94,8 @@ def take_weights(learner: Learner, checkpoint: Checkpoint, cfg: DictConfig) -> N
         checkpoint.require_fitting(learner)  # Lightning loads them with the rest
         return
     checkpoint.require_fitting(learner.agent, prefix="agent.")
+    if starts_from_weights(cfg) and has_same_parts(cfg, checkpoint, "start_from"):
+        checkpoint.require_fitting(learner)  # what does not fit is damaged
     parts = None if is_of_learner(cfg, checkpoint) else ("agent", "clock")
     fitting, left_out = checkpoint.fitting_state(learner, parts)
     state = {**learner.state_dict(), **fitting}

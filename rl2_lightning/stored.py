@@ -143,6 +143,15 @@ def is_of_learner(cfg: DictConfig, checkpoint: Checkpoint) -> bool:
     return bool(target == cfg.learner[TARGET])
 
 
+def has_same_parts(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> bool:
+    """Whether all weights of a checkpoint have to fit: it is of this learner, critic and family."""
+    if not is_of_learner(cfg, checkpoint):
+        return False
+    theirs, ours = stored_groups(cfg, checkpoint, field), run_groups(cfg)
+    nested = [key for key in differences(theirs["learner"], ours["learner"]) if "." in key]
+    return not nested and not differences(theirs["env"], ours["env"])
+
+
 def takes_other_sizes(cfg: DictConfig, field: str) -> bool:
     """Whether a checkpoint may come from other tasks of the family than this run's."""
     return field == "start_from" or bool(cfg.mode == "test" and cfg.evaluation.other_sizes)
