@@ -14,7 +14,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
 from rl2_lightning.settings import Settings, stored_settings
-from rl2_lightning.stored import SCHEMAS, differences, flat
+from rl2_lightning.stored import SCHEMAS, differences
 
 CONFIG_NAME = "train"
 TYPED: Mapping[str, type[Settings]] = {
@@ -83,13 +83,13 @@ def with_stored_config(
             continue
         if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
             continue  # raises an error later
-        ours = flat(OmegaConf.to_container(merged[group], resolve=True))
         for name, value in _stored_fields(merged, group, stored.get(group), said).items():
             full_name = f"{group}.{name}"
+            ours = _plain(OmegaConf.select(merged, full_name))
             if not is_own.field(full_name):
-                OmegaConf.update(merged, full_name, value, force_add=True)
-            elif ours.get(name) != value:
-                differing[full_name] = (value, ours.get(name))
+                _set(merged, full_name, value)
+            elif ours != value:
+                differing[full_name] = (value, ours)
     if not is_own.field("seed") and type(stored.get("seed")) is int:
         merged.seed = stored["seed"]
     return merged, differing
@@ -111,10 +111,28 @@ class _OwnFields:
         self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
 
     def field(self, name: str) -> bool:
-        """Whether the command sets a field, by its name or with a node that contains it."""
-        parts = name.split(".")
-        holders = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-        return name in self._changed or not holders.isdisjoint(self._named)
+        """Whether the command sets a field, a part of it, or a node that contains it."""
+        is_changed = any(_contains(name, one) for one in self._changed)
+        return is_changed or any(
+            _contains(name, one) or _contains(one, name) for one in self._named
+        )
+
+
+def _contains(node: str, name: str) -> bool:
+    return f"{name}.".startswith(f"{node}.")
+
+
+def _set(cfg: DictConfig, name: str, value: Any) -> None:
+    """Replace the whole value of a field."""
+    if isinstance(value, Mapping):
+        # Emptied first: what is not overwritten must not survive. A mapping of a declared type
+        # takes plain values only when they are merged.
+        OmegaConf.update(cfg, name, {}, merge=False, force_add=True)
+    OmegaConf.update(cfg, name, value, merge=True, force_add=True)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
@@ -122,12 +140,25 @@ def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
 
 
 def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[str, Any]:
-    """The fields of a group as stored in a file, with types checked, by dotted name."""
+    """The fields of a group as stored in a file, with types checked, by dotted name.
+
+    A mapping of any names, such as the curriculum, is one value.
+    """
     if not isinstance(stored, Mapping):
         raise UserError(f"{said} has no settings of {group}: it is not from this program")
     values = {name: value for name, value in stored.items() if name != TARGET}
     if group in PARTS:
         schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings
-        return flat(asdict(stored_settings(schema, values, group, said)))
+        return _flat(stored_settings(schema, values, group, said))
     defaults = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-    return flat(asdict(stored_settings(TYPED[group], {**defaults, **values}, group, said)))
+    return _flat(stored_settings(TYPED[group], {**defaults, **values}, group, said))
+
+
+def _flat(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """The values of settings and of those within them, by dotted name."""
+    found: dict[str, Any] = {}
+    for name, plain in asdict(settings).items():
+        value = getattr(settings, name)
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Settings) else None
+        found |= {f"{prefix}{name}": plain} if inner is None else inner
+    return found
