@@ -13,7 +13,7 @@ from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
-from rl2_lightning.settings import Settings, stored_settings
+from rl2_lightning.settings import Settings, check_ranges, stored_settings
 from rl2_lightning.stored import SCHEMAS, differences
 
 CONFIG_NAME = "train"
@@ -34,10 +34,12 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         overrides: the overrides of the command line.
 
     Raises:
-        UserError: the checkpoint cannot be read, or its stored config does not fit.
+        UserError: the checkpoint cannot be read, its stored config does not fit, or a value is out
+            of range.
     """
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
     merged, differing = with_stored_config(cfg, checkpoint, overrides)
+    check_ranges(merged)
     if rank_of_process() == 0:
         for name, (theirs, ours) in differing.items():
             line = f"{name} was {theirs} in {cfg.ckpt_path}, and is {ours} now"

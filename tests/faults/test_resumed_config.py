@@ -85,3 +85,10 @@ def test_a_class_that_no_file_names_is_not_imported(
     line = mistake_told(tmp_path, f"ckpt_path={tmp_path / 'strange.ckpt'}")
     assert "was trained with env._target_=os.system, which none of env=bernoulli_bandit" in line
     assert line.endswith("with --config-dir")
+
+
+@pytest.mark.parametrize("budget", ["0", "-5"])
+def test_a_budget_out_of_range(tmp_path: Path, unlike_the_defaults: Path, budget: str) -> None:
+    field = f"collection.total_env_steps={budget}"
+    line = mistake_told(tmp_path, f"ckpt_path={unlike_the_defaults}", field)
+    assert line == f"error: {field} is out of range: set it to at least 1"
