@@ -17,6 +17,7 @@ from rl2_lightning.settings import Settings, check_ranges, stored_settings
 from rl2_lightning.stored import SCHEMAS, differences
 
 CONFIG_NAME = "train"
+PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
 TYPED: Mapping[str, type[Settings]] = {
     **SCHEMAS,
     "evaluation": EvaluationConfig,
@@ -81,12 +82,12 @@ def with_stored_config(
     is_own = _OwnFields(cfg, overrides)
     differing: dict[str, tuple[Any, Any]] = {}
     for group in (*PARTS, *TYPED):
-        if group == "trainer" and cfg.mode == "test":
-            continue
         if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
             continue  # raises an error later
         for name, value in _stored_fields(merged, group, stored.get(group), said).items():
             full_name = f"{group}.{name}"
+            if group == "trainer" and cfg.mode == "test" and full_name != PRECISION:
+                continue
             ours = _plain(OmegaConf.select(merged, full_name))
             if not is_own.field(full_name):
                 _set(merged, full_name, value)
