@@ -11,6 +11,7 @@ from rich import get_console
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
 from rl2_lightning.settings import Settings, check_ranges, stored_settings
@@ -105,13 +106,14 @@ class _OwnFields:
     """
 
     def __init__(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
-        choices = [text for text in overrides if text.partition("=")[0] in PARTS]
-        defaults = OmegaConf.to_container(compose(CONFIG_NAME, choices))
-        given = OmegaConf.to_container(cfg)
-        self._named = {
-            text.lstrip("+~").partition("=")[0] for text in overrides if text not in choices
-        }
-        self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
+        given = list(parsed(overrides))
+        choices = [one for one in given if one.key_or_group in PARTS]
+        defaults = OmegaConf.to_container(
+            compose(CONFIG_NAME, [str(one.input_line) for one in choices])
+        )
+        composed = OmegaConf.to_container(cfg)
+        self._named = {one.key_or_group for one in given if one.key_or_group not in PARTS}
+        self._changed = differences(cast(Any, composed), cast(Any, defaults)).keys()
 
     def field(self, name: str) -> bool:
         """Whether the command sets a field, a part of it, or a node that contains it."""

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
 from rl2_lightning.parts import PARTS, TARGET
 
 CONFIGS = Path(__file__).parent / "configs"
-SEARCH_PATH = "hydra.searchpath="
 
 
 def add_choices(path: str) -> None:
@@ -28,7 +28,7 @@ def add_choices(path: str) -> None:
         UserError: it cannot be read, or no config file names one of its classes.
     """
     arguments = sys.argv[1:]
-    named = {text.partition("=")[0] for text in arguments}
+    named = {one.key_or_group for one in parsed(arguments)}
     if "experiment" in named:
         return
     config = Checkpoint.read(path, "ckpt_path").config
@@ -47,9 +47,8 @@ def _folders(arguments: Sequence[str]) -> list[Path]:
                 yield following
             elif text.startswith("--config-dir="):
                 yield text.partition("=")[2]
-            elif text.startswith(SEARCH_PATH):
-                listed = OmegaConf.create({"paths": text.removeprefix(SEARCH_PATH)}).paths
-                yield from (one.strip(" []\"'") for one in str(listed).split(","))
+        listed = value_of(SEARCH_PATH, arguments)
+        yield from map(str, listed if isinstance(listed, list) else [])
 
     return [*(Path(one.removeprefix("file://")) for one in given()), CONFIGS]
 
