@@ -25,7 +25,7 @@ def run(cfg: DictConfig) -> float:
         cfg.ckpt_path = checkpoint_in(cfg.ckpt_path)
         from rl2_lightning.resumed_config import resumed
 
-        cfg = resumed(cfg, overrides)
+        cfg = resumed(cfg, overrides, HydraConfig.get().overrides.hydra)
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 

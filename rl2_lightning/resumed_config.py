@@ -11,7 +11,7 @@ from rich import get_console
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import parsed
+from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
 from rl2_lightning.settings import Settings, check_ranges, stored_settings
@@ -26,7 +26,7 @@ TYPED: Mapping[str, type[Settings]] = {
 }
 
 
-def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def resumed(cfg: DictConfig, overrides: Sequence[str], of_hydra: Sequence[str] = ()) -> DictConfig:
     """The config of a run that starts from the checkpoint `ckpt_path`.
 
     Prints each field that differs from the stored one.
@@ -34,13 +34,14 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Args:
         cfg: the composed config.
         overrides: the overrides of the command line.
+        of_hydra: those that set Hydra's own fields, such as its search path.
 
     Raises:
         UserError: the checkpoint cannot be read, its stored config does not fit, or a value is out
             of range.
     """
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
-    merged, differing = with_stored_config(cfg, checkpoint, overrides)
+    merged, differing = with_stored_config(cfg, checkpoint, overrides, of_hydra)
     check_ranges(merged)
     if rank_of_process() == 0:
         for name, (theirs, ours) in differing.items():
@@ -59,7 +60,10 @@ def _effect(name: str, theirs: Any, ours: Any) -> str:
 
 
 def with_stored_config(
-    cfg: DictConfig, checkpoint: Checkpoint, overrides: Sequence[str]
+    cfg: DictConfig,
+    checkpoint: Checkpoint,
+    overrides: Sequence[str],
+    of_hydra: Sequence[str] = (),
 ) -> tuple[DictConfig, dict[str, tuple[Any, Any]]]:
     """The stored config of the training that a run continues or tests, with the run's own on top.
 
@@ -71,6 +75,7 @@ def with_stored_config(
         cfg: the composed config.
         checkpoint: the checkpoint that the run starts from.
         overrides: the overrides of the command line.
+        of_hydra: those that set Hydra's own fields, such as its search path.
 
     Returns:
         The config, and the fields in which it differs from the stored one: both values by name.
@@ -80,7 +85,7 @@ def with_stored_config(
     """
     said = f"ckpt_path={cfg.ckpt_path}"
     stored, merged = checkpoint.config, cfg.copy()
-    is_own = _OwnFields(cfg, overrides)
+    is_own = _OwnFields(cfg, overrides, of_hydra)
     differing: dict[str, tuple[Any, Any]] = {}
     for group in (*PARTS, *TYPED):
         if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
@@ -105,12 +110,13 @@ class _OwnFields:
     Fields that come with a choice of family, memory or learner count as defaults.
     """
 
-    def __init__(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
+    def __init__(self, cfg: DictConfig, overrides: Sequence[str], of_hydra: Sequence[str]) -> None:
         given = list(parsed(overrides))
+        # What the classes' own files say, wherever they lie.
         choices = [one for one in given if one.key_or_group in PARTS]
-        defaults = OmegaConf.to_container(
-            compose(CONFIG_NAME, [str(one.input_line) for one in choices])
-        )
+        choices += [one for one in parsed(of_hydra) if one.key_or_group == SEARCH_PATH]
+        texts = [str(one.input_line) for one in choices]
+        defaults = OmegaConf.to_container(compose(CONFIG_NAME, texts))
         composed = OmegaConf.to_container(cfg)
         self._named = {one.key_or_group for one in given if one.key_or_group not in PARTS}
         self._changed = differences(cast(Any, composed), cast(Any, defaults)).keys()
