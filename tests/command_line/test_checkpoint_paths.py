@@ -52,3 +52,34 @@ def test_the_home_folder(tmp_path: Path, lstm_run: Path, monkeypatch: pytest.Mon
     written = f"ckpt_path='{lstm_run}/last.ckpt'"
     assert line == f"error: cannot read 'ckpt_path=~/last.ckpt': write \"{written}\""
     assert choose(tmp_path, written) == "LSTM"
+
+
+def test_the_home_folder_in_quotes(
+    tmp_path: Path, lstm_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(lstm_run))
+    assert choose(tmp_path, "ckpt_path='~/last.ckpt'") == "LSTM"
+
+
+@pytest.mark.parametrize("field", ["ckpt_path", "start_from"])
+def test_a_job_in_a_folder_of_its_own(tmp_path: Path, lstm_run: Path, field: str) -> None:
+    (tmp_path / "before").symlink_to(lstm_run)
+    run = f"hydra.run.dir={tmp_path / 'run'}"
+    mode = "mode=test" if field == "ckpt_path" else "mode=train"
+    call_program(
+        tmp_path, *SMALL, "memory=lstm", mode, f"{field}=before", "hydra.job.chdir=true", run
+    )
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("field", ["ckpt_path", "start_from"])
+def test_a_path_that_is_empty(tmp_path: Path, lstm_run: Path, field: str) -> None:
+    line = mistake_told(lstm_run, f"{field}=")
+    assert line.startswith(f"error: {field} is empty: give the path of a checkpoint or run")
+
+
+def test_weights_of_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    line = mistake_told(tmp_path, f"start_from={tmp_path}")
+    assert line.startswith(f"error: start_from={tmp_path} is a folder without last.ckpt")
+    line = mistake_told(tmp_path, "start_from=nowhere")
+    assert line.startswith("error: start_from=nowhere is not a file: give the path of a checkpoint")
