@@ -1,5 +1,6 @@
 """Train or test an agent: `python train.py experiment=mab_n10_k5`."""
 
+import math
 import os
 from contextlib import closing
 
@@ -54,9 +55,10 @@ def run(cfg: DictConfig) -> float:
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def job(cfg: DictConfig) -> float:
-    """A single run, or one job of a sweep."""
+    """A single run, or one job of a sweep, whose result is nan if it fails."""
     with one_line_errors(in_job=True), removed_if_refused():
         return run(cfg)
+    return math.nan
 
 
 def main() -> None:

@@ -22,10 +22,11 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from rl2_lightning.config import TrainConfig
-from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import quoted, value_of
 from rl2_lightning.run_folder import checkpoint_in
 from rl2_lightning.settings import wrong_type
+from rl2_lightning.sweep_report import goes_on_after
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST_LINE = 2000  # characters of an error
@@ -92,6 +93,8 @@ def _flag(argument: str) -> tuple[Action, bool]:
 def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
     """At a user's mistake, end the program with one line on standard error and exit code 1.
 
+    In a sweep only the job ends, and the others run.
+
     With `HYDRA_FULL_ERROR=1` in the environment the traceback is shown instead. Wrap the whole
     program in it, for mistakes that Hydra finds, and the job once more: otherwise Hydra would print
     a line of its own about the failed job.
@@ -113,12 +116,12 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        # In a sweep the other runs continue; Hydra reports the overrides of this one.
-        diverged = in_job and isinstance(error, NonFiniteLossError)
-        if diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
         line = _line_of(error, in_job)
         if line is None:
+            raise
+        if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
+            if goes_on_after(_line(line)):
+                return
             raise
         # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
