@@ -13,11 +13,12 @@ from rich.table import Table
 
 from rl2_lightning.run_folder import OVERRIDES, SUMMARY
 
-_failed: dict[str, str] = {}  # overrides of the sweep's failed jobs, by the names of their folders
+# The failed jobs of the sweep by the names of their folders: their overrides and errors.
+_failed: dict[str, tuple[str, str]] = {}
 
 
 def goes_on_after(line: str) -> bool:
-    """Report a failed job; whether the jobs that follow it in a sweep can run.
+    """Report a failed job, unless another had the same error; whether those after it can run.
 
     Only Hydra's own sweeper and launcher need this: they run the jobs in this process, and would
     end without a table. Others count failed jobs by the errors that these raise.
@@ -28,8 +29,10 @@ def goes_on_after(line: str) -> bool:
     config = HydraConfig.get()
     if any("core_plugins" not in one._target_ for one in (config.sweeper, config.launcher)):
         return False
-    sys.stderr.write(f"{line}\n")
-    _failed[Path(config.runtime.output_dir).name] = " ".join(config.overrides.task)
+    if line not in {told for _, told in _failed.values()}:
+        sys.stderr.write(f"{line}\n")
+    overrides = " ".join(config.overrides.task)
+    _failed[Path(config.runtime.output_dir).name] = (overrides, line)
     return True
 
 
@@ -70,7 +73,7 @@ class SweepReport(Callback):
 
 def _overrides(folder: Path) -> str:
     if folder.name in _failed:
-        return _failed[folder.name]
+        return _failed[folder.name][0]
     return " ".join((folder / OVERRIDES).read_text(encoding="utf-8").splitlines())
 
 
