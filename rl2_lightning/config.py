@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rl2_lightning.agents.settings import AgentSettings
@@ -112,9 +113,12 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("folder_of_run", folder_of_run, replace=True)
     # Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
     OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
+
+NO_FOLDER = "(made when the run starts)"
 
 # The folder of a run, as configs/hydra/default.yaml names it.
 RUN_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
@@ -139,6 +143,11 @@ def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
         if RUN_TIME.match(folder.absolute().name):
             return folder.absolute().parent.name
     return env
+
+
+def folder_of_run() -> str:
+    """The folder of the run; a note in its place if the config is only printed, as by `--cfg`."""
+    return OmegaConf.select(cast(DictConfig, HydraConfig.get()), "runtime.output_dir") or NO_FOLDER
 
 
 def starts_from_weights(cfg: DictConfig) -> bool:
