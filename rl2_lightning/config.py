@@ -112,10 +112,6 @@ def register_schemas() -> None:
     """Register the schemas with Hydra under the names that the YAML files refer to."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("folder_of_run", folder_of_run, replace=True)
-    # Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
-    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
 NO_FOLDER = "(made when the run starts)"
@@ -158,3 +154,10 @@ def starts_from_weights(cfg: DictConfig) -> bool:
 def num_ranks(cfg: DictConfig) -> int:
     """The number of processes that train together."""
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)
+
+
+# At import, so that they are also known in processes that a launcher sends the job to.
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("folder_of_run", folder_of_run, replace=True)
+# Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
+OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
