@@ -1,5 +1,6 @@
 """Train or test an agent: `python train.py experiment=mab_n10_k5`."""
 
+import math
 import os
 from contextlib import closing
 
@@ -10,8 +11,8 @@ from omegaconf import DictConfig
 
 from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
-from rl2_lightning.config_checks import check
-from rl2_lightning.run_folder import checkpoint_in, claimed, removed_if_refused
+from rl2_lightning.config_checks import check, settle_checkpoint
+from rl2_lightning.run_folder import claimed, removed_if_refused
 
 
 def run(cfg: DictConfig) -> float:
@@ -20,13 +21,14 @@ def run(cfg: DictConfig) -> float:
     Returns:
         The mean return of a trial on the test tasks in greedy play, which a sweep maximises.
     """
-    overrides = HydraConfig.get().overrides.task
+    hydra_cfg = HydraConfig.get()
+    overrides = hydra_cfg.overrides.task
+    settle_checkpoint(cfg, hydra_cfg.runtime.cwd)
     if cfg.ckpt_path is not None:
-        cfg.ckpt_path = checkpoint_in(cfg.ckpt_path)
         from rl2_lightning.resumed_config import resumed
 
-        cfg = resumed(cfg, overrides)
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+        cfg = resumed(cfg, overrides, hydra_cfg.overrides.hydra)
+    multirun = hydra_cfg.mode == RunMode.MULTIRUN
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
     # Heavy imports, and so only after the check.
@@ -53,9 +55,10 @@ def run(cfg: DictConfig) -> float:
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def job(cfg: DictConfig) -> float:
-    """A single run, or one job of a sweep."""
+    """A single run, or one job of a sweep, whose result is nan if it fails."""
     with one_line_errors(in_job=True), removed_if_refused():
         return run(cfg)
+    return math.nan
 
 
 def main() -> None:

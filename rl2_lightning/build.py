@@ -31,7 +31,7 @@ from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.data.world import World
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.held_out import HeldOut
-from rl2_lightning.families.rehearsal import rehearse
+from rl2_lightning.families.rehearsal import contract_of, rehearse
 from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
@@ -57,14 +57,15 @@ def build_world(cfg: DictConfig) -> World:
     """The family of tasks and the trials that the config names.
 
     Raises:
-        UserError: the family's settings are invalid.
+        UserError: the family's settings are invalid, or it does not keep to its contract.
     """
     family = find_class(cfg, "env", TaskEnv)
     settings = read_settings(cfg, "env", family.Settings)
 
     def make_task_env(num_tasks: int, device: torch.device | str) -> TaskEnv:
         make = cast(Any, family)
-        env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings))
+        with contract_of(f"{family.__name__}.__init__"):
+            env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings))
         return env
 
     world = World(make_task_env, cast(TrialConfig, OmegaConf.to_object(cfg.trial)))

@@ -22,9 +22,11 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from rl2_lightning.config import TrainConfig
-from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import quoted, value_of
 from rl2_lightning.run_folder import checkpoint_in
 from rl2_lightning.settings import wrong_type
+from rl2_lightning.sweep_report import goes_on_after
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST_LINE = 2000  # characters of an error
@@ -36,6 +38,9 @@ SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, a
 
 # Hydra's error for a group whose value is not a file name.
 NO_CHOICE = "Config group override must be a string"
+
+# Fields that are paths, whose names may have characters with a meaning for Hydra.
+PATHS = ("ckpt_path", "start_from", "output_dir", "hydra.run.dir", "hydra.sweep.dir")
 
 # Part of OmegaConf's error for a field that is set within a null.
 WITHIN_NULL = "None"
@@ -62,11 +67,14 @@ def tidy_arguments() -> None:
 
 
 def checkpoint_named() -> str | None:
-    """The file that `ckpt_path` names on the command line; None if there is none."""
-    paths = [text.partition("=")[2] for text in sys.argv[1:] if text.startswith("ckpt_path=")]
-    if not paths or not Path(paths[-1]).exists():
-        return None
-    return checkpoint_in(paths[-1])
+    """The file that `ckpt_path` names on the command line; None if there is none.
+
+    Raises:
+        UserError: it names a folder without a checkpoint.
+    """
+    named = str(value_of("ckpt_path", sys.argv[1:]) or "")
+    path = os.path.expanduser(named)  # noqa: PTH111 - Path's raises an error without a home
+    return checkpoint_in(path) if path and Path(path).exists() else None
 
 
 def _flag(argument: str) -> tuple[Action, bool]:
@@ -84,6 +92,8 @@ def _flag(argument: str) -> tuple[Action, bool]:
 @contextmanager
 def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
     """At a user's mistake, end the program with one line on standard error and exit code 1.
+
+    In a sweep only the job ends, and the others run.
 
     With `HYDRA_FULL_ERROR=1` in the environment the traceback is shown instead. Wrap the whole
     program in it, for mistakes that Hydra finds, and the job once more: otherwise Hydra would print
@@ -106,12 +116,12 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        # In a sweep the other runs continue; Hydra reports the overrides of this one.
-        diverged = in_job and isinstance(error, NonFiniteLossError)
-        if diverged and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
         line = _line_of(error, in_job)
         if line is None:
+            raise
+        if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
+            if goes_on_after(_line(line)):
+                return
             raise
         # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
@@ -171,10 +181,18 @@ def explain(error: Exception) -> str:
     if isinstance(cause, MissingConfigException):
         return _unknown_choice(cause)
     if isinstance(cause, OverrideParseException):
-        return f"cannot read '{cause.override}': write field=value, and quote special characters"
+        return _unreadable(cause.override or "")
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several[1]} has several values: add --multirun to run each, or write a list [a,b]"
     return _wrong_field(cause, re.sub(r" (full_key|object_type|reference_type)[:=].*", "", text))
+
+
+def _unreadable(override: str) -> str:
+    name, _, value = override.partition("=")
+    name = name.lstrip("+")
+    is_path = value and value[0] not in "'\"" and name in PATHS
+    remedy = quoted(name, value) if is_path else "field=value, and quote special characters"
+    return f"cannot read '{override}': write {remedy}"
 
 
 def _wrong_field(error: Exception, text: str) -> str:

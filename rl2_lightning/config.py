@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rl2_lightning.agents.settings import AgentSettings
@@ -111,10 +112,9 @@ def register_schemas() -> None:
     """Register the schemas with Hydra under the names that the YAML files refer to."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    # Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
-    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
+
+NO_FOLDER = "(made when the run starts)"
 
 # The folder of a run, as configs/hydra/default.yaml names it.
 RUN_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
@@ -141,6 +141,11 @@ def run_name(experiment: str, env: str, ckpt_path: str | None) -> str:
     return env
 
 
+def folder_of_run() -> str:
+    """The folder of the run; a note in its place if the config is only printed, as by `--cfg`."""
+    return OmegaConf.select(cast(DictConfig, HydraConfig.get()), "runtime.output_dir") or NO_FOLDER
+
+
 def starts_from_weights(cfg: DictConfig) -> bool:
     """Whether a new training starts from the weights of another one."""
     return cfg.mode == "train" and cfg.ckpt_path is None and cfg.start_from is not None
@@ -149,3 +154,10 @@ def starts_from_weights(cfg: DictConfig) -> bool:
 def num_ranks(cfg: DictConfig) -> int:
     """The number of processes that train together."""
     return int(cfg.trainer.devices) * int(cfg.trainer.num_nodes)
+
+
+# At import, so that they are also known in processes that a launcher sends the job to.
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("folder_of_run", folder_of_run, replace=True)
+# Cached, so that every reference in a config gives the same folder, also in jobs of a sweep.
+OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)

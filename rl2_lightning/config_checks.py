@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.config import TrainerConfig, num_ranks, starts_from_weights
 from rl2_lightning.errors import UserError
+from rl2_lightning.run_folder import checkpoint_in
 from rl2_lightning.settings import check_ranges
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -36,6 +38,30 @@ REFUSED = {
     "enable_progress_bar": ("the progress bar is a callback", "callbacks.progress=null"),
     "default_root_dir": ("a run has one folder", "hydra.run.dir"),
 }
+
+
+def settle_checkpoint(cfg: DictConfig, started_in: str) -> None:
+    """Replace the path of the checkpoint that a run uses by that of a file.
+
+    Args:
+        cfg: the composed config; changed in place.
+        started_in: the folder of the command, which the path refers to; the job may have another.
+
+    Raises:
+        UserError: there is no such file, or the folder has no checkpoint.
+    """
+    field = "start_from" if starts_from_weights(cfg) else "ckpt_path"
+    if cfg[field] is None:
+        return
+    if not cfg[field]:
+        raise UserError(f"{field} is empty: give the path of a checkpoint or run, or leave it out")
+    path = os.path.expanduser(cfg[field])  # noqa: PTH111 - Path's raises an error without a home
+    if not Path(started_in).samefile(Path.cwd()):
+        path = str(Path(started_in, path))
+    try:
+        cfg[field] = checkpoint_in(path)
+    except UserError as error:
+        raise UserError(str(error).replace("ckpt_path", field, 1)) from error
 
 
 def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
@@ -111,11 +137,6 @@ def _check_mode(cfg: DictConfig) -> None:
         raise UserError(f"mode={cfg.mode} is unknown: use mode=train or mode=test")
     if cfg.mode == "test" and cfg.ckpt_path is None:
         raise UserError("mode=test without a checkpoint: add ckpt_path=path/to/last.ckpt")
-    for field_name in ("start_from",) if starts_from_weights(cfg) else ("ckpt_path",):
-        if cfg[field_name] is not None and not Path(cfg[field_name]).is_file():
-            raise UserError(
-                f"{field_name}={cfg[field_name]} is not a file: give the path of a checkpoint"
-            )
 
 
 def _check_trial(trial: DictConfig) -> None:

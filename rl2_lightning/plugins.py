@@ -5,6 +5,7 @@ import os
 import typing
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 from hydra.utils import instantiate
@@ -50,7 +51,8 @@ def build_plugins(cfg: DictConfig, group: str, base: type[Base]) -> list[Base]:
 
 def _built(node: dict[Any, Any], name: str) -> Any:
     try:
-        one = instantiate(node)
+        # Plain lists and dictionaries, unless the node says otherwise.
+        one = instantiate({"_convert_": "all", **node})
         _ = getattr(one, "log_dir", None)  # a logger first reads its arguments here
     except Exception as error:  # a constructor can raise any exception
         cause = error.__cause__ or error
@@ -79,7 +81,7 @@ def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
             (
                 one.name,
                 _plain_type(hints.get(one.name, Any), one.default),
-                field(default=MISSING if one.default is one.empty else _plain(one.default)),
+                field(default=_plain_default(one.default)),
             )
             for one in named
         ],
@@ -90,13 +92,19 @@ def _schema_of(found: type[Any], name: str) -> tuple[type[Settings], bool]:
 
 def _plain_type(hint: Any, default: Any) -> Any:
     """The type of an argument, if it is a plain one; a path is given as a string."""
-    options = set(typing.get_args(hint) or (hint,))
+    is_union = typing.get_origin(hint) in (typing.Union, UnionType)
+    options = set(typing.get_args(hint) if is_union else (hint,))
     plain = options - {type(None), Path, os.PathLike}
     if len(plain) != 1 or not plain <= set(PLAIN):
         return Any
     (one,) = plain
-    return one | None if type(None) in options or default is None else one
+    is_given = default is not inspect.Parameter.empty and default is not None
+    if is_given and type(default) not in (one, int if one is float else one):
+        return Any  # the class itself does not keep to its hint
+    return one | None if NoneType in options or default is None else one
 
 
-def _plain(default: Any) -> Any:
+def _plain_default(default: Any) -> Any:
+    if default is inspect.Parameter.empty:
+        return MISSING
     return default if isinstance(default, PLAIN) else None

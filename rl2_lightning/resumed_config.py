@@ -11,12 +11,14 @@ from rich import get_console
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import EvaluationConfig, TrainerConfig
 from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
-from rl2_lightning.settings import Settings, stored_settings
-from rl2_lightning.stored import SCHEMAS, differences, flat
+from rl2_lightning.settings import Settings, check_ranges, stored_settings
+from rl2_lightning.stored import SCHEMAS, differences
 
 CONFIG_NAME = "train"
+PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
 TYPED: Mapping[str, type[Settings]] = {
     **SCHEMAS,
     "evaluation": EvaluationConfig,
@@ -24,7 +26,7 @@ TYPED: Mapping[str, type[Settings]] = {
 }
 
 
-def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def resumed(cfg: DictConfig, overrides: Sequence[str], of_hydra: Sequence[str] = ()) -> DictConfig:
     """The config of a run that starts from the checkpoint `ckpt_path`.
 
     Prints each field that differs from the stored one.
@@ -32,12 +34,15 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Args:
         cfg: the composed config.
         overrides: the overrides of the command line.
+        of_hydra: those that set Hydra's own fields, such as its search path.
 
     Raises:
-        UserError: the checkpoint cannot be read, or its stored config does not fit.
+        UserError: the checkpoint cannot be read, its stored config does not fit, or a value is out
+            of range.
     """
     checkpoint = Checkpoint.read(cfg.ckpt_path, "ckpt_path")
-    merged, differing = with_stored_config(cfg, checkpoint, overrides)
+    merged, differing = with_stored_config(cfg, checkpoint, overrides, of_hydra)
+    check_ranges(merged)
     if rank_of_process() == 0:
         for name, (theirs, ours) in differing.items():
             line = f"{name} was {theirs} in {cfg.ckpt_path}, and is {ours} now"
@@ -55,7 +60,10 @@ def _effect(name: str, theirs: Any, ours: Any) -> str:
 
 
 def with_stored_config(
-    cfg: DictConfig, checkpoint: Checkpoint, overrides: Sequence[str]
+    cfg: DictConfig,
+    checkpoint: Checkpoint,
+    overrides: Sequence[str],
+    of_hydra: Sequence[str] = (),
 ) -> tuple[DictConfig, dict[str, tuple[Any, Any]]]:
     """The stored config of the training that a run continues or tests, with the run's own on top.
 
@@ -67,6 +75,7 @@ def with_stored_config(
         cfg: the composed config.
         checkpoint: the checkpoint that the run starts from.
         overrides: the overrides of the command line.
+        of_hydra: those that set Hydra's own fields, such as its search path.
 
     Returns:
         The config, and the fields in which it differs from the stored one: both values by name.
@@ -76,20 +85,20 @@ def with_stored_config(
     """
     said = f"ckpt_path={cfg.ckpt_path}"
     stored, merged = checkpoint.config, cfg.copy()
-    is_own = _OwnFields(cfg, overrides)
+    is_own = _OwnFields(cfg, overrides, of_hydra)
     differing: dict[str, tuple[Any, Any]] = {}
     for group in (*PARTS, *TYPED):
-        if group == "trainer" and cfg.mode == "test":
-            continue
         if group in PARTS and not _is_same_class(cfg[group], stored.get(group)):
             continue  # raises an error later
-        ours = flat(OmegaConf.to_container(merged[group], resolve=True))
         for name, value in _stored_fields(merged, group, stored.get(group), said).items():
             full_name = f"{group}.{name}"
+            if group == "trainer" and cfg.mode == "test" and full_name != PRECISION:
+                continue
+            ours = _plain(OmegaConf.select(merged, full_name))
             if not is_own.field(full_name):
-                OmegaConf.update(merged, full_name, value, force_add=True)
-            elif ours.get(name) != value:
-                differing[full_name] = (value, ours.get(name))
+                _set(merged, full_name, value)
+            elif ours != value:
+                differing[full_name] = (value, ours)
     if not is_own.field("seed") and type(stored.get("seed")) is int:
         merged.seed = stored["seed"]
     return merged, differing
@@ -101,20 +110,40 @@ class _OwnFields:
     Fields that come with a choice of family, memory or learner count as defaults.
     """
 
-    def __init__(self, cfg: DictConfig, overrides: Sequence[str]) -> None:
-        choices = [text for text in overrides if text.partition("=")[0] in PARTS]
-        defaults = OmegaConf.to_container(compose(CONFIG_NAME, choices))
-        given = OmegaConf.to_container(cfg)
-        self._named = {
-            text.lstrip("+~").partition("=")[0] for text in overrides if text not in choices
-        }
-        self._changed = differences(cast(Any, given), cast(Any, defaults)).keys()
+    def __init__(self, cfg: DictConfig, overrides: Sequence[str], of_hydra: Sequence[str]) -> None:
+        given = list(parsed(overrides))
+        # What the classes' own files say, wherever they lie.
+        choices = [one for one in given if one.key_or_group in PARTS]
+        choices += [one for one in parsed(of_hydra) if one.key_or_group == SEARCH_PATH]
+        texts = [str(one.input_line) for one in choices]
+        defaults = OmegaConf.to_container(compose(CONFIG_NAME, texts))
+        composed = OmegaConf.to_container(cfg)
+        self._named = {one.key_or_group for one in given if one.key_or_group not in PARTS}
+        self._changed = differences(cast(Any, composed), cast(Any, defaults)).keys()
 
     def field(self, name: str) -> bool:
-        """Whether the command sets a field, by its name or with a node that contains it."""
-        parts = name.split(".")
-        holders = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-        return name in self._changed or not holders.isdisjoint(self._named)
+        """Whether the command sets a field, a part of it, or a node that contains it."""
+        is_changed = any(_contains(name, one) for one in self._changed)
+        return is_changed or any(
+            _contains(name, one) or _contains(one, name) for one in self._named
+        )
+
+
+def _contains(node: str, name: str) -> bool:
+    return f"{name}.".startswith(f"{node}.")
+
+
+def _set(cfg: DictConfig, name: str, value: Any) -> None:
+    """Replace the whole value of a field."""
+    if isinstance(value, Mapping):
+        # Emptied first: what is not overwritten must not survive. A mapping of a declared type
+        # takes plain values only when they are merged.
+        OmegaConf.update(cfg, name, {}, merge=False, force_add=True)
+    OmegaConf.update(cfg, name, value, merge=True, force_add=True)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
@@ -122,12 +151,25 @@ def _is_same_class(chosen: DictConfig, stored: Any) -> bool:
 
 
 def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[str, Any]:
-    """The fields of a group as stored in a file, with types checked, by dotted name."""
+    """The fields of a group as stored in a file, with types checked, by dotted name.
+
+    A mapping of any names, such as the curriculum, is one value.
+    """
     if not isinstance(stored, Mapping):
         raise UserError(f"{said} has no settings of {group}: it is not from this program")
     values = {name: value for name, value in stored.items() if name != TARGET}
     if group in PARTS:
         schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings
-        return flat(asdict(stored_settings(schema, values, group, said)))
+        return _flat(stored_settings(schema, values, group, said))
     defaults = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-    return flat(asdict(stored_settings(TYPED[group], {**defaults, **values}, group, said)))
+    return _flat(stored_settings(TYPED[group], {**defaults, **values}, group, said))
+
+
+def _flat(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """The values of settings and of those within them, by dotted name."""
+    found: dict[str, Any] = {}
+    for name, plain in asdict(settings).items():
+        value = getattr(settings, name)
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Settings) else None
+        found |= {f"{prefix}{name}": plain} if inner is None else inner
+    return found

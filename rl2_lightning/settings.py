@@ -139,7 +139,7 @@ def wrong_type(name: str, value: Any, reason: str) -> str | None:
 
 
 def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
-    """Report the first value that its field does not accept.
+    """Report the first value that its field does not accept; missing ones are left out.
 
     Args:
         cfg: a structured config; its nodes may be structured, too.
@@ -151,8 +151,8 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
     schema = OmegaConf.get_type(cfg)
     known = {one.name: one for one in fields(schema)} if is_dataclass(schema) else {}
     hints = get_type_hints(schema) if known else {}
-    for key, value in cfg.items():
-        name = f"{prefix}{key!s}"
+    for key in (one for one in cfg if not OmegaConf.is_missing(cfg, one)):
+        name, value = f"{prefix}{key!s}", cfg[key]
         if isinstance(value, DictConfig):
             check_ranges(value, f"{name}.")
         if get_origin(hints.get(str(key))) is list:

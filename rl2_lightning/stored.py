@@ -16,6 +16,7 @@ from rl2_lightning.config import CollectionConfig, TrialConfig
 from rl2_lightning.errors import UserError
 from rl2_lightning.parts import PARTS, TARGET, find_class, read_settings
 from rl2_lightning.settings import Settings, stored_settings
+from rl2_lightning.stored_choices import choice_of
 
 SCHEMAS: Mapping[str, type[Settings]] = {
     "agent": AgentSettings,
@@ -46,9 +47,11 @@ def stored_groups(cfg: DictConfig, checkpoint: Checkpoint, field: str) -> dict[s
         values = _mapping(stored, group, said)
         theirs, ours = values.pop(TARGET, None), cfg[group][TARGET]
         if theirs != ours:
+            choice = choice_of(group, theirs)
+            remedy = f"{group}.{TARGET}={theirs}" if choice is None else f"{group}={choice}"
             raise UserError(
                 f"{said} was trained with {group}.{TARGET}={theirs}, this run has {ours}: set "
-                f"{group}.{TARGET}={theirs} or give another checkpoint"
+                f"{remedy} or give another checkpoint"
             )
         schema = find_class(cfg, group, base).Settings
         groups[group] = {TARGET: ours, **asdict(stored_settings(schema, values, group, said))}

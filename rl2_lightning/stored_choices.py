@@ -1,18 +1,19 @@
 """The config choices that a checkpoint was trained with, for the command line."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
 from rl2_lightning.parts import PARTS, TARGET
 
 CONFIGS = Path(__file__).parent / "configs"
-SEARCH_PATH = "hydra.searchpath="
 
 
 def add_choices(path: str) -> None:
@@ -25,21 +26,51 @@ def add_choices(path: str) -> None:
         path: path of the checkpoint.
 
     Raises:
-        UserError: it cannot be read, or no config file names one of its classes.
+        UserError: it cannot be read, no config file names one of its classes, or the command
+            removes a choice.
     """
-    arguments = sys.argv[1:]
-    named = {text.partition("=")[0] for text in arguments}
+    given = list(parsed(sys.argv[1:]))
+    for one in given:
+        if one.is_delete() and one.key_or_group in PARTS:
+            raise UserError(
+                f"{one.input_line} removes what ckpt_path={path} needs: leave it out, or choose "
+                f"another file of the group, as in {one.key_or_group}=name"
+            )
+    named = {one.key_or_group for one in given}
     if "experiment" in named:
         return
     config = Checkpoint.read(path, "ckpt_path").config
-    for group in PARTS:
-        if group not in named:
-            choice = _choice_of(group, config.get(group), path, _folders(arguments))
-            sys.argv.append(f"{group}={choice}")
+    for group in (one for one in PARTS if one not in named):
+        stored = config.get(group)
+        target = stored.get(TARGET) if isinstance(stored, Mapping) else None
+        choice = choice_of(group, target)
+        if choice is None:
+            known = ", ".join(file.stem for file in _files(group))
+            raise UserError(
+                f"ckpt_path={path} was trained with {group}.{TARGET}={target}, which none of "
+                f"{group}={known} is: add the folder of its configuration with --config-dir"
+            )
+        sys.argv.append(f"{group}={choice}")
 
 
-def _folders(arguments: Sequence[str]) -> list[Path]:
-    """The folders in which config files are searched for, the user's own first."""
+def choice_of(group: str, target: Any) -> str | None:
+    """The config file that names a class, in the folders of the command line; nothing is imported.
+
+    Args:
+        group: group of the config.
+        target: full name of the class.
+    """
+    return next((file.stem for file in _files(group) if _target_of(file, group) == target), None)
+
+
+def _files(group: str) -> list[Path]:
+    """The config files of a group, the user's own first."""
+    return [file for folder in _folders() for file in sorted((folder / group).glob("*.yaml"))]
+
+
+def _folders() -> list[Path]:
+    """The folders in which config files are searched for."""
+    arguments = sys.argv[1:]
 
     def given() -> Iterator[str]:
         for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -47,25 +78,29 @@ def _folders(arguments: Sequence[str]) -> list[Path]:
                 yield following
             elif text.startswith("--config-dir="):
                 yield text.partition("=")[2]
-            elif text.startswith(SEARCH_PATH):
-                listed = OmegaConf.create({"paths": text.removeprefix(SEARCH_PATH)}).paths
-                yield from (one.strip(" []\"'") for one in str(listed).split(","))
+        listed = value_of(SEARCH_PATH, arguments)
+        yield from map(str, listed if isinstance(listed, list) else [])
 
     return [*(Path(one.removeprefix("file://")) for one in given()), CONFIGS]
 
 
-def _choice_of(group: str, stored: Any, path: str, folders: Sequence[Path]) -> str:
-    """The config file of a group that names a checkpoint's class; nothing is imported."""
-    target = stored.get(TARGET) if isinstance(stored, Mapping) else None
-    files = [file for folder in folders for file in sorted((folder / group).glob("*.yaml"))]
-    for file in files:
-        content = cast(DictConfig, OmegaConf.load(file))
+def _target_of(file: Path, group: str) -> Any:
+    """The class that a config file names; None if there is none, or the file cannot be read."""
+    try:
+        content = OmegaConf.load(file)
         # Files of the group env set more than the family.
-        own = content.get(group, content)
-        if own.get(TARGET) == target:
-            return file.stem
-    raise UserError(
-        f"ckpt_path={path} was trained with {group}.{TARGET}={target}, which none of {group}="
-        f"{', '.join(file.stem for file in files)} is: add the folder of its configuration with "
-        "--config-dir"
-    )
+        own = content.get(group, content) if isinstance(content, DictConfig) else None
+        if isinstance(own, DictConfig) and TARGET in own:
+            return own.get(TARGET)
+        is_derived = isinstance(content, DictConfig) and "defaults" in content
+        return _composed_target(file, group) if is_derived else None
+    except Exception:  # noqa: BLE001 - a user's file can fail in any way, and may not be needed
+        return None
+
+
+def _composed_target(file: Path, group: str) -> Any:
+    """The class that a file has from those in its list of defaults."""
+    folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
+    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        cfg = compose("train", [f"{group}={file.stem}", f"{SEARCH_PATH}=[{folders}]"])
+    return OmegaConf.select(cfg, f"{group}.{TARGET}")

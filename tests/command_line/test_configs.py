@@ -161,3 +161,14 @@ def test_a_family_alone_has_trials_and_a_budget_of_its_own(tmp_path: Path, famil
     data = build_data(cfg)
     assert data.plan.num_iterations > 10
     build_learner(cfg, data)
+
+
+def test_a_config_is_printed_without_references(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_program(tmp_path, "--cfg", "job", "--resolve", "seed=3")
+    printed = OmegaConf.create(capsys.readouterr().out)
+    assert printed.output_dir == "(made when the run starts)"
+    assert printed.callbacks.summary.seed == 3
+    assert "${" not in OmegaConf.to_yaml(printed)
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
+from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.ppo import PPO
+from rl2_lightning.parts import read_settings
 from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program, mistake_told, run_program
 
@@ -29,14 +32,23 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [path.parent.name for path in tmp_path.rglob("summary.json")] == ["run"]
     summary = summary_of(tmp_path / "run")
-    assert summary["num_tasks"] == 32
-    assert summary["env_steps"] == 16 * 4
+    assert summary["num_tasks"] == 16
+    assert summary["env_steps"] == 32 * 2
     for curve in (*summary["agent"].values(), *summary["references"].values()):
-        assert curve["num_trials"] == 32, "each task is played once, by one of the two"
+        assert curve["num_trials"] == 16, "each task is played once, by one of the two"
     rows = (tmp_path / "run" / "adaptation_curve.csv").read_text().splitlines()
     assert len(rows) == len(set(rows))
     assert done.stdout.count("mean return of a trial") == 1, "one of the two prints the table"
     assert not done.stderr
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_a_fast_run_divides_among_devices(tmp_path: Path, devices: int) -> None:
+    cfg = compose_config(tmp_path, "debug=fast", f"trainer.devices={devices}")
+    check(cfg, num_cores=8, multirun=False)
+    settings = read_settings(cfg, "learner", PPO.Settings)
+    shape = RunShape({"collection.num_trials": cfg.collection.num_trials}, devices, "32-true")
+    settings.check_run(shape)
 
 
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])

@@ -137,3 +137,12 @@ def test_a_training_is_not_resumed_as_another(
     use = ("mode=test", f"ckpt_path={start}", typed, f"hydra.run.dir={folder}")
     call_program(tmp_path, *SMALL, *use)
     assert (folder / "summary.json").exists()
+
+
+@pytest.mark.parametrize("field", ["start_from", "ckpt_path"])
+def test_another_memory_is_told_by_the_name_of_its_file(
+    tmp_path: Path, start: Path, field: str
+) -> None:
+    line = mistake_told(tmp_path, *SMALL, "memory=lstm", f"{field}={start}")
+    assert line.startswith(f"error: {field}={start} was trained with memory._target_=")
+    assert line.endswith(": set memory=gru or give another checkpoint")

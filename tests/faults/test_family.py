@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
 
 from rl2_lightning.checkpoint import Checkpoint
 from tests.command_line.program import SMALL, call_program, mistake_told
-from tests.faults.faulty import FAULTS
+from tests.faults.faulty import FAULTS, Faulty
 
 FAULTY = (*SMALL, "env._target_=tests.faults.faulty.Faulty", "~env.num_arms", "memory=gru")
 # The number of tasks played at once, in training and in the held-out play of `SMALL`.
@@ -47,6 +51,57 @@ def test_what_the_specs_do_not_say(tmp_path: Path, fault: str) -> None:
     line = mistake_told(tmp_path, *FAULTY, *of(fault))
     assert line.startswith("error: Faulty.")
     assert ": return " in line
+
+
+class TwoValues(Faulty):
+    """Forgets the end of the episode."""
+
+    def advance(self, action: Tensor, playing: Tensor) -> Any:
+        return super().advance(action, playing)[:2]
+
+
+class OtherArguments(Faulty):
+    """Does not take the number of tasks."""
+
+    def __init__(self, tasks: int, **settings: Any) -> None:
+        super().__init__(tasks, **settings)
+
+
+class NanTasks(Faulty):
+    """Draws tasks that are no numbers."""
+
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        return super().sample_tasks(num_tasks).apply(lambda parameter: parameter * torch.nan)
+
+
+class NoTasks(Faulty):
+    """Draws nothing."""
+
+    def sample_tasks(self, num_tasks: int) -> Any:
+        return None
+
+
+class OtherShapes(Faulty):
+    """Fails in a product of matrices."""
+
+    def begin_episodes(self, rows: Tensor) -> Tensor:
+        return torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [
+        (TwoValues, "TwoValues.advance does not do what TaskEnv says: ValueError: not enough"),
+        (OtherArguments, "OtherArguments.__init__ does not do what TaskEnv says: TypeError: "),
+        (NanTasks, "NanTasks.sample_tasks returns a non-finite place: fix the environment"),
+        (NoTasks, "NoTasks.sample_tasks does not do what TaskEnv says: "),
+        (OtherShapes, "OtherShapes.begin_episodes does not do what TaskEnv says: RuntimeError: "),
+    ],
+)
+def test_methods_that_break_the_contract(tmp_path: Path, family: type, told: str) -> None:
+    target = f"env._target_={__name__}.{family.__name__}"
+    line = mistake_told(tmp_path, *SMALL, target, "~env.num_arms", "memory=gru")
+    assert line.startswith(f"error: {told}")
 
 
 def test_an_end_before_the_time(tmp_path: Path) -> None:

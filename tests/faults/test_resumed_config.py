@@ -85,3 +85,25 @@ def test_a_class_that_no_file_names_is_not_imported(
     line = mistake_told(tmp_path, f"ckpt_path={tmp_path / 'strange.ckpt'}")
     assert "was trained with env._target_=os.system, which none of env=bernoulli_bandit" in line
     assert line.endswith("with --config-dir")
+
+
+@pytest.mark.parametrize("budget", ["0", "-5"])
+def test_a_budget_out_of_range(tmp_path: Path, unlike_the_defaults: Path, budget: str) -> None:
+    field = f"collection.total_env_steps={budget}"
+    line = mistake_told(tmp_path, f"ckpt_path={unlike_the_defaults}", field)
+    assert line == f"error: {field} is out of range: set it to at least 1"
+
+
+def test_a_test_has_the_precision_of_the_training(
+    tmp_path: Path, unlike_the_defaults: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(unlike_the_defaults / "last.ckpt", weights_only=True)
+    content["hyper_parameters"]["trainer"]["precision"] = "bf16-mixed"
+    path = tmp_path / "mixed.ckpt"
+    torch.save(content, path)
+    for name, given in {"bf16-mixed": (), "32-true": ("trainer.precision=32-true",)}.items():
+        run = tmp_path / name
+        call_program(tmp_path, "mode=test", f"ckpt_path={path}", *given, f"hydra.run.dir={run}")
+        assert config(run)["trainer"]["precision"] == name
+        assert config(run)["trainer"]["max_epochs"] is None
+    assert "trainer.precision was bf16-mixed in " in capsys.readouterr().out

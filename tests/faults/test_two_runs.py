@@ -67,11 +67,15 @@ def test_two_sweeps_have_folders_of_their_own(tmp_path: Path) -> None:
 def test_a_launcher_can_send_the_job_to_another_process() -> None:
     # As the launchers joblib and submitit do.
     sent = cloudpickle.dumps(train.job.__wrapped__)
-    loads = f"import cloudpickle; print(cloudpickle.loads({sent!r}).__name__)"
+    loads = (
+        f"import cloudpickle; print(cloudpickle.loads({sent!r}).__name__); "
+        "from omegaconf import OmegaConf; "
+        "print(*map(OmegaConf.has_resolver, ('run_name', 'new_folder', 'folder_of_run')))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", loads], check=True, cwd=ROOT, capture_output=True, text=True
     )
-    assert done.stdout == "job\n"
+    assert done.stdout == "job\nTrue True True\n"
 
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:
