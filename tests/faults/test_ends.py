@@ -28,7 +28,7 @@ def stopped_in(
     # In the background of a shell SIGINT is ignored, and so it would be in the program.
     restored = partial(signal.signal, by, signal.SIG_DFL)
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    running = subprocess.Popen(command, cwd=folder, preexec_fn=restored, **output)
+    running = subprocess.Popen(command, cwd=folder, preexec_fn=restored, **output)  # noqa: PLW1509
     lines = []
     assert running.stdout is not None
     for line in running.stdout:
