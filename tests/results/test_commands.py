@@ -20,7 +20,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "results" / "published", folder / "results" / "published")
     for module in (ROOT / "results").glob("*.py"):
         shutil.copy(module, folder / "results")
-    train_tiny(folder, callbacks=("checkpoint", "summary"))
+    train_tiny(folder, callbacks=("evaluation", "checkpoint", "summary"))
     return folder
 
 

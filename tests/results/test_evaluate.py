@@ -21,7 +21,7 @@ KEPT = "checkpoints/mab_n10_k5_seed3.ckpt"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    return train_tiny(folder, callbacks=("checkpoint", "summary"))
+    return train_tiny(folder, callbacks=("evaluation", "checkpoint", "summary"))
 
 
 def evaluated(folder: Path, checkpoint: Path, experiment: str = "mab_n10_k5") -> dict[str, str]:
