@@ -1,13 +1,11 @@
 """Print a table of all players at the end of a run."""
 
 from lightning.pytorch import LightningModule, Trainer
-from rich import box, get_console
-from rich.console import Console
+from rich import box
 from rich.table import Table
 
 from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, outcome_of
-
-WIDTH = 200  # characters of a line without a terminal
+from rl2_lightning.console import print_table
 
 
 class ClosingTable(OutcomeReader):
@@ -16,10 +14,7 @@ class ClosingTable(OutcomeReader):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table on rank zero."""
         if trainer.is_global_zero:
-            console = get_console()
-            if not console.is_terminal:  # a file or a pipe, which has no width
-                console = Console(width=WIDTH)
-            console.print(closing_table(outcome_of(trainer, pl_module, "test")))
+            print_table(closing_table(outcome_of(trainer, pl_module, "test")))
 
 
 def closing_table(outcome: Outcome) -> Table:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich import box, get_console
 from rich.table import Table
 
+from rl2_lightning.console import print_table
 from rl2_lightning.run_folder import OVERRIDES, SUMMARY
 
 # The failed jobs of the sweep by the names of their folders: their overrides and errors.
@@ -59,11 +60,13 @@ class SweepReport(Callback):
         everything = Path(config.hydra.sweep.dir).iterdir()
         folders = [one for one in everything if one.name in _failed or (one / OVERRIDES).exists()]
         table = Table(box=box.SIMPLE_HEAD, title=config.hydra.sweep.dir, title_justify="left")
-        for name in ("job", "overrides", "greedy", "sampled", "env steps"):
-            table.add_column(name, justify="left" if name in ("job", "overrides") else "right")
+        table.add_column("job")
+        table.add_column("overrides", overflow="fold")
+        for name in ("greedy", "sampled", "env steps"):
+            table.add_column(name, justify="right")
         for folder in sorted(folders, key=lambda one: one.stat().st_mtime):
             table.add_row(folder.name, _overrides(folder), *_reached(folder))
-        get_console().print(table)
+        print_table(table)
         if _failed:
             sys.exit(1)
 

@@ -1,12 +1,16 @@
-"""Use one thread in all test processes, so that results can be compared bitwise."""
+"""Set up all test processes alike, wherever they are started."""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # so that results can be compared bitwise
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# In the background of a shell SIGINT is ignored, also by the programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Jobs of a sweep that fail do not end the others."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,23 @@ from tests.command_line.program import SMALL, call_program
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "told", "culprit"),
     [
-        ("learner.num_minibatches=2,3,4", "error: collection.num_trials=8 does not divide into"),
-        ("learner.learning_rate=0,1e30,0.01", "error: the weights' norm is"),
+        (
+            "learner.num_minibatches=2,3,4",
+            "error: collection.num_trials=8 does not divide into",
+            "learner.num_minibatches=3",
+        ),
+        (
+            "learner.learning_rate=0,1e30,0.01",
+            "error: the weights' norm is",
+            "learner.learning_rate=1e+30",
+        ),
     ],
     ids=["refused", "diverged"],
 )
 def test_a_failed_job(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, told: str, culprit: str
 ) -> None:
     sweep = tmp_path / "sweep"
     with pytest.raises(SystemExit) as end:
@@ -30,6 +39,9 @@ def test_a_failed_job(
     assert finished == ["bernoulli_bandit_0", "bernoulli_bandit_2"]
     table = shown.out[shown.out.rindex("overrides") :]
     assert table.count("failed") == 1
+    job = table[table.index("bernoulli_bandit_1") : table.index("bernoulli_bandit_2")]
+    assert "failed" in job
+    assert culprit in re.sub(r"failed|\s", "", job), "a long line is folded and not cut"
 
 
 def test_a_sweep_after_a_failed_one_starts_anew(

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ def stopped_in(
 ) -> tuple[int, str]:
     """Send a signal once a program has printed some words; returns exit code and last line."""
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, *arguments]
-    # In the background of a shell SIGINT is ignored, and so it would be in the program.
-    restored = partial(signal.signal, by, signal.SIG_DFL)
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    running = subprocess.Popen(command, cwd=folder, preexec_fn=restored, **output)  # noqa: PLW1509
+    running = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     lines = []
     assert running.stdout is not None
     for line in running.stdout:
