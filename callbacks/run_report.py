@@ -20,10 +20,26 @@ class RunReport(Callback):
     def __init__(self, dirpath: str, seed: int) -> None:
         self._folder = dirpath
         self._seed = seed
+        self._is_described = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what will be trained."""
         learner = cast(Learner, pl_module)
+        self._describe(trainer, learner)
+        self._print(trainer, self._budget(trainer, learner))
+        self._print(trainer, f"folder {self._folder}")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what will be tested, unless it has just been trained."""
+        if not self._is_described:
+            self._describe(trainer, cast(Learner, pl_module))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print where the results were written."""
+        self._print(trainer, f"written to {self._folder}")
+
+    def _describe(self, trainer: Trainer, learner: Learner) -> None:
+        self._is_described = True
         device = trainer.strategy.root_device.type
         count = f"{trainer.world_size} x {device}" if trainer.world_size > 1 else device
         sizes = [sum(p.numel() for p in part.parameters()) for part in (learner.agent, learner)]
@@ -33,12 +49,6 @@ class RunReport(Callback):
             f"{type(learner.agent.memory).__name__}: {sizes[0]:,} parameters of the agent, "
             f"{sizes[1]:,} in total",
         )
-        self._print(trainer, self._budget(trainer, learner))
-        self._print(trainer, f"folder {self._folder}")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print where the results were written."""
-        self._print(trainer, f"written to {self._folder}")
 
     def _budget(self, trainer: Trainer, learner: Learner) -> str:
         plan = learner.plan

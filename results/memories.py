@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from benchmarks.throughput import IterationRates, fit
-from results.cells import CONFIGS, FOLDER, Row
+from results.cells import CONFIGS, FOLDER, Row, read_rows
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.command_line import one_line_errors
@@ -30,7 +30,6 @@ from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY
 from rl2_lightning.session import quieten
 
 RUNS = Path("outputs/memories")
-KEY = ("task", "memory")
 NUM_VALIDATIONS = 25  # of a training
 NUM_ITERATIONS = 7  # of a measurement of speed, of which the first two do not count
 
@@ -220,28 +219,20 @@ def speeds_of(task: str) -> list[Row]:
     return rows
 
 
-def write_rows(path: Path, new: Sequence[Row]) -> None:
-    """Write rows, replacing those of the same task and memory."""
+def write_rows(folder: Path, table: str, new: Sequence[Row]) -> None:
+    """Write rows into a table, replacing those of the same task and memory."""
     tasks = list(TASKS)
 
     def place(row: Mapping[str, str]) -> tuple[int, int]:
         return tasks.index(row["task"]), memories_of(row["task"]).index(row["memory"])
 
     replaced = {place(row) for row in new}
-    rows = [*(row for row in read_rows(path) if place(row) not in replaced), *new]
+    rows = [*(row for row in read_rows(folder, table) if place(row) not in replaced), *new]
     text = StringIO(newline="")
     writer = csv.DictWriter(text, list(new[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted(rows, key=place))
-    write_atomically(path, text.getvalue())
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file; none if it does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    write_atomically(folder / f"{table}.csv", text.getvalue())
 
 
 def main() -> None:
@@ -256,10 +247,10 @@ def main() -> None:
         _, task, memory = sys.argv
         if memory == "speed":
             rows = speeds_of(task)
-            write_rows(FOLDER / "memory_speeds.csv", rows)
+            write_rows(FOLDER, "memory_speeds", rows)
         else:
             rows = [row_of(task, memory, train(task, memory))]
-            write_rows(FOLDER / "memories.csv", rows)
+            write_rows(FOLDER, "memories", rows)
     for row in rows:
         print(", ".join(f"{name} {value}" for name, value in row.items() if name != "curve"))
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from results.cells import Row
-from results.memories import TASKS, memories_of, read_rows
+from results.cells import Row, read_rows
+from results.memories import TASKS, memories_of
 from results.tables import figure_text, head_lines, table_line
 
 SHARE = 0.95  # of the best return, which the env steps are counted to
@@ -21,8 +21,8 @@ COLUMNS = (
 
 def memories_text(folder: Path) -> str:
     """A heading and a table for each task; tasks without a row are left out."""
-    rows = read_rows(folder / "memories.csv")
-    speeds = read_rows(folder / "memory_speeds.csv")
+    rows = read_rows(folder, "memories")
+    speeds = read_rows(folder, "memory_speeds")
     parts = []
     for task, settings in TASKS.items():
         own = [row for row in rows if row["task"] == task]

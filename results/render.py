@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from results.cells import FOLDER, Cell, all_cells, read_rows
 from results.curves import read_curves
-from results.memories import read_rows as read_memory_rows
 from results.memory_tables import memories_text
 from results.tables import (
     AGENTS,
@@ -80,7 +79,7 @@ def render(folder: Path) -> None:
             parts.append(f"![Adaptation curves]({table}.png)")
     if compared := memories_text(folder):
         parts += ["## Memories", MEMORIES, compared]
-        commands += [row["command"] for row in read_memory_rows(folder / "memories.csv")]
+        commands += [row["command"] for row in read_rows(folder, "memories")]
     if commands:
         parts += ["## To repeat", REPEAT, "\n".join(["```bash", *commands, "```"])]
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")

@@ -74,7 +74,7 @@ def checkpoint_named() -> str | None:
     """
     named = str(value_of("ckpt_path", sys.argv[1:]) or "")
     path = os.path.expanduser(named)  # noqa: PTH111 - Path's raises an error without a home
-    return checkpoint_in(path) if path and Path(path).exists() else None
+    return checkpoint_in(path, "ckpt_path") if path and Path(path).exists() else None
 
 
 def _flag(argument: str) -> tuple[Action, bool]:

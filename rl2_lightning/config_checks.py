@@ -58,10 +58,7 @@ def settle_checkpoint(cfg: DictConfig, started_in: str) -> None:
     path = os.path.expanduser(cfg[field])  # noqa: PTH111 - Path's raises an error without a home
     if not Path(started_in).samefile(Path.cwd()):
         path = str(Path(started_in, path))
-    try:
-        cfg[field] = checkpoint_in(path)
-    except UserError as error:
-        raise UserError(str(error).replace("ckpt_path", field, 1)) from error
+    cfg[field] = checkpoint_in(path, field)
 
 
 def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:

@@ -78,8 +78,12 @@ def _why_no_folder(parent: Path, error: OSError) -> str:
     return f"{parent} cannot be made ({reason}): give another folder, as hydra.run.dir"
 
 
-def checkpoint_in(path: str) -> str:
+def checkpoint_in(path: str, field: str) -> str:
     """The checkpoint that a path refers to: the file itself, or the last one in a run's folder.
+
+    Args:
+        path: path of a checkpoint or of a run's folder.
+        field: the field of the config that has the path, for error messages.
 
     Raises:
         UserError: there is no such file, or the folder has no checkpoint.
@@ -88,10 +92,10 @@ def checkpoint_in(path: str) -> str:
     if place.is_file():
         return path
     if not place.is_dir():
-        raise UserError(f"ckpt_path={path} is not a file: give the path of a checkpoint or run")
+        raise UserError(f"{field}={path} is not a file: give the path of a checkpoint or run")
     if not (place / LAST_CHECKPOINT).is_file():
         raise UserError(
-            f"ckpt_path={path} is a folder without {LAST_CHECKPOINT}: give the folder of a run, or "
+            f"{field}={path} is a folder without {LAST_CHECKPOINT}: give the folder of a run, or "
             "a checkpoint"
         )
     return str(place / LAST_CHECKPOINT)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from results import memories
-from results.memories import TASKS, compose_run, memories_of, overrides_of, read_rows, write_rows
+from results.cells import read_rows
+from results.memories import TASKS, compose_run, memories_of, overrides_of, write_rows
 from results.memory_tables import memories_text, steps_to
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.config import register_schemas
 from rl2_lightning.errors import UserError
-from tests.builders import ROOT, compose_config
+from tests.builders import ROOT
 
 PAIRS = [(task, memory) for task in TASKS for memory in memories_of(task)]
 
@@ -91,16 +92,17 @@ def row(task: str, memory: str, value: float, curve: str = "") -> dict[str, str]
 
 
 def test_rows_become_a_table_for_each_task(tmp_path: Path) -> None:
-    path = tmp_path / "memories.csv"
-    write_rows(path, [row("mab_n100_k10", "matrix", 60)])
-    write_rows(path, [row("mab_n100_k10", "gru", 76, "500000:70 1000000:76.5 1500000:77")])
-    write_rows(path, [row("mab_n100_k10", "matrix", 80)])
-    assert [one["memory"] for one in read_rows(path)] == ["gru", "matrix"]
+    write_rows(tmp_path, "memories", [row("mab_n100_k10", "matrix", 60)])
+    write_rows(
+        tmp_path, "memories", [row("mab_n100_k10", "gru", 76, "500000:70 1000000:76.5 1500000:77")]
+    )
+    write_rows(tmp_path, "memories", [row("mab_n100_k10", "matrix", 80)])
+    assert [one["memory"] for one in read_rows(tmp_path, "memories")] == ["gru", "matrix"]
     speeds = [
         {"task": "mab_n100_k10", "memory": name, "collect": "200", "optimise": rate}
         for name, rate in (("gru", "100"), ("matrix", "250"))
     ]
-    write_rows(tmp_path / "memory_speeds.csv", speeds)
+    write_rows(tmp_path, "memory_speeds", speeds)
     lines = memories_text(tmp_path).splitlines()
     assert lines[0].startswith("**mab_n100_k10**, 2 M env steps; the reference (gittins) has 80")
     found = {line.split(" | ")[0]: line for line in lines}
@@ -112,8 +114,3 @@ def test_rows_become_a_table_for_each_task(tmp_path: Path) -> None:
 def test_the_first_validation_that_reaches_a_return() -> None:
     assert steps_to("100000:1 200000:3 300000:2", 2) == "0.20 M"
     assert steps_to("100000:1", 2) == "not reached"
-
-
-def test_the_experiments_of_a_comparison_are_shipped(tmp_path: Path) -> None:
-    for task in TASKS.values():
-        compose_config(tmp_path, task.overrides[0])
