@@ -41,7 +41,16 @@ def test_a_failed_job(
     assert table.count("failed") == 1
     job = table[table.index("bernoulli_bandit_1") : table.index("bernoulli_bandit_2")]
     assert "failed" in job
-    assert culprit in re.sub(r"failed|\s", "", job), "a long line is folded and not cut"
+    assert culprit in re.sub(r"failed|\s", "", job)
+
+
+def test_a_long_override_is_folded_and_not_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = f"agent.encoder_hidden_sizes=[{','.join('4' * 90)}]"
+    call_program(tmp_path, "-m", *SMALL, sizes, "seed=1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    table = capsys.readouterr().out.rpartition("overrides")[2]
+    assert sizes in re.sub(r"\s", "", re.sub(r"\d\.\d+|\b16\b", "", table))
 
 
 def test_a_sweep_after_a_failed_one_starts_anew(
