@@ -84,9 +84,9 @@ class IterationProgressBar(ProgressBar, OutcomeReader):
         """Store the greedy agent's share of the reference."""
         if self._enabled and not trainer.sanity_checking:
             outcome = outcome_of(trainer, pl_module, "validation")
-            share = outcome.held_out.share_of_reference(outcome.agents["greedy"])
-            if share is not None:
-                self._share = f"share {share:.1%}"
+            held_out = outcome.held_out
+            share = held_out.share_of_reference(outcome.agents["greedy"])
+            self._share = "" if share is None else f"{share:.1%} of {held_out.reference}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the last iteration's line on the console."""

@@ -45,6 +45,9 @@ PATHS = ("ckpt_path", "start_from", "output_dir", "hydra.run.dir", "hydra.sweep.
 # Part of OmegaConf's error for a field that is set within a null.
 WITHIN_NULL = "None"
 
+# What OmegaConf puts before a mistake that one of our resolvers reports.
+IN_A_RESOLVER = f"{UserError.__name__} raised while resolving interpolation: "
+
 
 def tidy_arguments() -> None:
     """Move flags to the front, since Hydra wants fields in one row; turn `logger=null` into `none`.
@@ -184,7 +187,9 @@ def explain(error: Exception) -> str:
         return _unreadable(cause.override or "")
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several[1]} has several values: add --multirun to run each, or write a list [a,b]"
-    return _wrong_field(cause, re.sub(r" (full_key|object_type|reference_type)[:=].*", "", text))
+    text = re.sub(r" (full_key|object_type|reference_type)[:=].*", "", text)
+    _, is_told, told = text.partition(IN_A_RESOLVER)
+    return told if is_told else _wrong_field(cause, text)
 
 
 def _unreadable(override: str) -> str:

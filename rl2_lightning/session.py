@@ -235,7 +235,7 @@ def _require_iterations_left(checkpoint: Checkpoint, cfg: DictConfig, plan: Coll
         UserError: the checkpoint has reached `trainer.max_epochs`.
     """
     done, most = int(checkpoint.state_dict["clock.iterations_done"]), cfg.trainer.max_epochs
-    trained = f"ckpt_path={cfg.ckpt_path} has been trained for {done} iterations"
+    trained = f"ckpt_path={cfg.ckpt_path} has been trained for {done} iteration{'s'[: done != 1]}"
     if done >= plan.num_iterations:
         if rank_of_process() == 0:
             line = f"{trained}, the whole budget: it is only tested; to train on, raise "

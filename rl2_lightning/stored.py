@@ -126,7 +126,7 @@ def _require_same_count(
 ) -> None:
     """Require the same iteration sizes: schedules follow from the number of iterations done."""
     for key, (their, our) in differences(theirs, ours).items():
-        if key.partition(".")[0] in ("num_trials", "curriculum"):
+        if key.partition(".")[0] in ("num_trials", "curriculum", "uses_curriculum"):
             raise UserError(
                 f"{field}={cfg[field]} was trained with collection.{key}={their}, this run has "
                 f"{our}: a training cannot change it half way; set collection.{key}={their}, or "

@@ -34,8 +34,8 @@ class Curve:
     num_trials: int
 
     def share_of(self, reference: "Curve") -> float | None:
-        """This trial return over the reference's; None if the reference's is not positive."""
-        if not reference.trial_return > 0:
+        """This trial return over the reference's; None if one of them is not positive."""
+        if not min(self.trial_return, reference.trial_return) > 0:
             return None
         return self.trial_return / reference.trial_return
 

@@ -165,7 +165,7 @@ class HeldOut:
         """A curve's trial return over the reference's.
 
         Returns:
-            The share; None without a reference, or if its return is not positive.
+            The share; None without a reference, or if one of the returns is not positive.
         """
         reference = self.reference
         return None if reference is None else curve.share_of(self._curves[reference])

@@ -32,7 +32,7 @@ def test_a_log_gets_plain_lines_now_and_then(console):
     lines = console.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[0] == "iteration 0/5"
-    shown = r"iteration 5/5  return 14  share 50.0%  [\d,]+ steps/s$"
+    shown = r"iteration 5/5  return 14  50.0% of greedy  [\d,]+ steps/s$"
     assert re.match(shown, lines[1])
     assert lines[2] == "testing on 8 held-out tasks"
     assert "\x1b" not in console.getvalue()
@@ -43,7 +43,8 @@ def test_each_iteration_has_its_own_numbers(console):
     run(IterationProgressBar(seconds_between_lines=0.0), max_epochs=3)
     lines = console.getvalue().splitlines()
     words = [
-        re.match(r"iteration (\d)/3(?:  return (\S+)  share (\S+)  )?", line) for line in lines[:4]
+        re.match(r"iteration (\d)/3(?:  return (\S+)  (\S+) of greedy  )?", line)
+        for line in lines[:4]
     ]
     assert [word.groups() for word in words] == [
         ("0", None, None),
@@ -58,7 +59,9 @@ def test_each_iteration_has_its_own_numbers(console):
 def test_a_terminal_gets_one_bar_that_ends_full(console):
     run(IterationProgressBar())
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.getvalue())
-    assert re.search(r"iteration 5/5 ━{8} return 14  share 50.0%  [\d,]+ steps/s 0:00:0\d", text)
+    assert re.search(
+        r"iteration 5/5 ━{8} return 14  50.0% of greedy  [\d,]+ steps/s 0:00:0\d", text
+    )
 
 
 @pytest.mark.parametrize("console", [False], indirect=True)

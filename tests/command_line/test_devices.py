@@ -113,7 +113,7 @@ def test_training_without_checkpoints_tests_the_agent_that_was_trained(tmp_path:
 def test_a_finished_run_is_not_trained_further(tmp_path: Path, finished_run: Path) -> None:
     checkpoint = f"ckpt_path={finished_run / 'last.ckpt'}"
     line = mistake_told(tmp_path, *SMALL, checkpoint)
-    assert "has been trained for 1 iterations, and trainer.max_epochs=1 allows no more" in line
+    assert "has been trained for 1 iteration, and trainer.max_epochs=1 allows no more" in line
     # A checkpoint at the end of its budget is only tested again.
     whole = (
         "collection.total_env_steps=16",

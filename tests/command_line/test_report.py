@@ -1,9 +1,12 @@
 """What a run prints of itself."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program
 
 DESCRIBED = "seed 1, cpu, 32-true; PPO with GRU: "
@@ -31,3 +34,12 @@ def test_a_test_says_what_is_tested(
     assert printed.count(DESCRIBED) == 1
     assert printed.index(DESCRIBED) < printed.index("written to")
     assert "budget" not in printed
+
+
+def test_output_that_nobody_reads() -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -148,13 +148,14 @@ def test_the_text_has_two_digits_of_the_interval(trial_return, half_width, text)
     assert curve.trial_text() == text
 
 
-def test_share_needs_a_positive_reference():
+def test_share_needs_positive_returns():
     player, reference, loser = (
         Curve(torch.zeros(1), torch.zeros(1), trial_return, 0.1, 10)
         for trial_return in (3.0, 4.0, -1.0)
     )
     assert player.share_of(reference) == 0.75
     assert player.share_of(loser) is None
+    assert loser.share_of(reference) is None
 
 
 def uneven_share(rank: int, folder: str) -> None:

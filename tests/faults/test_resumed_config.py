@@ -60,12 +60,17 @@ def test_another_budget_says_what_becomes_of_the_learning_rate(
     assert "is 4400000 now: the spent part of the budget is 0.5 times" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("field", ["collection.num_trials=16", "+collection.curriculum={a:{}}"])
+COUNTED_BY = (
+    "collection.num_trials=16",
+    "collection.uses_curriculum=true",
+    "+collection.curriculum={a:{env_steps:16,num_trials:8}}",
+)
+
+
+@pytest.mark.parametrize("field", COUNTED_BY)
 def test_what_iterations_are_counted_by_stays(
     tmp_path: Path, unlike_the_defaults: Path, field: str
 ) -> None:
-    if "curriculum" in field:
-        field = "+collection.curriculum={a:{env_steps:16,num_trials:8}}"
     line = mistake_told(tmp_path, f"ckpt_path={unlike_the_defaults}", field)
     assert "a training cannot change it half way" in line
     assert line.endswith("or start a new training with start_from")

@@ -49,6 +49,6 @@ def test_a_run_whose_budget_is_spent_says_that_it_is_only_tested(
     assert "only tested" not in capsys.readouterr().out
     call_program(tmp_path, f"ckpt_path={run}")
     assert capsys.readouterr().out.splitlines()[0] == (
-        f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iterations, the whole budget: it is "
+        f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iteration, the whole budget: it is "
         "only tested; to train on, raise collection.total_env_steps"
     )

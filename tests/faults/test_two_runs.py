@@ -97,7 +97,8 @@ def test_what_is_in_the_way_of_folders(tmp_path: Path, kind: str, path: str) -> 
 
 def test_outputs_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "outputs").touch()
-    assert "outputs is a file, where runs have their folders" in mistake_told(tmp_path, *SMALL)
+    line = mistake_told(tmp_path, *SMALL)
+    assert line.startswith("error: outputs is a file, where runs have their folders: ")
 
 
 @pytest.mark.parametrize("given", [(), ("seed=2",), ("mode=test", "ckpt_path={}")])

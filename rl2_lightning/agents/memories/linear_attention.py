@@ -73,10 +73,11 @@ def write_and_read_all(
     return reads[0] if len(reads) == 1 else torch.cat(reads, dim=-2), state
 
 
-def _is_known_to_be_empty(state: Tensor) -> bool:
-    """Whether the matrix is known to be zero, as at the start of trials; only checked on a CPU.
+def may_look_at(tensor: Tensor) -> bool:
+    """Whether a decision may depend on the numbers; on another device this would synchronise."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    On another device the check would synchronise.
-    """
-    is_looked_at = state.device.type == "cpu" and not torch.compiler.is_compiling()
-    return is_looked_at and not state.requires_grad and not state.any()
+
+def _is_known_to_be_empty(state: Tensor) -> bool:
+    """Whether the matrix is known to be zero, as at the start of trials."""
+    return may_look_at(state) and not state.requires_grad and not state.any()

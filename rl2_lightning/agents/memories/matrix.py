@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.initialisation import initialise_linear
-from rl2_lightning.agents.memories.linear_attention import write_and_read, write_and_read_all
+from rl2_lightning.agents.memories.linear_attention import (
+    may_look_at,
+    write_and_read,
+    write_and_read_all,
+)
 from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
@@ -99,8 +103,9 @@ class MatrixMemory(Memory):
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
         features, reached = self.input(encoding).to(encoding.dtype), []
+        is_finite = is_known_to_be_finite(features)
         for block, before in zip(self.blocks, state, strict=True):
-            features, after = block(features, before)
+            features, after = block(features, before, is_finite)
             reached.append(after)
         return features, tuple(reached)
 
@@ -134,12 +139,13 @@ class Block(nn.Module):
         logits = [math.log(max(one, SHORTEST_TIMESCALE) - 1) for one in timescales]
         self.decay = nn.Parameter(torch.tensor(logits))
 
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor, is_finite: bool) -> tuple[Tensor, Tensor]:
         """Process a window.
 
         Args:
             x: `[B, T, H]`, float.
             state: the matrices before the first step, `[B, num_heads, D, D]`, float32.
+            is_finite: whether `x` is known to be finite.
 
         Returns:
             The output of each step, `[B, T, H]`, and the matrices after the last one.
@@ -149,8 +155,9 @@ class Block(nn.Module):
         query, key, value = (self._by_head(part) for part in (query, key, value))
         length = torch.linalg.vector_norm(key, dim=-1, keepdim=True)
         key = key / length.clamp(min=SMALLEST_LENGTH)
-        # Even with weight zero, a NaN in a later, idle step would spread to the steps before it.
-        key, value = (torch.where(part.isfinite(), part, 0.0) for part in (key, value))
+        if not is_finite:
+            # A NaN in a later, idle step would spread to those before it, even with weight zero.
+            key, value = (torch.where(part.isfinite(), part, 0.0) for part in (key, value))
         with torch.autocast(x.device.type, enabled=False):
             # Sums over a whole trial need full precision.
             query, key, value = (part.to(state.dtype) for part in (query, key, value))
@@ -168,3 +175,8 @@ class Block(nn.Module):
     def _by_head(self, part: Tensor) -> Tensor:
         """Split `[B, T, M]` into heads, `[B, num_heads, T, D]`."""
         return part.unflatten(-1, (self._num_heads, -1)).transpose(1, 2)
+
+
+def is_known_to_be_finite(x: Tensor) -> bool:
+    """Whether all numbers are known to be finite; only checked on a CPU."""
+    return may_look_at(x) and bool(x.detach().sum().isfinite())
