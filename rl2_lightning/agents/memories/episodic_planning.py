@@ -92,7 +92,7 @@ class EpisodicPlanning(Memory):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
         self.plan = nn.LayerNorm(width)
-        self.output = nn.Sequential(nn.Linear(width + input_size, width), nn.Tanh())
+        self.output = nn.Sequential(nn.Linear(width + input_size, width), nn.ReLU())
         self.age_bias = nn.Parameter(torch.zeros(NUM_HEADS, self.settings.max_transitions))
         self._initialise()
 
@@ -177,7 +177,8 @@ class EpisodicPlanning(Memory):
 
     def _initialise(self) -> None:
         initialise_linear(self, gain=1.0)
-        initialise_linear(self.layers[1], gain=2**0.5)
+        for layer in (self.layers[1], self.output[0]):
+            initialise_linear(layer, gain=2**0.5)
         for layer in (self.read, self.layers[3]):
             initialise_linear(layer, gain=0.5)
         parts = torch.eye(self.output_size).split(self.part)
