@@ -52,3 +52,8 @@ CRITIC_STATE = "critic_state"  # TensorDict [B, ...]: tensors of the critic's me
 WINDOW = "window"  # TensorDict [N, W]: the steps that carry the loss
 BURN_IN = "burn_in"  # TensorDict [N, b]: the steps before; the states are those at the first one
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
+FOLLOWING = "following"  # TensorDict [N, n]: the steps after the window, for values to learn from
+
+# Windows drawn from a replay buffer.
+INDEX = "index"  # [N], int64: place in the buffer
+WEIGHT = "weight"  # [N], float32: importance weight, at most 1

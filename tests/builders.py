@@ -177,7 +177,7 @@ def collect(
         learner.agent,
         state_steps=starts_of(env, window, burn_in),
         num_extra_steps=int(env.continues),
-        keeps_features=learner.keeps_features,
+        make_actor=learner.make_actor,
     )
     collector.seed(seed, seed + 1)
     return collector.rollout()

@@ -1,7 +1,7 @@
 """Collect trials with the interface of TorchRL's collectors."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torchrl.collectors import BaseCollector
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.actor import AgentActor, require_finite
-from rl2_lightning.families.play import play
+from rl2_lightning.families.play import Actor, play
 from rl2_lightning.families.trial_env import TrialEnv
 
 
@@ -25,7 +25,7 @@ class TrialCollector(BaseCollector):
         agent: the agent that plays.
         state_steps: steps before which the state of the agent's memory is stored.
         num_extra_steps: steps played beyond the longest trial, for a value to bootstrap from.
-        keeps_features: whether the agent's features are stored.
+        make_actor: makes what acts, from the generator of the actions; None for the agent itself.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class TrialCollector(BaseCollector):
         *,
         state_steps: Sequence[int] = (0,),
         num_extra_steps: int = 0,
-        keeps_features: bool = False,
+        make_actor: Callable[[torch.Generator], Actor] | None = None,
     ) -> None:
         super().__init__()
         self.env = env
@@ -45,7 +45,9 @@ class TrialCollector(BaseCollector):
         self._state_steps = state_steps
         self._num_extra_steps = num_extra_steps
         self._generator = torch.Generator(env.device)
-        self._actor = AgentActor(agent, self._generator, keeps_features=keeps_features)
+        self._actor: Actor = AgentActor(agent, self._generator)
+        if make_actor is not None:
+            self._actor = make_actor(self._generator)
 
     @property
     def frames_per_batch(self) -> int:

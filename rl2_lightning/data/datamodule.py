@@ -18,6 +18,7 @@ from rl2_lightning.data.seeding import Purpose, derive_seed
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import cut_windows, state_steps
 from rl2_lightning.data.world import World
+from rl2_lightning.families.play import Actor
 from rl2_lightning.families.trial_env import TrialEnv
 
 Collect = Callable[[], TensorDictBase]
@@ -29,14 +30,17 @@ class TrialLearner(Protocol):
     Attributes:
         agent: the agent that plays.
         clock: the counters of the run.
-        keeps_features: whether trials need the agent's features.
         reads_tasks: whether windows need the parameters of their tasks.
+        num_following: number of steps that windows need beyond their end.
     """
 
     agent: Agent
     clock: Clock
-    keeps_features: bool
     reads_tasks: bool
+    num_following: int
+
+    def make_actor(self, generator: torch.Generator) -> Actor:
+        """The actor that plays the trials of an iteration."""
 
     def prepare(self, trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
         """Add to collected trials `[B]` what the loss needs."""
@@ -143,7 +147,7 @@ class TrialDataModule(pl.LightningDataModule):
             trials = collector.rollout()
             trials = learner.prepare(trials, state_steps(*lengths))
         kept = [keys.TASK] if learner.reads_tasks else []
-        return cut_windows(trials, *lengths, kept)
+        return cut_windows(trials, *lengths, kept, learner.num_following)
 
     def _collector_of(self, stage: Stage) -> TrialCollector:
         """The collector of a stage; the previous stage's collector is shut down."""
@@ -163,7 +167,7 @@ class TrialDataModule(pl.LightningDataModule):
                 state_steps=state_steps(*self._lengths(env)),
                 # If the trial is a cut of a longer life, bootstrap from the value of one more step.
                 num_extra_steps=int(self.world.continues),
-                keeps_features=self._learner.keeps_features,
+                make_actor=self._learner.make_actor,
             )
             self._stage = stage
         return self._collector

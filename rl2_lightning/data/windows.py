@@ -29,7 +29,12 @@ def state_steps(num_steps: int, window: int, burn_in: int) -> list[int]:
 
 
 def cut_windows(
-    trials: TensorDictBase, num_steps: int, window: int, burn_in: int, kept: Sequence[Any] = ()
+    trials: TensorDictBase,
+    num_steps: int,
+    window: int,
+    burn_in: int,
+    kept: Sequence[Any] = (),
+    num_following: int = 0,
 ) -> TensorDict:
     """Cut trials into windows, each with the steps before it as burn-in.
 
@@ -43,25 +48,30 @@ def cut_windows(
         window: W, length of a window in env steps.
         burn_in: b, length of the burn-in in env steps, at most W.
         kept: entries of a trial, `[B]`, that are copied to each of its windows.
+        num_following: n, number of steps after a window that are added to it; beyond the end of the
+            trial they are masked.
 
     Returns:
         `[B * K]` windows with the entries `window` `[W]`, the states, the `kept` entries, and, if b
-        > 0, `burn_in` `[b]` and `has_burn_in` `[1]`.
+        > 0, `burn_in` `[b]` and `has_burn_in` `[1]`, and, if n > 0, `following` `[n]`.
     """
-    steps = trials.get(keys.STEPS)[:, :num_steps]
+    steps = trials.get(keys.STEPS)
     num_trials = len(trials)
     starts = torch.tensor(window_starts(num_steps, window), device=steps.device)
     count = num_trials * len(starts)
 
-    def at(index: Tensor) -> TensorDictBase:
-        return steps[:, index.clamp(0, num_steps - 1).flatten()].reshape(count, index.shape[1])
+    def at(index: Tensor, last: int = num_steps - 1) -> TensorDictBase:
+        found = steps[:, index.clamp(0, last).flatten()].reshape(count, index.shape[1])
+        inside = (index < num_steps).repeat(num_trials, 1).unsqueeze(-1)
+        return found.set(keys.MASK, found.get(keys.MASK) & inside)
 
     index = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
-    windows = at(index) if len(starts) > 1 else steps.copy()
-    if num_steps % window:
-        inside = (index < num_steps).repeat(num_trials, 1).unsqueeze(-1)
-        windows.set(keys.MASK, windows.get(keys.MASK) & inside)
+    windows = at(index) if len(starts) > 1 else steps[:, :num_steps].copy()
     minibatch: dict[str, Any] = {keys.WINDOW: windows}
+    if num_following:
+        after = torch.arange(window, window + num_following, device=starts.device)
+        # A trial that is a cut of a longer life has one more step, to bootstrap from.
+        minibatch[keys.FOLLOWING] = at(starts.unsqueeze(1) + after, steps.shape[1] - 1)
     for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
         states = trials.get(name, None)
         if states is not None:

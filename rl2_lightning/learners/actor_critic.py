@@ -12,9 +12,11 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.errors import UserError
+from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic, CriticSettings
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
@@ -96,7 +98,6 @@ class ActorCriticLearner(Learner):
         self.settings = settings
         self.critic = Critic(agent, settings.critic, task_sizes)
         self.value_scale = ValueScale(settings.value_norm_decay)
-        self.keeps_features = not settings.critic.separate
         self.reads_tasks = settings.critic.sees_task
         self._steps_per_minibatch = 1.0
 
@@ -112,6 +113,10 @@ class ActorCriticLearner(Learner):
             num_epochs=self.settings.num_epochs,
             num_minibatches=self.settings.num_minibatches,
         )
+
+    def make_actor(self, generator: torch.Generator) -> Actor:
+        """The agent, whose features are stored if the critic shares them."""
+        return AgentActor(self.agent, generator, keeps_features=not self.critic.is_separate)
 
     @abstractmethod
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:

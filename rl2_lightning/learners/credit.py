@@ -24,7 +24,9 @@ def valued_steps(steps: TensorDictBase) -> Tensor:
 
 
 def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
-    """Set all entries of masked steps to zero, so that not even a NaN in them has an effect.
+    """Set the entries of idle steps to zero, so that not even a NaN in them has an effect.
+
+    The first step after a cut, whose value is needed, is left as it is.
 
     Args:
         trials: `[B]`, with steps `[B, T]`.
@@ -34,7 +36,7 @@ def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> Tens
     mask = steps.get(keys.MASK)
     if mask.all():
         return trials
-    cleared = trials.copy().set(keys.STEPS, clear(steps, mask))
+    cleared = trials.copy().set(keys.STEPS, clear(steps, valued_steps(steps)))
     for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
         states = trials.get(name, None)
         if states is not None:
@@ -78,3 +80,78 @@ def trial_advantages(
         steps.get(keys.TERMINATED),
     )
     return advantages, targets
+
+
+def off_policy_advantages(
+    steps: TensorDictBase,
+    values: Tensor,
+    log_ratios: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    is_v_trace: bool,
+) -> tuple[Tensor, Tensor]:
+    """Advantages and value targets of trials that an older policy has played.
+
+    With weights ρ = min(1, π/μ), errors δ = ρ (r + γ V' - V) and sums A = δ + γ λ ρ A' over the
+    later steps, the targets are V + A (arXiv 1802.01561, equation 1 and remark 2). V-trace then
+    takes ρ (r + γ (V' + A') - V) as the advantages, and generalised advantage estimation A itself.
+    With π = μ the latter is `trial_advantages`.
+
+    Args:
+        steps: `[N, W]`, with idle steps set to zero.
+        values: values before the steps and after the last one, `[N, W + 1, 1]`, in units of the
+            reward; zero where the trial has terminated.
+        log_ratios: logarithms of π/μ, `[N, W, 1]`.
+        gamma: discount of one env step.
+        gae_lambda: λ, the weight of longer returns.
+        is_v_trace: whether to return the advantages of V-trace.
+
+    Returns:
+        Advantages and value targets, `[N, W, 1]` each, in units of the reward.
+    """
+    reward, weight = steps.get(keys.REWARD), log_ratios.exp().clamp(max=1)
+    going_on = (~steps.get(keys.DONE)).to(values.dtype)
+    bootstrapped = values[:, 1:] * (~steps.get(keys.TERMINATED)).to(values.dtype)
+    errors = weight * (reward + gamma * bootstrapped - values[:, :-1])
+    factors = gamma * gae_lambda * weight * going_on
+    sums = torch.zeros_like(values)
+    for t in reversed(range(errors.shape[1])):
+        sums[:, t] = errors[:, t] + factors[:, t] * sums[:, t + 1]
+    targets = values[:, :-1] + sums[:, :-1]
+    if not is_v_trace:
+        return sums[:, :-1], targets
+    following = bootstrapped + sums[:, 1:] * going_on
+    return weight * (reward + gamma * following - values[:, :-1]), targets
+
+
+def n_step_returns(
+    steps: TensorDictBase, values: Tensor, *, gamma: float, num_steps: int, length: int
+) -> Tensor:
+    """The discounted rewards of the next n steps, and the value after them.
+
+    Near the end of a trial the sum is over the steps that are left.
+
+    Args:
+        steps: `[N, W + n]`, with idle steps set to zero.
+        values: values before the steps, `[N, W + n, 1]`, in units of the reward.
+        gamma: discount of one env step.
+        num_steps: n.
+        length: W, number of steps to return.
+
+    Returns:
+        `[N, W, 1]`, in units of the reward.
+    """
+    reward, done = steps.get(keys.REWARD), steps.get(keys.DONE)
+    mask, terminated = steps.get(keys.MASK), steps.get(keys.TERMINATED)
+    returns = torch.zeros_like(reward[:, :length])
+    weight = torch.ones_like(returns)
+    for k in range(num_steps):
+        at = slice(k, k + length)
+        returns += weight * reward[:, at]
+        # A trial that was cut ends here with the value of the step after it.
+        is_cut = done[:, at] & ~terminated[:, at] & mask[:, at]
+        following = values[:, k + 1 : k + 1 + length]
+        returns += gamma * weight * is_cut * following
+        weight = gamma * weight * ~done[:, at]
+    return returns + weight * values[:, num_steps : num_steps + length]

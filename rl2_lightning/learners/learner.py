@@ -12,10 +12,12 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.clock import Clock
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.errors import NonFiniteLossError
+from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
 
@@ -62,14 +64,14 @@ class Learner(pl.LightningModule):
 
     Attributes:
         Settings: dataclass of its settings.
-        keeps_features: whether collected trials need the agent's features.
         reads_tasks: whether windows need the parameters of their tasks.
+        num_following: number of steps that windows need beyond their end.
         clock: counts iterations and env steps.
     """
 
     Settings: ClassVar[type[LearnerSettings]] = LearnerSettings
-    keeps_features: bool = False
     reads_tasks: bool = False
+    num_following: int = 0
 
     def __init__(
         self,
@@ -111,6 +113,14 @@ class Learner(pl.LightningModule):
         Returns:
             The trials; the windows get all entries of their steps, `[B, T]`.
         """
+
+    def make_actor(self, generator: torch.Generator) -> Actor:
+        """The actor that plays the trials of an iteration: the agent, if not overridden.
+
+        Args:
+            generator: generator of the actions, on the agent's device.
+        """
+        return AgentActor(self.agent, generator)
 
     @property
     def progress(self) -> float:

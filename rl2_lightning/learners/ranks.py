@@ -12,6 +12,11 @@ def world_size() -> int:
     return distributed.get_world_size() if _is_distributed() else 1
 
 
+def rank() -> int:
+    """The rank of this process in the run."""
+    return distributed.get_rank() if _is_distributed() else 0
+
+
 def over_all_ranks(values: Tensor) -> Tensor:
     """The concatenated values of all ranks, which may have different numbers of them.
 

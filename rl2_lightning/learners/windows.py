@@ -7,11 +7,16 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.windows import inputs_of, state_of
+from rl2_lightning.learners.credit import valued_steps
 from rl2_lightning.learners.critic import Critic
 
 
 def window_features(
-    network: Agent | Critic, minibatch: TensorDictBase, state_key: str = keys.MEMORY_STATE
+    network: Agent | Critic,
+    minibatch: TensorDictBase,
+    state_key: str = keys.MEMORY_STATE,
+    *,
+    with_following: bool = False,
 ) -> Tensor:
     """Pass windows through a memory, starting from the states stored at collection.
 
@@ -21,9 +26,11 @@ def window_features(
         network: the network with the encoder and the memory.
         minibatch: minibatch of windows, `[N]`.
         state_key: entry with the states of its memory.
+        with_following: whether to go on with the n steps after the windows, and to compute the
+            features of the first step after a cut, too.
 
     Returns:
-        The features, `[N, W, H]`.
+        The features, `[N, W, H]`, or `[N, W + n, H]`.
     """
     state = state_of(minibatch.get(state_key))
     burn_in = minibatch.get(keys.BURN_IN, None)
@@ -32,9 +39,15 @@ def window_features(
             _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
         # The first window of a trial has no burn-in and starts with an empty memory.
         state = network.memory.restart(warmed, ~minibatch.get(keys.HAS_BURN_IN))
-    window = minibatch.get(keys.WINDOW)
-    features, _ = network.unroll(inputs_of(window), state, playing=window.get(keys.MASK))
+    steps = with_following_steps(minibatch) if with_following else minibatch.get(keys.WINDOW)
+    playing = valued_steps(steps) if with_following else steps.get(keys.MASK)
+    features, _ = network.unroll(inputs_of(steps), state, playing=playing)
     return features
+
+
+def with_following_steps(minibatch: TensorDictBase) -> TensorDictBase:
+    """The windows and the steps after them, `[N, W + n]`."""
+    return torch.cat([minibatch.get(keys.WINDOW), minibatch.get(keys.FOLLOWING)], dim=1)
 
 
 def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torchrl.collectors import BaseCollector
 
 from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.collector import TrialCollector
 from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.families.trial_env import TrialEnv
@@ -20,8 +22,8 @@ from tests.views import view_trials
 WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
 
 
-def collector_of(env: TrialEnv, **options) -> TrialCollector:
-    collector = TrialCollector(env, make_agent(env), **options)
+def collector_of(env: TrialEnv, agent: Agent | None = None, **options) -> TrialCollector:
+    collector = TrialCollector(env, agent or make_agent(env), **options)
     collector.set_seed(3)
     return collector
 
@@ -108,8 +110,14 @@ def test_what_is_kept_beside_the_steps() -> None:
     assert keys.FEATURES not in plain[keys.STEPS].keys()  # noqa: SIM118
     assert plain[keys.MEMORY_STATE].batch_size == (5, 1)
     env = bandit_trials(5)
-    options = {"state_steps": [0, 2, 2], "num_extra_steps": 1, "keeps_features": True}
-    more = collector_of(env, **options).rollout()
+    agent = make_agent(env)
+    more = collector_of(
+        env,
+        agent,
+        state_steps=[0, 2, 2],
+        num_extra_steps=1,
+        make_actor=lambda generator: AgentActor(agent, generator, keeps_features=True),
+    ).rollout()
     assert more[keys.MEMORY_STATE].batch_size == (5, 3)
     assert more[keys.STEPS].batch_size == (5, env.max_steps + 1)
     assert not more[keys.STEPS, keys.MASK][:, -1].any()

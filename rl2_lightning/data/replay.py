@@ -1,0 +1,333 @@
+"""Replay: minibatches of past windows, drawn by priority."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data.replay_buffers import (
+    LazyMemmapStorage,
+    LazyTensorStorage,
+    ReplayBuffer,
+    Sampler,
+    Storage,
+)
+
+from rl2_lightning import keys
+from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.errors import UserError
+from rl2_lightning.settings import Settings, between
+
+SMALLEST_PRIORITY = 1e-6  # so that every window can be drawn
+
+
+@dataclass
+class ReplaySettings(Settings):
+    """Settings of a replay buffer.
+
+    Attributes:
+        capacity: maximum number of windows, over all ranks; the oldest are overwritten.
+        batch_size: number of windows of a minibatch, over all ranks.
+        priority_exponent: a window is drawn with probability proportional to its priority to this
+            power; 0 draws all windows equally often.
+        importance_exponent: how far importance weights correct for that; with 1 completely.
+        max_share: share of the largest error of a window in its priority; the rest is their mean.
+        folder: folder in which the buffer is mapped to files; None for a buffer in memory.
+    """
+
+    capacity: int = between(1, default=10_000)
+    batch_size: int = between(1, default=64)
+    priority_exponent: float = between(0, 10, default=0.9)
+    importance_exponent: float = between(0, 1, default=0.6)
+    max_share: float = between(0, 1, default=0.9)
+    folder: str | None = None
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.capacity < self.batch_size:
+            raise UserError(
+                f"learner.replay.capacity={self.capacity} is less than a minibatch of "
+                f"learner.replay.batch_size={self.batch_size} windows: raise the capacity"
+            )
+
+    def priorities(self, errors: Tensor, mask: Tensor) -> Tensor:
+        """The priorities of windows: a mixture of the largest and the mean error (R2D2, 2.3).
+
+        Args:
+            errors: absolute errors of the steps, `[N, W]`.
+            mask: which steps count, `[N, W]`, bool.
+
+        Returns:
+            `[N]`, float32; 0 for a window without steps.
+        """
+        errors = errors.float().masked_fill(~mask, 0)
+        mean = errors.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return self.max_share * errors.amax(dim=1) + (1 - self.max_share) * mean
+
+
+class PrioritySampler(Sampler):
+    """Draws windows with replacement, with probabilities proportional to powers of priorities.
+
+    New windows get the largest priority so far (arXiv 1511.05952, algorithm 1). TorchRL's own
+    `PrioritizedSampler` needs a compiled extension that only loads beside the PyTorch version that
+    it was built with. Here a draw takes time linear in the number of windows, of which there are
+    far fewer than steps.
+
+    Args:
+        capacity: maximum number of windows.
+        priority_exponent: exponent of the priorities.
+        importance_exponent: exponent of the importance weights.
+
+    Attributes:
+        priorities: `[capacity]`, float64.
+    """
+
+    def __init__(
+        self, capacity: int, priority_exponent: float, importance_exponent: float
+    ) -> None:
+        self.priorities = torch.zeros(capacity, dtype=torch.float64)
+        self._exponent = priority_exponent
+        self._importance_exponent = importance_exponent
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Indices, `[N]`, and their importance weights over the largest one, `[N]`, float32."""
+        powers = self.priorities[: len(storage)].clamp(min=SMALLEST_PRIORITY) ** self._exponent
+        index = torch.multinomial(powers, batch_size, replacement=True, generator=self._rng)
+        shares = powers[index] / powers.sum()
+        weights = (len(storage) * shares) ** -self._importance_exponent
+        return index, {keys.WEIGHT: (weights / weights.max()).float()}
+
+    def extend(self, index: Tensor) -> None:
+        """Give new windows the largest priority so far."""
+        largest = self.priorities.max().item()
+        self.priorities[index] = largest if largest > 0 else 1.0
+
+    def update_priority(
+        self, index: int | Tensor, priority: float | Tensor, *, storage: Storage | None = None
+    ) -> None:
+        """Set priorities."""
+        self.priorities[index] = torch.as_tensor(priority).to(self.priorities)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The priorities."""
+        return {"priorities": self.priorities}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the priorities."""
+        self.priorities.copy_(state_dict["priorities"])
+
+    def _empty(self) -> None:
+        self.priorities.zero_()
+
+    def dumps(self, path: Any) -> None:
+        """Not supported: use `state_dict`."""
+        raise NotImplementedError
+
+    def loads(self, path: Any) -> None:
+        """Not supported: use `load_state_dict`."""
+        raise NotImplementedError
+
+
+class ReplaySource(TrialSource):
+    """Stores the windows of each iteration, and draws minibatches of past ones by priority.
+
+    Args:
+        collect: returns the windows `[N]` of the current iteration.
+        draw_seed: maps the index of a draw in an iteration to its seed.
+        settings: settings of the buffer.
+        num_minibatches: minibatches of an iteration.
+        num_ranks: number of processes, each of which has a buffer of its own trials.
+    """
+
+    def __init__(
+        self,
+        collect: Callable[[], TensorDictBase],
+        draw_seed: Callable[[int], int],
+        settings: ReplaySettings,
+        *,
+        num_minibatches: int,
+        num_ranks: int = 1,
+    ) -> None:
+        self._collect = collect
+        self._draw_seed = draw_seed
+        self._settings = settings
+        self._num_minibatches = num_minibatches
+        self._capacity = settings.capacity // num_ranks
+        self._batch_size = settings.batch_size // num_ranks
+        self._buffer: ReplayBuffer | None = None
+        self._shapes: Any = None
+        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._state: dict[str, Any] = {}
+        self._drawn = 0
+
+    def __len__(self) -> int:
+        return self._num_minibatches
+
+    def begin(self) -> None:
+        """See `TrialSource.begin`."""
+        self.store(self._collect())
+
+    def store(self, windows: TensorDictBase) -> None:
+        """Add the windows of an iteration, in place of the oldest ones.
+
+        Windows of another length than those before, in a curriculum, empty the buffer.
+
+        Args:
+            windows: `[N]`.
+
+        Raises:
+            UserError: an iteration has more windows than the buffer, or the buffer does not fit
+                into memory or onto the disk.
+        """
+        self._drawn = 0
+        if len(windows) > self._capacity:
+            raise UserError(
+                f"an iteration has {len(windows)} windows for each device, and "
+                f"learner.replay.capacity={self._settings.capacity} leaves room for "
+                f"{self._capacity}: raise it, or lower collection.num_trials"
+            )
+        shapes = _shapes_of(windows)
+        if self._buffer is None or shapes != self._shapes:
+            self._buffer, self._shapes = self._make_buffer(windows), shapes
+            if self._state:
+                self._restore(self._state)
+                self._state = {}
+        self._buffer.extend(windows)
+
+    def next(self) -> TensorDictBase:
+        """A minibatch of windows `[N]`, with `index` and `weight`."""
+        assert self._buffer is not None, "begin() has to be called first"
+        self._buffer.set_rng(torch.Generator().manual_seed(self._draw_seed(self._drawn)))
+        self._drawn += 1
+        windows, info = self._buffer.sample(self._batch_size, return_info=True)
+        device = windows.get(keys.WINDOW).get(keys.MASK).device
+        windows.set(keys.INDEX, torch.as_tensor(info["index"]).to(device))
+        return windows.set(keys.WEIGHT, info[keys.WEIGHT].to(device))
+
+    def feedback(self, indices: Tensor, priorities: Tensor) -> None:
+        """See `TrialSource.feedback`."""
+        assert self._buffer is not None, "there are windows to give priorities to"
+        self._buffer.sampler.update_priority(indices.cpu(), priorities.detach().cpu())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stored windows, their priorities, and where the next ones go."""
+        if self._buffer is None:
+            return self._state
+        return {
+            "windows": self._buffer[:].to_dict(),
+            "next": self._buffer.writer.state_dict(),
+            **self._buffer.sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the first windows show the shapes of the buffer."""
+        self._state = state_dict
+
+    def _make_buffer(self, windows: TensorDictBase) -> ReplayBuffer:
+        """An empty buffer for windows like these."""
+        settings = self._settings
+        self._require_room(windows.bytes() // max(1, len(windows)) * self._capacity)
+        if settings.folder is None:
+            storage: Storage = LazyTensorStorage(self._capacity)
+        else:
+            self._files = tempfile.TemporaryDirectory(prefix="replay-", dir=settings.folder)
+            storage = LazyMemmapStorage(self._capacity, scratch_dir=self._files.name, existsok=True)
+        sampler = PrioritySampler(
+            self._capacity, settings.priority_exponent, settings.importance_exponent
+        )
+        return ReplayBuffer(storage=storage, sampler=sampler, batch_size=self._batch_size)
+
+    def _require_room(self, num_bytes: int) -> None:
+        """Check that the buffer fits.
+
+        Raises:
+            UserError: it does not.
+        """
+        folder = self._settings.folder
+        if folder is None:
+            available, place = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "memory"
+        else:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            available, place = shutil.disk_usage(folder).free, folder
+        if num_bytes > available:
+            raise UserError(
+                f"learner.replay.capacity={self._settings.capacity} windows take "
+                f"{num_bytes / 2**30:.3g} GiB for each device, and {place} has "
+                f"{available / 2**30:.3g} GiB: lower it"
+            )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Fill the buffer from a state of the same run."""
+        assert self._buffer is not None
+        windows = _as_windows(state["windows"])
+        if _shapes_of(windows) != self._shapes:
+            return  # the uninterrupted run would have emptied its buffer, too
+        self._buffer.extend(windows)
+        self._buffer.writer.load_state_dict(state["next"])
+        self._buffer.sampler.load_state_dict(state)
+
+
+class MixedSource(TrialSource):
+    """The windows of this iteration, and between them minibatches of past ones.
+
+    Args:
+        fresh: the windows of this iteration.
+        replayed: the past ones; its windows are those of `fresh`.
+    """
+
+    def __init__(self, fresh: OnPolicySource, replayed: ReplaySource) -> None:
+        self._fresh, self._replayed = fresh, replayed
+        self._done = 0
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._replayed)
+
+    def begin(self) -> None:
+        """See `TrialSource.begin`."""
+        self._fresh.begin()
+        self._replayed.store(self._fresh.windows)
+        self._done = 0
+
+    def next(self) -> TensorDictBase:
+        """The next minibatch; replayed ones, with an `index`, are spread evenly."""
+        before, after = (
+            (self._done + step) * len(self._replayed) // len(self) for step in (0, 1)
+        )
+        self._done += 1
+        return self._fresh.next() if before == after else self._replayed.next()
+
+    def feedback(self, indices: Tensor, priorities: Tensor) -> None:
+        """See `TrialSource.feedback`."""
+        self._replayed.feedback(indices, priorities)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the replayed windows."""
+        return self._replayed.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the replayed windows."""
+        self._replayed.load_state_dict(state_dict)
+
+
+def _shapes_of(windows: TensorDictBase) -> dict[Any, torch.Size]:
+    """The shapes of a window's entries."""
+    return {name: entry.shape[1:] for name, entry in windows.items(True, True)}
+
+
+def _as_windows(entries: dict[str, Any]) -> TensorDict:
+    """Windows from nested dictionaries, with the batch sizes of their parts."""
+    num = len(entries[keys.WINDOW][keys.MASK])
+    windows = TensorDict(entries, [num])
+    for name in (keys.WINDOW, keys.BURN_IN, keys.FOLLOWING):
+        part = windows.get(name, None)
+        if part is not None:
+            part.batch_size = part.get(keys.MASK).shape[:2]
+    return windows
