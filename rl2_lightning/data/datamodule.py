@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 import lightning.pytorch as pl
 import torch
 from tensordict import TensorDictBase
+from torch import distributed
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
@@ -18,6 +19,7 @@ from rl2_lightning.data.seeding import Purpose, derive_seed
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import cut_windows, state_steps
 from rl2_lightning.data.world import World
+from rl2_lightning.errors import UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.families.trial_env import TrialEnv
 
@@ -109,13 +111,34 @@ class TrialDataModule(pl.LightningDataModule):
         return self._source
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the source, for a checkpoint; empty if it has none."""
+        """The states of the sources of all ranks, for a checkpoint; empty if they have none.
+
+        Lightning calls it on all ranks, and stores what rank zero returns.
+        """
         state = {} if self._source is None else self._source.state_dict()
-        return {"source": state} if state else {}
+        if not state:
+            return {}
+        states: list[dict[str, Any] | None] = [state]
+        if self._trainer.world_size > 1:
+            is_first = self._trainer.is_global_zero
+            states = [None] * self._trainer.world_size
+            distributed.gather_object(state, states if is_first else None)
+        return {"sources": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Store the state of a source until the source is created."""
-        self._source_state = state_dict.get("source", {})
+        """Store the state of this rank's source until the source is created.
+
+        Raises:
+            UserError: the checkpoint is of a run with another number of ranks.
+        """
+        states = state_dict.get("sources", [])
+        if states and len(states) != self._trainer.world_size:
+            raise UserError(
+                f"the checkpoint has the replay buffers of {len(states)} device(s), this run has "
+                f"{self._trainer.world_size}: resume on as many, or start a new training with "
+                "start_from"
+            )
+        self._source_state = states[self._trainer.global_rank] if states else {}
 
     def val_dataloader(self) -> list[Iterable[TensorDictBase]]:
         """Loaders of trials of the validation tasks, one for each way of acting."""

@@ -90,9 +90,7 @@ class PrioritySampler(Sampler):
         priorities: `[capacity]`, float64.
     """
 
-    def __init__(
-        self, capacity: int, priority_exponent: float, importance_exponent: float
-    ) -> None:
+    def __init__(self, capacity: int, priority_exponent: float, importance_exponent: float) -> None:
         self.priorities = torch.zeros(capacity, dtype=torch.float64)
         self._exponent = priority_exponent
         self._importance_exponent = importance_exponent
@@ -298,9 +296,7 @@ class MixedSource(TrialSource):
 
     def next(self) -> TensorDictBase:
         """The next minibatch; replayed ones, with an `index`, are spread evenly."""
-        before, after = (
-            (self._done + step) * len(self._replayed) // len(self) for step in (0, 1)
-        )
+        before, after = ((self._done + step) * len(self._replayed) // len(self) for step in (0, 1))
         self._done += 1
         return self._fresh.next() if before == after else self._replayed.next()
 

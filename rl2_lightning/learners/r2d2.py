@@ -99,6 +99,8 @@ class R2D2(Learner):
     """
 
     Settings = R2D2Settings
+    updates_done: Tensor
+    _rescaling: SignedHyperbolicValueTransform
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
     half = run("half", "trainer.max_epochs=3")
     resumed = run("resumed", f"ckpt_path={half}")
     assert_same_run(whole, resumed)
-    stored = [contents(path)["TrialDataModule"]["source"] for path in (whole, resumed, half)]
+    stored = [contents(path)["TrialDataModule"]["sources"][0] for path in (whole, resumed, half)]
     assert torch.equal(stored[0]["priorities"], stored[1]["priorities"])
     assert not torch.equal(stored[0]["priorities"], stored[2]["priorities"])
     for name, entry in stored[0]["windows"][keys.WINDOW].items():

@@ -36,7 +36,7 @@ TINY = (
 
 def of_learner(name: str) -> tuple[str, ...]:
     """Choose a learner, with few updates if that can be set."""
-    few = known({"num_epochs": 2, "num_minibatches": 2}, LEARNERS[name])
+    few = known({"num_epochs": 2, "num_minibatches": 2, "num_updates": 4}, LEARNERS[name])
     return (f"learner={name}", *(f"learner.{field}={number}" for field, number in few.items()))
 
 
