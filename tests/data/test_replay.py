@@ -9,7 +9,8 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from rl2_lightning import keys
-from rl2_lightning.data.replay import MixedSource, PrioritySampler, ReplaySettings, ReplaySource
+from rl2_lightning.data.priority_sampler import PrioritySampler
+from rl2_lightning.data.replay import MixedSource, ReplaySettings, ReplaySource
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import make_settings

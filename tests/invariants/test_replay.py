@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from tests.builders import (
     make_learner,
     starts_of,
 )
-from tests.invariants.test_runs import TINY, assert_same_run, contents, train
+from tests.command_line.program import SMALL, mistake_told, run_program
+from tests.invariants.test_runs import TINY, assert_same_run, contents, of_learner, train
 from tests.replay import BATCH_SIZE, INDEX, ReplaySource
 
+TWO_RANKS = ("trainer.devices=2", "trainer.strategy=ddp", "collection.total_env_steps=1600")
 NUM_TRIALS, WINDOW = 8, 4
 NUM_WINDOWS = NUM_TRIALS * 2  # of trials of six steps
 
@@ -86,3 +89,28 @@ def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
     for name, entry in stored[0]["windows"][keys.WINDOW].items():
         if isinstance(entry, torch.Tensor):
             assert torch.equal(entry, stored[1]["windows"][keys.WINDOW][name]), name
+
+
+@pytest.mark.parametrize("learner", ["r2d2", pytest.param("r2d2_ppo", marks=pytest.mark.slow)])
+def test_two_ranks_have_buffers_of_their_own_and_resume(tmp_path: Path, learner: str) -> None:
+    small = [text for text in SMALL if not text.startswith("learner.")]
+    given = (*small, *of_learner(learner), *TWO_RANKS)
+
+    def run(name: str, *overrides: str) -> dict[str, Any]:
+        done = run_program(tmp_path, *overrides, f"hydra.run.dir={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+        return contents(tmp_path / name / "last.ckpt")
+
+    run("half", *given, "trainer.max_epochs=2")
+    whole = run("whole", *given, "trainer.max_epochs=4")
+    resumed = run("resumed", f"ckpt_path={tmp_path / 'half'}", "trainer.max_epochs=4")
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, resumed["state_dict"][name]), name
+    first, second = whole["TrialDataModule"]["sources"]
+    for own, theirs in zip((first, second), resumed["TrialDataModule"]["sources"], strict=True):
+        assert torch.equal(own["priorities"], theirs["priorities"])
+    observed = [one["windows"][keys.WINDOW][keys.ACTION] for one in (first, second)]
+    assert not torch.equal(*observed), "each rank has its own trials"
+    one = ("trainer.devices=1", "trainer.max_epochs=4")
+    line = mistake_told(tmp_path, f"ckpt_path={tmp_path / 'half'}", *one)
+    assert "has the replay buffers of 2 device(s), this run has 1: resume on as many" in line
