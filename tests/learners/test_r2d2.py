@@ -9,10 +9,12 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.data.exploration import EpsilonGreedyActor
-from rl2_lightning.data.windows import cut_windows, inputs_of
+from rl2_lightning.data.replay import ReplaySettings, ReplaySource
+from rl2_lightning.data.windows import cut_windows, inputs_of, state_steps
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.r2d2 import R2D2
+from rl2_lightning.settings import make_settings
 from tests.builders import (
     bandit_trials,
     collect,
@@ -221,3 +223,34 @@ def test_a_cut_life_is_valued_beyond_its_end(window: int) -> None:
 def test_whole_run(tmp_path: Path) -> None:
     last = train(compose_config(tmp_path, *TINY, *of_learner("r2d2")))
     assert contents(last)["state_dict"]["updates_done"] == 6 * 4
+
+
+@pytest.mark.parametrize(("learner", "of_learner"), [("r2d2", 0), ("r2d2_ppo", 12)])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from Linux")
+def test_the_buffer_takes_the_memory_that_the_docs_say(learner: str, of_learner: int) -> None:
+    env = corridor_trials(2000)
+    window, burn_in, state_size = 4, 2, 8
+    source_learner = make_learner(make_agent(env), env, learner)
+    trials = collect(env, source_learner, window=window, burn_in=burn_in)
+    starts = state_steps(env.max_steps, window, burn_in)
+    num_following = source_learner.num_following
+    windows = cut_windows(
+        source_learner.prepare(trials, starts),
+        *(env.max_steps, window, burn_in),
+        num_following=num_following,
+    )
+    settings = make_settings(ReplaySettings, {"capacity": 20 * len(windows)})
+    source = ReplaySource(lambda: windows, lambda draw: draw, settings, num_minibatches=1)
+    before = resident_bytes()
+    for _ in range(20):
+        source.begin()
+    per_step = 8 * 1 + 49 + of_learner  # observations of one number
+    expected = (window + burn_in + num_following) * per_step + 4 * state_size
+    taken = (resident_bytes() - before) / settings.capacity
+    assert taken == pytest.approx(expected, rel=0.1)
+
+
+def resident_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (one for one in lines if one.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
