@@ -76,6 +76,12 @@ class OnPolicySource(TrialSource):
     def __len__(self) -> int:
         return self._num_epochs * self._num_minibatches
 
+    @property
+    def windows(self) -> TensorDictBase:
+        """All windows of this iteration, `[N]`, in the order of collection."""
+        assert self._windows is not None, "begin() has to be called first"
+        return self._windows
+
     def begin(self) -> None:
         """See `TrialSource.begin`.
 
@@ -96,10 +102,10 @@ class OnPolicySource(TrialSource):
 
     def next(self) -> TensorDictBase:
         """See `TrialSource.next`."""
-        assert self._windows is not None, "begin() has to be called first"
+        windows = self.windows
         if not self._indices:
-            device = self._windows.get(keys.WINDOW).get(keys.MASK).device
-            order = permutation(len(self._windows), self._shuffle_seed(self._pass), device)
+            device = windows.get(keys.WINDOW).get(keys.MASK).device
+            order = permutation(len(windows), self._shuffle_seed(self._pass), device)
             self._indices = list(order.chunk(self._num_minibatches))
             self._pass += 1
-        return self._windows[self._indices.pop(0)]
+        return windows[self._indices.pop(0)]
