@@ -23,6 +23,8 @@ from rl2_lightning.learners.surrogate import SurrogateProblem
 from rl2_lightning.learners.windows import line_up_entries
 from rl2_lightning.settings import between
 
+REMEDY = "raise learner.damping"
+
 
 @dataclass
 class SeparateCriticSettings(CriticSettings):
@@ -141,13 +143,14 @@ class TRPO(ActorCriticLearner):
         """
         settings = self.settings
         size = len(windows) // settings.num_minibatches
-        per_trial = windows.reshape(-1, self._windows_per_trial)
-        some_windows = per_trial[:: settings.fisher_stride].reshape(-1)
+        # Whole trials: a step between windows could leave out the same part of each trial.
+        indices = torch.arange(len(windows), device=self.device).view(-1, self._windows_per_trial)
+        some_windows = windows[indices[:: settings.fisher_stride].flatten()]
         problem = SurrogateProblem(
             self.agent, windows.split(size), some_windows.split(size), self._entropy_coefficient
         )
         gradient = problem.gradient()
-        self.require_finite("the norm of the policy's gradient", gradient.norm())
+        self.require_finite("the norm of the policy's gradient", gradient.norm(), REMEDY)
         step = trust_region_step(
             problem.fisher_vector_product,
             gradient,
@@ -155,7 +158,7 @@ class TRPO(ActorCriticLearner):
             damping=settings.damping,
             num_steps=settings.conjugate_gradient_steps,
         )
-        self.require_finite("the norm of the policy's step", step.norm())
+        self.require_finite("the norm of the policy's step", step.norm(), REMEDY)
         before = problem.measure()
         taken = problem.take(step, before, settings.target_kl, settings.line_search_steps)
         noted = {
