@@ -31,6 +31,7 @@ from rl2_lightning.families.point_robot import PointRobot
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
 from rl2_lightning.learners.learner import Learner
+from rl2_lightning.learners.trpo import TRPO
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.settings import make_settings
 from tests.corridor import Corridor
@@ -48,6 +49,13 @@ MEMORIES: dict[str, type[Memory]] = classes_of("memory")
 LEARNERS: dict[str, type[Learner]] = classes_of("learner")
 # The learners that minimise a loss on this iteration's windows.
 ACTOR_CRITICS = [name for name, one in LEARNERS.items() if issubclass(one, ActorCriticLearner)]
+# With the critics that they may have: with a memory of its own, or on the agent's features.
+CRITICS = [
+    (name, separate)
+    for name in ACTOR_CRITICS
+    for separate in (False, True)
+    if separate or not issubclass(LEARNERS[name], TRPO)
+]
 
 SETTINGS = {
     "learning_rate": 1e-3,

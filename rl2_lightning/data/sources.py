@@ -78,7 +78,7 @@ class OnPolicySource(TrialSource):
 
     @property
     def windows(self) -> TensorDictBase:
-        """The windows of this iteration, `[N]`."""
+        """All windows of this iteration, `[N]`, in the order of collection."""
         assert self._windows is not None, "begin() has to be called first"
         return self._windows
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import keys
@@ -22,7 +22,7 @@ from rl2_lightning.learners.critic import Critic, CriticSettings
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.value_scale import ValueScale
-from rl2_lightning.learners.windows import line_up, window_features
+from rl2_lightning.learners.windows import line_up_entries, window_features
 from rl2_lightning.settings import between
 
 SMALL = 1e-8
@@ -39,7 +39,6 @@ class ActorCriticSettings(LearnerSettings):
         adam_epsilon: Adam's epsilon.
         gamma: discount of one env step.
         gae_lambda: GAE's λ, the weight of longer returns.
-        value_coefficient: weight of the critic's loss.
         value_norm_decay: decay per iteration of the running scale of the value targets.
         entropy_coefficient: weight of the entropy at the start.
         final_entropy_coefficient: weight of the entropy at the end of the run; linear schedule.
@@ -53,7 +52,6 @@ class ActorCriticSettings(LearnerSettings):
     adam_epsilon: float = between(0, default=1e-8)
     gamma: float = between(0, 1, default=1.0)
     gae_lambda: float = between(0, 1, default=0.3)
-    value_coefficient: float = between(1e-6, default=0.5)
     value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 the scale would never change
     entropy_coefficient: float = between(0, default=0.01)
     final_entropy_coefficient: float = between(0, default=0.0)
@@ -228,22 +226,28 @@ class ActorCriticLearner(Learner):
         """
         window = minibatch.get(keys.WINDOW)
         features = window_features(self.agent, minibatch)
-        critic_features = features
-        if self.critic.is_separate:
-            critic_features = window_features(self.critic, minibatch, keys.CRITIC_STATE)
-        tasks = minibatch.get(keys.TASK, None)
-        values = self.critic.value(critic_features, window.get(keys.ELAPSED), tasks)
-        mask = window.get(keys.MASK).squeeze(-1)
-        counted = None if mask.all() else mask
         names = (keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
         entries = {name: window.get(name) for name in names}
         entries |= {
             keys.OLD_STATE_VALUE: window.get(keys.STATE_VALUE),
             keys.FEATURES: features,
-            keys.STATE_VALUE: values,
+            keys.STATE_VALUE: self.window_values(minibatch, features),
         }
-        steps = {name: line_up(entry, counted) for name, entry in entries.items()}
-        return TensorDict(steps, batch_size=[len(steps[keys.ADVANTAGE])])
+        return line_up_entries(window, entries)
+
+    def window_values(self, minibatch: TensorDictBase, features: Tensor | None = None) -> Tensor:
+        """The critic's values of windows, `[N, W, 1]`, with gradients.
+
+        Args:
+            minibatch: windows, `[N]`.
+            features: the agent's features, `[N, W, H]`; only needed by a critic that has no memory
+                of its own.
+        """
+        if self.critic.is_separate:
+            features = window_features(self.critic, minibatch, keys.CRITIC_STATE)
+        assert features is not None
+        elapsed = minibatch.get(keys.WINDOW).get(keys.ELAPSED)
+        return self.critic.value(features, elapsed, minibatch.get(keys.TASK, None))
 
     def share(self, num_steps: int) -> float:
         """The weight of a minibatch's mean loss.

@@ -178,7 +178,9 @@ class Learner(pl.LightningModule):
         totals, numbers = together.view(-1, 2, len(names)).sum(dim=0)
         return dict(zip(names, totals / numbers, strict=True))
 
-    def require_finite(self, name: str, value: Tensor) -> None:
+    def require_finite(
+        self, name: str, value: Tensor, remedy: str = "lower learner.learning_rate"
+    ) -> None:
         """Stop the run before a non-finite value reaches the weights.
 
         Raises:
@@ -186,8 +188,8 @@ class Learner(pl.LightningModule):
         """
         if not torch.isfinite(value):
             raise NonFiniteLossError(
-                f"{name} is {value.item()} after {self.clock.env_steps} env steps: lower "
-                "learner.learning_rate, and check that the environment returns finite numbers"
+                f"{name} is {value.item()} after {self.clock.env_steps} env steps: {remedy}, and "
+                "check that the environment returns finite numbers"
             )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -36,12 +36,14 @@ class PPOSettings(ActorCriticSettings):
         clip_epsilon: clipping range of the probability ratio around 1.
         value_clip: clipping range of the value around the old one, in units of the value scale;
             None for no clipping.
+        value_coefficient: weight of the critic's loss.
         target_kl: KL divergence from the old policy above which an iteration makes no more updates;
             None for no limit.
     """
 
     clip_epsilon: float = between(0, default=0.2)
     value_clip: float | None = between(0, default=None)
+    value_coefficient: float = between(1e-6, default=0.5)
     target_kl: float | None = between(0, default=None)
 
     def check_run(self, run: RunShape) -> None:

@@ -26,6 +26,15 @@ def over_all_ranks(values: Tensor) -> Tensor:
     return torch.cat(gather_all_tensors(values)) if _is_distributed() else values
 
 
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of the values of all ranks, `[M]` like those of each; bitwise the same on all."""
+    if not _is_distributed():
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total
+
+
 def of_any_rank(names: Iterable[str]) -> list[str]:
     """The names that at least one rank has, in the same order on all of them."""
     if not _is_distributed():

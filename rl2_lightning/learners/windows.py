@@ -1,7 +1,10 @@
 """Prepare windows of trials for losses."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import keys
@@ -61,3 +64,16 @@ def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:
         return entry[mask]
     # Features are stored time-major: flattening them in this order avoids a copy.
     return entry.transpose(0, 1).flatten(0, 1)
+
+
+def line_up_entries(window: TensorDictBase, entries: Mapping[Any, Tensor]) -> TensorDict:
+    """The steps of windows that count, concatenated, `[M]`.
+
+    Args:
+        window: the windows' steps, `[N, W]`, with the mask.
+        entries: the entries to line up, `[N, W, ...]` each, by key.
+    """
+    mask = window.get(keys.MASK).squeeze(-1)
+    counted = None if mask.all() else mask
+    steps = {name: line_up(entry, counted) for name, entry in entries.items()}
+    return TensorDict(steps, batch_size=[len(next(iter(steps.values())))])

@@ -2,14 +2,17 @@
 
 import os
 import socket
+from typing import Any
 
 import pytest
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector
 
 from rl2_lightning import keys
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.learner import Learner
 from tests.builders import (
     ACTOR_CRITICS,
@@ -60,6 +63,25 @@ def learn_share(rank: int, target_kl: float | None, *kind) -> tuple:
     return found, {name: b for name, b in learner.state_dict().items() if name not in found}
 
 
+def trust_region(memory: str):
+    """A learner that takes steps within a trust region, and the trials of both ranks."""
+    # Few products, after which rounding errors are still small.
+    return of_both("trpo", memory, {}, fisher_stride=3, conjugate_gradient_steps=3, damping=0.1)
+
+
+def step_on(learner: Learner, env: TrialEnv, trials: TensorDictBase) -> Tensor:
+    """The agent's weights after the step on these trials."""
+    prepared = learner.prepare(trials, [0])
+    learner.improve_policy(as_minibatch(learner, env, prepared))
+    return parameters_to_vector(learner.agent.parameters()).detach()
+
+
+def step_on_share(rank: int, memory: str) -> Tensor:
+    env, learner, trials = trust_region(memory)
+    own = slice(rank * NUM_TRIALS // 2, (rank + 1) * NUM_TRIALS // 2)
+    return step_on(learner, env, trials[own])
+
+
 KINDS = {
     f"{learner}, {memory}{', '.join(['', *critic])}": (learner, memory, critic)
     for learner in ACTOR_CRITICS
@@ -76,6 +98,7 @@ def learn(rank: int, port: int, folder: str) -> None:
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     found = {name: learn_share(rank, None, *kind) for name, kind in KINDS.items()}
     found["stop"] = learn_share(rank, 0.01, "ppo", "gru", {})
+    found["steps"] = {memory: step_on_share(rank, memory) for memory in MEMORIES}
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
@@ -84,7 +107,7 @@ def learn(rank: int, port: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple]]:
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Gradients and buffers of both ranks, by kind; cached, since starting ranks is slow."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as probe:
@@ -95,7 +118,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_ranks_equal_one(ranks: list[dict[str, tuple]], kind: str) -> None:
+def test_two_ranks_equal_one(ranks: list[dict[str, Any]], kind: str) -> None:
     env, learner, trials = of_both(*KINDS[kind])
     learner.training_step(as_minibatch(learner, env, learner.prepare(trials, [0])), 0).backward()
     assert learner.clock.env_steps == int(trials[keys.STEPS, keys.MASK].sum())
@@ -108,7 +131,18 @@ def test_two_ranks_equal_one(ranks: list[dict[str, tuple]], kind: str) -> None:
             torch.testing.assert_close(found[name], parameter.grad, msg=name)
 
 
-def test_all_ranks_stop_together(ranks: list[dict[str, tuple]]) -> None:
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_two_ranks_take_the_step_of_one(ranks: list[dict[str, Any]], memory: str) -> None:
+    env, learner, trials = trust_region(memory)
+    before = parameters_to_vector(learner.agent.parameters()).detach().clone()
+    step = step_on(learner, env, trials) - before
+    assert step.any()
+    first, second = (rank["steps"][memory] for rank in ranks)
+    assert torch.equal(first, second)
+    assert (first - before - step).norm() < 0.01 * step.norm()
+
+
+def test_all_ranks_stop_together(ranks: list[dict[str, Any]]) -> None:
     # Only one rank exceeds the bound: both must stop on their mean, since one alone would wait for
     # the other's gradients.
     for rank in ranks:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.families.bandits.env import ARM_PROBABILITIES
 from rl2_lightning.learners.windows import window_features
+from rl2_lightning.parts import leave_out_foreign
 from tests.builders import LEARNERS, MEMORIES, ROOT, attach, compose_config, known
 
 TINY = (
@@ -54,6 +56,9 @@ CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_l
 
 def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     """Run the training of a config in this process, and return its last checkpoint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the experiment sets fields for PPO
+        leave_out_foreign(cfg, ())
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)

@@ -49,6 +49,12 @@ def test_a_small_bandit_is_learnt_in_seconds(tmp_path: Path, memory: str) -> Non
     assert share > 0.97
 
 
+def test_trpo_learns_a_small_bandit(tmp_path: Path) -> None:
+    own = ("learner=trpo", "~learner.value_coefficient", "collection.total_env_steps=61440")
+    _, share = shares(tmp_path, *SMALL, *own)  # 30 iterations
+    assert share > 0.97
+
+
 def test_without_the_reward_as_input_the_agent_stays_at_chance(tmp_path: Path) -> None:
     inputs = "agent.inputs=[observation,previous_action,previous_done]"
     trial_return, _ = shares(tmp_path, *SMALL, inputs)

@@ -27,7 +27,9 @@ def second_derivatives() -> Iterator[None]:
     """Context in which memories can be differentiated twice, at a lower speed."""
     token = _second_derivatives.set(True)
     try:
-        yield
+        # cuDNN's recurrent layers can be differentiated only once.
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
     finally:
         _second_derivatives.reset(token)
 
