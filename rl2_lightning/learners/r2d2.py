@@ -33,7 +33,7 @@ from rl2_lightning.settings import POSITIVE, between, one_of
 
 @dataclass
 class R2D2Settings(LearnerSettings):
-    """Settings of R2D2; the defaults without a comment in the YAML file are the paper's.
+    """Settings of R2D2.
 
     Attributes:
         replay: settings of the replay buffer.
@@ -59,7 +59,7 @@ class R2D2Settings(LearnerSettings):
     value_hidden_sizes: list[int] = field(default_factory=list, metadata=POSITIVE)
     learning_rate: float = between(0, 1e30, default=1e-3)
     final_learning_rate: float = between(0, 1e30, default=0.0)
-    adam_epsilon: float = between(0, default=1e-3)
+    adam_epsilon: float = between(0, default=1e-8)
     gamma: float = between(0, 1, default=0.997)
     num_steps: int = between(1, 1000, default=5)
     rescaling: float = between(1e-6, 1, default=1e-3)
