@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ from rl2_lightning.data.priority_sampler import PrioritySampler
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between
+
+DAMAGED = (
+    "the checkpoint's replay buffer does not fit learner.replay of this run, or is damaged: set "
+    "the same capacity, or start a new training with start_from"
+)
 
 
 @dataclass
@@ -199,10 +204,26 @@ class ReplaySource(TrialSource):
                 f"{available / 2**30:.3g} GiB: lower it"
             )
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Fill the buffer from a state of the same run."""
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Fill the buffer from a state of the same run.
+
+        Raises:
+            UserError: the state is not that of such a buffer.
+        """
         assert self._buffer is not None
-        windows = _as_windows(state["windows"])
+        try:
+            windows, priorities = _as_windows(state["windows"]), state["priorities"]
+            cursor = state["next"]["_cursor"]
+            is_whole = (
+                priorities.shape == (self._capacity,)
+                and bool((priorities >= 0).all())
+                and cursor in range(self._capacity)
+                and len(windows) <= self._capacity
+            )
+        except Exception as error:  # a damaged state can raise any exception
+            raise UserError(DAMAGED) from error
+        if not is_whole:
+            raise UserError(DAMAGED)
         if _shapes_of(windows) != self._shapes:
             return  # the uninterrupted run would have emptied its buffer, too
         self._buffer.extend(windows)

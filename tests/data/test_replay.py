@@ -147,6 +147,31 @@ def test_a_restored_buffer_draws_the_same(iterations: int) -> None:
             assert torch.equal(numbers_in(one), numbers_in(other))
 
 
+def without(state: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != name}
+
+
+DAMAGES = {
+    "no windows": lambda state: without(state, "windows"),
+    "windows without steps": lambda state: {**state, "windows": {}},
+    "no priorities": lambda state: without(state, "priorities"),
+    "another capacity": lambda state: {**state, "priorities": torch.ones(7)},
+    "negative priorities": lambda state: {**state, "priorities": -state["priorities"]},
+    "no place": lambda state: {**state, "next": {}},
+    "a place outside": lambda state: {**state, "next": {"_cursor": 10**6}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused(damage: str) -> None:
+    source = source_of()
+    source.begin()
+    restored = source_of()
+    restored.load_state_dict(DAMAGES[damage](source.state_dict()))
+    with pytest.raises(UserError, match=r"^the checkpoint's replay buffer does not fit .* damaged"):
+        restored.begin()
+
+
 def test_windows_of_another_length_empty_the_buffer() -> None:
     source = source_of(iter([numbered(0), numbered(NUM, window=5), numbered(2 * NUM, window=5)]))
     source.begin()
