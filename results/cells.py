@@ -38,9 +38,13 @@ class Cell:
 
     @property
     def experiments(self) -> list[str]:
-        """The experiments of this cell: its own, and `<name>_<memory>` of other memories."""
-        memories = sorted(path.stem for path in (CONFIGS / "memory").glob("*.yaml"))
-        others = (f"{self.name}_{memory}" for memory in memories)
+        """The experiments of this cell: its own, and `<name>_<memory>` or `<name>_<learner>`."""
+        parts = [
+            path.stem
+            for group in ("memory", "learner")
+            for path in sorted((CONFIGS / group).glob("*.yaml"))
+        ]
+        others = (f"{self.name}_{part}" for part in parts)
         return [self.name, *(name for name in others if experiment_file(name).exists())]
 
     def is_of(self, row: Row) -> bool:

@@ -26,7 +26,7 @@ class Request:
     Attributes:
         cell: of the row.
         experiment: that trains the agent.
-        agent: its memory, and its policy head if that is not the default.
+        agent: its memory, and its policy head and its learner if they are not the default ones.
         trained_on: the fields of family and trial in which its training differs from the cell.
         cfg: the composed config of the evaluation.
         checkpoint: of the agent; it fits cell and config.
@@ -103,9 +103,10 @@ def compose_evaluation(overrides: list[str]) -> Request:
 
 
 def agent_text(cfg: DictConfig) -> str:
-    """The agent's memory, and its policy head if that is not the default."""
-    memory, head = cfg.memory._target_.split(".")[-2], cfg.agent.policy_head
-    return str(memory if head == "layers" else f"{memory}, {head}").replace("_", " ")
+    """The agent's memory, and its policy head and its learner if they are not the default ones."""
+    memory, learner = (cfg[group]._target_.split(".")[-2] for group in ("memory", "learner"))
+    parts = [(memory, ""), (cfg.agent.policy_head, "layers"), (learner, "ppo")]
+    return ", ".join(part for part, default in parts if part != default).replace("_", " ")
 
 
 def differences_from(

@@ -5,7 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from warnings import catch_warnings
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -32,7 +31,6 @@ from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.trpo import TRPO
-from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.settings import make_settings
 from tests.corridor import Corridor
 
@@ -245,10 +243,7 @@ def compose_config(output_dir: Path, *overrides: str) -> DictConfig:
     """The composed config of `python train.py ...`."""
     register_schemas()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", [f"output_dir={output_dir}", *overrides])
-    with catch_warnings(action="ignore"):
-        leave_out_foreign(cfg, overrides)
-    return cfg
+        return compose("train", [f"output_dir={output_dir}", *overrides])
 
 
 def attach(data: TrialDataModule, learner: Learner, *, rank: int = 0, iteration: int = 0) -> None:

@@ -130,7 +130,7 @@ def test_the_trials_divide_over_four_devices(tmp_path: Path, group: str) -> None
         cfg = compose_config(tmp_path, f"{group}={file.stem}")
         stages = (cfg.collection.curriculum or {}).values()
         numbers = [cfg.collection.num_trials, *(stage.num_trials for stage in stages)]
-        share = 4 * cfg.learner.num_minibatches
+        share = 4 * cfg.learner.get("num_minibatches", 1)
         assert all(number % share == 0 for number in numbers), (file.stem, numbers, share)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rl2_lightning.config import register_schemas
-from tests.builders import MEMORIES, known
+from tests.builders import LEARNERS, MEMORIES, known
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
@@ -36,11 +36,13 @@ def anchors_of(name: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def memory_with(field: str) -> list[str]:
-    """The choice of a memory that has the field, if it is of the group `memory`."""
-    group, _, name = field.partition(".")
-    having = [memory for memory, kind in MEMORIES.items() if known({name: None}, kind)]
-    return [f"memory={having[0]}"] if group == "memory" and having else []
+def part_with(field: str) -> list[str]:
+    """The choice of a memory or learner that has the field, if it is of one of these groups."""
+    group, name, *_ = field.split(".")
+    kinds = {"memory": MEMORIES, "learner": LEARNERS}.get(group, {})
+    having = [choice for choice, kind in kinds.items() if known({name: None}, kind)]
+    default = {"memory": "gru", "learner": "ppo"}.get(group)
+    return [f"{group}={having[0]}"] if having and default not in having else []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +76,7 @@ def test_fields_are_fields(name: str) -> None:
                 continue
             field = text.partition("=")[0]
             env = ["env=visual_maze"] if "mazes" in field else []
-            compose("train", ["output_dir=.", *env, *memory_with(field), text])
+            compose("train", ["output_dir=.", *env, *part_with(field), text])
 
 
 def test_tests_that_the_design_names_are_there() -> None:

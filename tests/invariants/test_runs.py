@@ -11,6 +11,7 @@ import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from warnings import catch_warnings
 
 import pytest
 import torch
@@ -56,6 +57,8 @@ CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_l
 
 def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     """Run the training of a config in this process, and return its last checkpoint."""
+    with catch_warnings(action="ignore"):
+        leave_out_foreign(cfg, [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the experiment sets fields for PPO
         leave_out_foreign(cfg, ())
