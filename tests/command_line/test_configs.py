@@ -21,6 +21,7 @@ from tests.command_line.program import SMALL, call_program
 
 CONFIGS = ROOT / "configs"
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+TAKING_LONG = ("maze_5x5", "maze_9x9")  # like maze_3x3, with more cells
 FAMILIES = sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml"))
 YAMLS = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 CHOICES = [f"{path.parent}={path.stem}" for path in YAMLS if path.parent.name]
@@ -50,7 +51,13 @@ def run_small(folder: Path, *overrides: str) -> None:
     assert (summary["iterations"], summary["num_tasks"]) == (1, 6)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in TAKING_LONG else name
+        for name in EXPERIMENTS
+    ],
+)
 def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
     whole = compose_config(tmp_path, f"experiment={experiment}")
     check(whole, num_cores=1, multirun=False)
