@@ -61,6 +61,19 @@ class ReplaySettings(Settings):
                 f"learner.replay.batch_size={self.batch_size} windows: raise the capacity"
             )
 
+    def check_ranks(self, num_ranks: int) -> None:
+        """Check that all ranks draw minibatches of the same size.
+
+        Raises:
+            UserError: they would not.
+        """
+        if self.batch_size % num_ranks:
+            nearest = max(1, round(self.batch_size / num_ranks)) * num_ranks
+            raise UserError(
+                f"learner.replay.batch_size={self.batch_size} does not divide into {num_ranks} "
+                f"device(s): set learner.replay.batch_size={nearest}"
+            )
+
     def priorities(self, errors: Tensor, mask: Tensor) -> Tensor:
         """The priorities of windows: a mixture of the largest and the mean error (R2D2, 2.3).
 

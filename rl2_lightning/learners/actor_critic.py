@@ -22,7 +22,11 @@ from rl2_lightning.learners.critic import Critic, CriticSettings
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.value_scale import ValueScale
-from rl2_lightning.learners.windows import line_up_entries, window_features
+from rl2_lightning.learners.windows import (
+    line_up_entries,
+    window_features,
+    with_following_steps,
+)
 from rl2_lightning.settings import between
 
 SMALL = 1e-8
@@ -235,18 +239,28 @@ class ActorCriticLearner(Learner):
         }
         return line_up_entries(window, entries)
 
-    def window_values(self, minibatch: TensorDictBase, features: Tensor | None = None) -> Tensor:
+    def window_values(
+        self,
+        minibatch: TensorDictBase,
+        features: Tensor | None = None,
+        *,
+        with_following: bool = False,
+    ) -> Tensor:
         """The critic's values of windows, `[N, W, 1]`, with gradients.
 
         Args:
             minibatch: windows, `[N]`.
             features: the agent's features, `[N, W, H]`; only needed by a critic that has no memory
                 of its own.
+            with_following: whether to include the steps after the windows; see `window_features`.
         """
         if self.critic.is_separate:
-            features = window_features(self.critic, minibatch, keys.CRITIC_STATE)
+            features = window_features(
+                self.critic, minibatch, keys.CRITIC_STATE, with_following=with_following
+            )
         assert features is not None
-        elapsed = minibatch.get(keys.WINDOW).get(keys.ELAPSED)
+        steps = with_following_steps(minibatch) if with_following else minibatch.get(keys.WINDOW)
+        elapsed = steps.get(keys.ELAPSED)
         return self.critic.value(features, elapsed, minibatch.get(keys.TASK, None))
 
     def share(self, num_steps: int) -> float:

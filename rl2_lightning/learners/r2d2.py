@@ -25,7 +25,6 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, n_step_returns, valued_steps
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
-from rl2_lightning.learners.r2d2_ppo import require_divisible
 from rl2_lightning.learners.ranks import rank, world_size
 from rl2_lightning.learners.windows import window_features, with_following_steps
 from rl2_lightning.settings import POSITIVE, between, one_of
@@ -71,7 +70,7 @@ class R2D2Settings(LearnerSettings):
 
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
-        require_divisible(self.replay, run.num_ranks)
+        self.replay.check_ranks(run.num_ranks)
         for name, num_trials in run.num_trials.items():
             if num_trials % run.num_ranks:
                 nearest = max(1, round(num_trials / run.num_ranks)) * run.num_ranks

@@ -14,13 +14,12 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.replay import MixedSource, ReplaySettings, ReplaySource
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
-from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import SMALL
 from rl2_lightning.learners.credit import off_policy_advantages, valued_steps
 from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.ppo import PPO, PPOSettings
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
-from rl2_lightning.learners.windows import line_up, window_features, with_following_steps
+from rl2_lightning.learners.windows import line_up_entries, window_features, with_following_steps
 from rl2_lightning.settings import between, one_of
 
 
@@ -44,7 +43,7 @@ class R2D2PPOSettings(PPOSettings):
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
         if self.replay_ratio:
-            require_divisible(self.replay, run.num_ranks)
+            self.replay.check_ranks(run.num_ranks)
 
     @property
     def num_replayed(self) -> int:
@@ -149,13 +148,7 @@ class R2D2PPO(PPO):
     ) -> tuple[Tensor, Tensor]:
         """The values of windows and the step after them, in units of the reward, and features."""
         features = window_features(self.agent, minibatch, with_following=True)
-        of_critic = features
-        if self.critic.is_separate:
-            of_critic = window_features(
-                self.critic, minibatch, keys.CRITIC_STATE, with_following=True
-            )
-        tasks = minibatch.get(keys.TASK, None)
-        values = self.critic.value(of_critic, steps.get(keys.ELAPSED), tasks)
+        values = self.window_values(minibatch, features, with_following=True)
         values = self.value_scale.denormalize(values.float())
         return values.masked_fill(~valued_steps(steps), 0), features
 
@@ -164,9 +157,9 @@ class R2D2PPO(PPO):
         steps = super().lined_up_steps(minibatch)
         if self._is_replayed:
             window = minibatch.get(keys.WINDOW)
-            mask = window.get(keys.MASK).squeeze(-1)
             # The loss is quadratic in their difference: so each window gets its weight.
-            root = line_up(window.get(keys.WEIGHT), None if mask.all() else mask).sqrt()
+            weights = line_up_entries(window, {keys.WEIGHT: window.get(keys.WEIGHT)})
+            root = weights.get(keys.WEIGHT).sqrt()
             for name in (keys.STATE_VALUE, keys.OLD_STATE_VALUE, keys.VALUE_TARGET):
                 steps.set(name, steps.get(name) * root)
         return steps
@@ -185,17 +178,3 @@ class R2D2PPO(PPO):
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
         """See `PPO.is_left_out`; old policies may differ from this one by any amount."""
         return False if self._is_replayed else super().is_left_out(diagnostics, num_steps)
-
-
-def require_divisible(replay: ReplaySettings, num_ranks: int) -> None:
-    """Check that all ranks draw minibatches of the same size.
-
-    Raises:
-        UserError: they would not.
-    """
-    if replay.batch_size % num_ranks:
-        nearest = max(1, round(replay.batch_size / num_ranks)) * num_ranks
-        raise UserError(
-            f"learner.replay.batch_size={replay.batch_size} does not divide into {num_ranks} "
-            f"device(s): set learner.replay.batch_size={nearest}"
-        )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.data.exploration import EpsilonGreedyActor
@@ -26,26 +25,10 @@ from tests.builders import (
     point_trials,
 )
 from tests.invariants.test_runs import TINY, contents, of_learner, train
+from tests.learners.replayed import Told, replayed
 
 NUM_TRIALS, NUM_STEPS = 6, 3
 EPSILON = 1e-3
-
-
-class Told:
-    """Stands in for a source, and keeps the priorities that it gets."""
-
-    def feedback(self, indices: Tensor, priorities: Tensor) -> None:
-        self.indices, self.priorities = indices, priorities
-
-
-def replayed(env: TrialEnv, learner: R2D2, *, window: int | None = None, burn_in: int = 0):
-    """All windows of some trials, as a replay source returns them."""
-    trials = collect(env, learner, window=window, burn_in=burn_in)
-    prepared = learner.prepare(trials, [0])
-    lengths = (env.max_steps, window or env.max_steps, burn_in)
-    windows = cut_windows(prepared, *lengths, num_following=learner.num_following)
-    windows.set(keys.INDEX, torch.arange(len(windows)))
-    return windows.set(keys.WEIGHT, torch.linspace(0.5, 1, len(windows)))
 
 
 def learner_of(env: TrialEnv, memory: str = "gru", **changes) -> R2D2:
@@ -151,7 +134,7 @@ def test_the_loss_is_weighted_and_priorities_are_told() -> None:
     env = corridor_trials(NUM_TRIALS)
     learner = learner_of(env)
     learner.require_finite = lambda *_: None
-    minibatch = replayed(env, learner)
+    minibatch = replayed(env, learner).set(keys.WEIGHT, torch.linspace(0.5, 1, NUM_TRIALS))
     values, targets = learner.values_and_targets(minibatch)
     mask = minibatch[keys.WINDOW][keys.MASK].squeeze(-1)
     assert not mask.all()

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from rl2_lightning import keys
-from rl2_lightning.data.windows import cut_windows
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.credit import off_policy_advantages, trial_advantages
@@ -14,7 +13,6 @@ from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.r2d2_ppo import R2D2PPO
 from tests.builders import (
     bandit_trials,
-    collect,
     compose_config,
     corridor_trials,
     make_agent,
@@ -22,7 +20,7 @@ from tests.builders import (
     point_trials,
 )
 from tests.invariants.test_runs import PPO, TINY, assert_same_run, of_learner, train
-from tests.learners.test_r2d2 import Told
+from tests.learners.replayed import Told, replayed
 
 NUM_TRIALS = 6
 
@@ -32,18 +30,6 @@ def learner_of(env: TrialEnv, **changes) -> R2D2PPO:
     learner._source = Told()
     learner.require_finite = lambda *_: None
     return learner
-
-
-def replayed(env: TrialEnv, learner: R2D2PPO, *, window: int | None = None, burn_in: int = 0):
-    """All windows of some trials, as a replay source returns them."""
-    trials = collect(env, learner, window=window, burn_in=burn_in)
-    starts = [max(0, start - burn_in) for start in range(0, env.max_steps, window or 1000)]
-    prepared = learner.prepare(trials, starts)
-    lengths = (env.max_steps, window or env.max_steps, burn_in)
-    kept = [keys.TASK] if learner.reads_tasks else []
-    windows = cut_windows(prepared, *lengths, kept, learner.num_following)
-    windows.set(keys.INDEX, torch.arange(len(windows)))
-    return windows.set(keys.WEIGHT, torch.ones(len(windows)))
 
 
 CRITICS = [{}, {"separate": True, "sees_task": True}]
