@@ -13,6 +13,7 @@ from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.r2d2_ppo import R2D2PPO
 from tests.builders import (
     bandit_trials,
+    collect,
     compose_config,
     corridor_trials,
     make_agent,
@@ -148,3 +149,39 @@ def test_minibatches_divide_among_the_ranks() -> None:
     ).settings
     with pytest.raises(UserError, match=r"batch_size=9 .* 2 device\(s\): set .*batch_size=8$"):
         settings.check_run(RunShape({"collection.num_trials": 4}, 2, "32-true"))
+
+
+def test_old_windows_are_learnt_from_whatever_their_number_and_age() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    learner = learner_of(env, target_kl=1e-6)
+    minibatch = replayed(env, learner)
+    with torch.no_grad():
+        for parameter in learner.agent.policy.parameters():
+            parameter.mul_(-0.5)
+    loss = learner.training_step(minibatch, 0)
+    assert not learner._stopped
+    learner._steps_per_minibatch *= 7
+    assert learner.training_step(minibatch, 0) == loss
+    loss.backward()
+    assert any(parameter.grad is not None for parameter in learner.agent.parameters())
+
+
+def test_the_step_after_a_cut_is_kept_and_others_are_cleared() -> None:
+    env = corridor_trials(NUM_TRIALS, continues=True)
+    learner = learner_of(env)
+    trials = collect(env, learner)
+    given = trials[keys.STEPS]
+    idle = ~given[keys.MASK].squeeze(-1)
+    rows, length = torch.arange(NUM_TRIALS), (~idle).sum(dim=1)
+    idle[rows, length] = False
+    assert idle.any()
+    given[keys.PREVIOUS_REWARD][idle] = 5.0
+    kept = {
+        name: given[name][rows, length].clone()
+        for name in (keys.OBSERVATION, keys.PREVIOUS_ACTION, keys.PREVIOUS_REWARD, keys.ELAPSED)
+    }
+    assert any(entry.any() for entry in kept.values())
+    found = learner.prepare(trials, [0])[keys.STEPS]
+    for name, entry in kept.items():
+        assert torch.equal(found[name][rows, length], entry), name
+    assert (found[keys.PREVIOUS_REWARD][idle] == 0).all()
