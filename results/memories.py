@@ -5,32 +5,15 @@ run that was stopped there, and writes its row into `results/memories.csv`.
 `python -m results.memories mdp_n10 speed` measures how fast each memory collects and optimises.
 """
 
-import csv
-import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
-
 from benchmarks.throughput import IterationRates, fit
-from results.cells import CONFIGS, FOLDER, Row, read_rows
-from rl2_lightning.build import build_data, build_learner
-from rl2_lightning.callbacks.files import write_atomically
-from rl2_lightning.command_line import one_line_errors
-from rl2_lightning.config import register_schemas
-from rl2_lightning.errors import UserError
-from rl2_lightning.parts import leave_out_foreign
-from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY
-from rl2_lightning.session import quieten
+from results.cells import Row
+from results.comparison import Comparison
 
-RUNS = Path("outputs/memories")
-NUM_VALIDATIONS = 25  # of a training
 NUM_ITERATIONS = 7  # of a measurement of speed, of which the first two do not count
 
 
@@ -115,101 +98,30 @@ ASKING = (
 )
 
 
-def memories_of(task: str) -> list[str]:
-    """The memories that are compared on a task."""
-    return [*MEMORIES, *([QUERIES] if TASKS[task].has_queries else [])]
-
-
 def overrides_of(task: str, memory: str) -> list[str]:
-    """The command line of a training, without its folder.
-
-    Raises:
-        UserError: there is no such task, or no such memory for it.
-    """
-    if task not in TASKS:
-        raise UserError(f"task {task} is not compared: use one of {', '.join(TASKS)}")
-    if memory not in memories_of(task):
-        known = ", ".join(memories_of(task))
-        raise UserError(f"memory {memory} is not compared on {task}: use one of {known}")
+    """The settings of a task and of a memory on it."""
     own = ASKING if memory == QUERIES else MEMORIES[memory]
     return [*TASKS[task].overrides, *(text.format(TASKS[task].length) for text in own)]
 
 
-def compose_run(task: str, memory: str, folder: Path, *more: str) -> DictConfig:
-    """The composed config of a training."""
-    given = [*overrides_of(task, memory), *more]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", [f"output_dir={folder}", "logger=csv", *given])
-    with open_dict(cfg):
-        leave_out_foreign(cfg, given)
-    return cfg
-
-
-def train(task: str, memory: str, runs: Path = RUNS) -> Path:
-    """Train and test a memory, from its last checkpoint if there is one.
-
-    Returns:
-        The folder of the run.
-
-    Raises:
-        UserError: the training ended with an error.
-    """
-    folder = runs / task / memory
-    if (folder / SUMMARY).exists():
-        return folder
-    cfg = compose_run(task, memory, folder)
-    num_iterations = build_data(cfg).plan.num_iterations
-    given = overrides_of(task, memory)
-    if (folder / LAST_CHECKPOINT).exists():
-        given = [f"ckpt_path={folder}"]
-    command = [sys.executable, "-m", "rl2_lightning.train", *given, f"hydra.run.dir={folder}"]
-    command += [
-        "logger=csv",
-        f"trainer.check_val_every_n_epoch={-(-num_iterations // NUM_VALIDATIONS)}",
-    ]
-    if subprocess.run(command, check=False).returncode:
-        raise UserError(f"the training in {folder} has failed: see its error")
-    return folder
-
-
-def row_of(task: str, memory: str, folder: Path) -> Row:
-    """The figures of a finished run."""
-    summary = json.loads((folder / SUMMARY).read_text())
-    greedy = summary["agent"]["greedy"]
-    cfg = compose_run(task, memory, folder)
-    agent = build_learner(cfg, build_data(cfg)).agent
-    references = {name: one["trial_return"] for name, one in summary["references"].items()}
-    *_, reference = references
-    return {
-        "task": task,
-        "memory": memory,
-        "parameters": str(sum(weight.numel() for weight in agent.parameters())),
-        "env_steps": str(summary["env_steps"]),
-        "agent_greedy": f"{greedy['trial_return']:.4f}",
-        "agent_greedy_half_width": f"{greedy['trial_half_width']:.4f}",
-        "random": f"{references['random']:.4f}",
-        "reference": reference,
-        "reference_return": f"{references[reference]:.4f}",
-        "curve": validation_curve(folder),
-        "command": f"python -m results.memories {task} {memory}",
-    }
-
-
-def validation_curve(folder: Path) -> str:
-    """Env steps and greedy return of each validation, as `steps:return` with spaces between."""
-    with (folder / "csv" / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("validation/return_greedy")]
-    points = {int(row["step"]): float(row["validation/return_greedy"]) for row in rows}
-    return " ".join(f"{step}:{value:.4f}" for step, value in sorted(points.items()))
+COMPARISON = Comparison(
+    table="memories",
+    column="memory",
+    names={
+        name: [*MEMORIES, *([QUERIES] if task.has_queries else [])] for name, task in TASKS.items()
+    },
+    own_overrides=overrides_of,
+    num_validations=25,
+)
 
 
 def speeds_of(task: str) -> list[Row]:
     """How fast each memory collects and optimises, measured one after the other."""
     rows = []
-    for memory in memories_of(task):
+    for memory in COMPARISON.names[task]:
         with tempfile.TemporaryDirectory() as folder:
             more = (f"trainer.max_epochs={NUM_ITERATIONS}", "trainer.check_val_every_n_epoch=1000")
-            cfg = compose_run(task, memory, Path(folder), *more)
+            cfg = COMPARISON.compose(task, memory, Path(folder), *more)
             cfg.callbacks = {"throughput": cfg.callbacks.throughput}
             cfg.logger = {}
             rates = IterationRates()
@@ -219,41 +131,5 @@ def speeds_of(task: str) -> list[Row]:
     return rows
 
 
-def write_rows(folder: Path, table: str, new: Sequence[Row]) -> None:
-    """Write rows into a table, replacing those of the same task and memory."""
-    tasks = list(TASKS)
-
-    def place(row: Mapping[str, str]) -> tuple[int, int]:
-        return tasks.index(row["task"]), memories_of(row["task"]).index(row["memory"])
-
-    replaced = {place(row) for row in new}
-    rows = [*(row for row in read_rows(folder, table) if place(row) not in replaced), *new]
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, list(new[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=place))
-    write_atomically(folder / f"{table}.csv", text.getvalue())
-
-
-def main() -> None:
-    """Print the row, or the speeds."""
-    quieten()
-    register_schemas()
-    with one_line_errors():
-        if len(sys.argv) != 3:
-            raise UserError(
-                "give a task and a memory, as in python -m results.memories mdp_n10 gru"
-            )
-        _, task, memory = sys.argv
-        if memory == "speed":
-            rows = speeds_of(task)
-            write_rows(FOLDER, "memory_speeds", rows)
-        else:
-            rows = [row_of(task, memory, train(task, memory))]
-            write_rows(FOLDER, "memories", rows)
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items() if name != "curve"))
-
-
 if __name__ == "__main__":
-    main()
+    COMPARISON.main(speeds_of)

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from results.cells import FOLDER, Cell, all_cells, read_rows
+from results.comparison_tables import learners_figure, learners_text, memories_text
 from results.curves import read_curves
-from results.memory_tables import memories_text
 from results.tables import (
     AGENTS,
     WRONG_PRIOR,
@@ -80,6 +80,11 @@ def render(folder: Path) -> None:
     if compared := memories_text(folder):
         parts += ["## Memories", MEMORIES, compared]
         commands += [row["command"] for row in read_rows(folder, "memories")]
+    if (figure := learners_figure(folder)) is not None:
+        parts += ["## Learners", LEARNERS, learners_text(folder)]
+        figure.savefig(folder / "learners.png", metadata={"Software": None})
+        parts.append("![Returns against env steps](learners.png)")
+        commands += [row["command"] for row in read_rows(folder, "learners")]
     if commands:
         parts += ["## To repeat", REPEAT, "\n".join(["```bash", *commands, "```"])]
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
@@ -139,6 +144,12 @@ MEMORIES = (
     "to the GRU of the table, measured one after the other on one core. "
     "[memories.md](../docs/memories.md) explains the memories and when to use which; "
     "`results/memories.py` has the settings."
+)
+LEARNERS = (
+    "Each learner in its own experiment, one seed; the numbers of env steps differ, and so do the "
+    "settings. *Env steps to* count until the first validation of the greedy agent that reaches "
+    "this share of the reference's return; tests use other tasks. [replay.md](../docs/replay.md) "
+    "and [trpo.md](../docs/trpo.md) explain the learners."
 )
 REPEAT = "Each row can be reproduced from its weights, without training:"
 

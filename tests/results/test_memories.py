@@ -6,14 +6,15 @@ import pytest
 
 from results import memories
 from results.cells import read_rows
-from results.memories import TASKS, compose_run, memories_of, overrides_of, write_rows
-from results.memory_tables import memories_text, steps_to
+from results.comparison import steps_to
+from results.comparison_tables import memories_text
+from results.memories import COMPARISON, TASKS, overrides_of
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.config import register_schemas
 from rl2_lightning.errors import UserError
 from tests.builders import ROOT
 
-PAIRS = [(task, memory) for task in TASKS for memory in memories_of(task)]
+PAIRS = [(task, memory) for task in TASKS for memory in COMPARISON.names[task]]
 
 
 @pytest.mark.parametrize(("task", "memory"), PAIRS)
@@ -21,19 +22,19 @@ def test_every_memory_is_built_for_the_length_of_the_trials(
     tmp_path: Path, task: str, memory: str
 ) -> None:
     register_schemas()
-    cfg = compose_run(task, memory, tmp_path, "evaluation.test_tasks=2")
+    cfg = COMPARISON.compose(task, memory, tmp_path, "evaluation.test_tasks=2")
     cfg.evaluation.validation_tasks = 2
     data = build_data(cfg)
     assert data.world.specimen.max_steps == TASKS[task].length
     build_learner(cfg, data)
-    assert data.plan.num_iterations > memories.NUM_VALIDATIONS
+    assert data.plan.num_iterations > COMPARISON.num_validations
 
 
 def test_memories_differ_in_the_agent_alone() -> None:
     shipped = {path.stem for path in (ROOT / "configs" / "memory").glob("*.yaml")}
     assert set(memories.MEMORIES) == shipped
     for task in TASKS:
-        lines = [set(overrides_of(task, memory)) for memory in memories_of(task)]
+        lines = [set(overrides_of(task, memory)) for memory in COMPARISON.names[task]]
         common = set.intersection(*lines)
         assert common == set(TASKS[task].overrides)
         own = {text.partition(".")[0].partition("=")[0] for line in lines for text in line - common}
@@ -50,7 +51,7 @@ def test_memories_differ_in_the_agent_alone() -> None:
 )
 def test_what_is_not_compared(task: str, memory: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        overrides_of(task, memory)
+        COMPARISON.overrides(task, memory)
 
 
 def test_a_run_gives_a_row_and_is_not_repeated(
@@ -66,14 +67,14 @@ def test_a_run_gives_a_row_and_is_not_repeated(
         10,
     )
     monkeypatch.setitem(memories.TASKS, "mab_n10_k5", small)
-    folder = memories.train("mab_n10_k5", "gru", tmp_path)
-    row = memories.row_of("mab_n10_k5", "gru", folder)
+    folder = COMPARISON.train("mab_n10_k5", "gru", tmp_path)
+    row = COMPARISON.row("mab_n10_k5", "gru", folder)
     assert row["env_steps"] == "240"
     assert [point.split(":")[0] for point in row["curve"].split()] == ["80", "160", "240"]
     assert 0 < float(row["agent_greedy"]) < 10
     assert row["reference"] == "bayes_optimal"
     written = (folder / "summary.json").stat().st_mtime_ns
-    assert memories.train("mab_n10_k5", "gru", tmp_path) == folder
+    assert COMPARISON.train("mab_n10_k5", "gru", tmp_path) == folder
     assert (folder / "summary.json").stat().st_mtime_ns == written
 
 
@@ -92,17 +93,17 @@ def row(task: str, memory: str, value: float, curve: str = "") -> dict[str, str]
 
 
 def test_rows_become_a_table_for_each_task(tmp_path: Path) -> None:
-    write_rows(tmp_path, "memories", [row("mab_n100_k10", "matrix", 60)])
-    write_rows(
-        tmp_path, "memories", [row("mab_n100_k10", "gru", 76, "500000:70 1000000:76.5 1500000:77")]
+    COMPARISON.write_rows(tmp_path, [row("mab_n100_k10", "matrix", 60)])
+    COMPARISON.write_rows(
+        tmp_path, [row("mab_n100_k10", "gru", 76, "500000:70 1000000:76.5 1500000:77")]
     )
-    write_rows(tmp_path, "memories", [row("mab_n100_k10", "matrix", 80)])
+    COMPARISON.write_rows(tmp_path, [row("mab_n100_k10", "matrix", 80)])
     assert [one["memory"] for one in read_rows(tmp_path, "memories")] == ["gru", "matrix"]
     speeds = [
         {"task": "mab_n100_k10", "memory": name, "collect": "200", "optimise": rate}
         for name, rate in (("gru", "100"), ("matrix", "250"))
     ]
-    write_rows(tmp_path, "memory_speeds", speeds)
+    COMPARISON.write_rows(tmp_path, speeds, "memory_speeds")
     lines = memories_text(tmp_path).splitlines()
     assert lines[0].startswith("**mab_n100_k10**, 2 M env steps; the reference (gittins) has 80")
     found = {line.split(" | ")[0]: line for line in lines}
