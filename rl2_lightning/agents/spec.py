@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from rl2_lightning.agents.action_queries import ActionMemory, ActionScorer
+from rl2_lightning.agents.belief import BeliefMemory
 from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.agents.heads import HyperLayers, ShowingMemory
 from rl2_lightning.agents.memories.memory import Memory, find_memory
@@ -69,6 +70,8 @@ class AgentSpec:
             memory: Memory = ActionMemory(sizes, make, self.settings)
         else:
             memory = make(sum(sizes))
+            if self.settings.belief.form != "none":
+                memory = BeliefMemory(memory, self.settings.belief)
         return ShowingMemory(memory, encoder.sizes[-1]) if self._shows_observation else memory
 
     def make_policy(self, memory: Memory) -> Policy:
