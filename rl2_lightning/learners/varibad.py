@@ -21,7 +21,6 @@ from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.places import Places
 from rl2_lightning.families.play import Actor
-from rl2_lightning.learners.critic import CriticSettings
 from rl2_lightning.learners.decoder import Decoder, DecoderSettings, past_trials
 from rl2_lightning.learners.elbo import Draw, draw_prefixes, elbo
 from rl2_lightning.learners.learner import LearnerSettings, RunShape
@@ -37,19 +36,6 @@ SAMPLES_SEED = 5
 
 
 @dataclass
-class BeliefCriticSettings(CriticSettings):
-    """Settings of a critic on the agent's belief."""
-
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if self.separate:
-            raise UserError(
-                "learner.critic.separate=true with VariBAD: the critic reads the agent's belief, "
-                "and no loss would train a memory of its own; set learner.critic.separate=false"
-            )
-
-
-@dataclass
 class PastTrialsSettings(BufferSettings):
     """Settings of the buffer of past trials."""
 
@@ -61,7 +47,6 @@ class VariBADSettings(PPOSettings):
     """Settings of VariBAD; those of PPO are for policy and critic.
 
     Attributes:
-        critic: settings of the critic.
         decoder: settings of the decoders.
         replay: settings of the buffer of past trials.
         belief_learning_rate: learning rate of Adam for the encoder, the memory and the decoders.
@@ -74,7 +59,6 @@ class VariBADSettings(PPOSettings):
         num_prefixes: prefixes of a trial that are decoded, drawn anew each time; None for all.
     """
 
-    critic: BeliefCriticSettings = field(default_factory=BeliefCriticSettings)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
     replay: PastTrialsSettings = field(default_factory=PastTrialsSettings)
     belief_learning_rate: float = between(0, 1e30, default=1e-3)
