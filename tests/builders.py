@@ -30,8 +30,8 @@ from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.families.point_robot import PointRobot
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
-from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.elbo import Draw
+from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.trpo import TRPO
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings

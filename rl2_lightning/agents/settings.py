@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rl2_lightning.errors import UserError
 from rl2_lightning.settings import POSITIVE, Settings, between, one_of
 
 INPUTS = ("observation", "previous_action", "previous_reward", "previous_done")
@@ -66,11 +65,3 @@ class AgentSettings(Settings):
     policy_sees_observation: bool = False
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)
     belief: BeliefSettings = field(default_factory=BeliefSettings)
-
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if self.belief.form != "none" and self.policy_head == "action_queries":
-            raise UserError(
-                f"agent.belief.form={self.belief.form} with agent.policy_head=action_queries: the "
-                "reads of single actions would bypass the belief; use agent.policy_head=layers"
-            )

@@ -60,18 +60,28 @@ class AgentSpec:
         return Encoder(self.observations, self.actions, inputs, layers, passed_on)
 
     def make_memory(self, encoder: Encoder) -> Memory:
-        """A memory for the encodings of an encoder."""
+        """A memory for the encodings of an encoder.
+
+        Raises:
+            UserError: there is no such memory.
+        """
 
         def make(input_size: int) -> Memory:
             return self.memory_class(input_size, **self.memory_settings)
 
         sizes = encoder.sizes[:-1] if self._shows_observation else encoder.sizes
+        belief = self.settings.belief
         if self.settings.policy_head == "action_queries":
+            if belief.form != "none":
+                raise UserError(
+                    f"agent.belief.form={belief.form} with agent.policy_head=action_queries: the "
+                    "reads of single actions bypass the belief; use agent.policy_head=layers"
+                )
             memory: Memory = ActionMemory(sizes, make, self.settings)
         else:
             memory = make(sum(sizes))
-            if self.settings.belief.form != "none":
-                memory = BeliefMemory(memory, self.settings.belief)
+            if belief.form != "none":
+                memory = BeliefMemory(memory, belief)
         return ShowingMemory(memory, encoder.sizes[-1]) if self._shows_observation else memory
 
     def make_policy(self, memory: Memory) -> Policy:
