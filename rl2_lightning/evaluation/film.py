@@ -42,12 +42,12 @@ def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
     for step, episode in enumerate(episodes):
         if step and episode != episodes[step - 1]:
             for place in path:
-                _dot(canvas, place, 1, EARLIER)
+                draw_dot(canvas, place, 1, EARLIER)
             path = [pixel_of(scene, scene.start, side)]
-        maps.append(with_path(canvas, path))
+        maps.append(_with_path(canvas, path))
         path.append(pixel_of(scene, tuple(reached[step]), side))
     # The final position, with the last view repeated.
-    maps.append(with_path(canvas, path))
+    maps.append(_with_path(canvas, path))
     views = np.concatenate([views, views[-1:]])
     return np.concatenate([views, np.stack(maps)], axis=2)
 
@@ -65,12 +65,11 @@ def as_gif(frames: np.ndarray, milliseconds: int = MILLISECONDS) -> bytes:
     return file.getvalue()
 
 
-def with_path(canvas: np.ndarray, path: list[tuple[int, int]]) -> np.ndarray:
-    """A map `[side, side, 3]`, uint8, with a path of pixels, the last of which is the agent."""
+def _with_path(canvas: np.ndarray, path: list[tuple[int, int]]) -> np.ndarray:
     frame = canvas.copy()
     for place in path:
-        _dot(frame, place, 1, NOW)
-    _dot(frame, path[-1], 3, AGENT)
+        draw_dot(frame, place, 1, NOW)
+    draw_dot(frame, path[-1], 3, AGENT)
     return frame
 
 
@@ -92,7 +91,10 @@ def pixel_of(scene: Scene, point: tuple[float, ...], side: int) -> tuple[int, in
     return int(row), int((point[0] - scene.low[0] + margin) / per_pixel)
 
 
-def _dot(image: np.ndarray, place: tuple[int, int], radius: int, colour: tuple[int, ...]) -> None:
+def draw_dot(
+    image: np.ndarray, place: tuple[int, int], radius: int, colour: tuple[int, ...]
+) -> None:
+    """Paint a square around a pixel, given as row and column, into an image."""
     row, column = place
     rows = slice(max(0, row - radius), row + radius + 1)
     image[rows, max(0, column - radius) : column + radius + 1] = colour

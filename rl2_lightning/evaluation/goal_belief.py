@@ -9,12 +9,13 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
-from rl2_lightning.evaluation.film import empty_map, pixel_of, with_path
+from rl2_lightning.evaluation.film import AGENT, NOW, draw_dot, empty_map, pixel_of
 from rl2_lightning.families.places import Places
 from rl2_lightning.families.scene import Scene
 
 SIDE = 200  # of a frame, in pixels
 COLOUR = np.array([0, 90, 50])  # of a place that is certain to be the goal
+BORDER = np.array([205, 205, 205])  # of a place
 PANEL = 0.72  # inches of a step in the figure
 
 
@@ -60,7 +61,11 @@ def belief_film(
     for step, episode in enumerate(episodes):
         if step and episode != episodes[step - 1]:
             path = [pixel_of(scene, scene.start, SIDE)]
-        frames.append(with_path(_shaded(blank, believed[step], places, scene), path))
+        frame = _shaded(blank, believed[step], places, scene)
+        for pixel in path:
+            draw_dot(frame, pixel, 3, NOW)
+        draw_dot(frame, path[-1], 8, AGENT)
+        frames.append(frame)
         path.append(pixel_of(scene, tuple(reached[step]), SIDE))
     return frames
 
@@ -131,6 +136,8 @@ def _shaded(
         top, left = pixel_of(scene, (x - half, y + half), SIDE)
         bottom, right = pixel_of(scene, (x + half, y - half), SIDE)
         opacity = float(np.sqrt(probability.clip(0, 1)))
-        area = shaded[top:bottom, left:right]
-        shaded[top:bottom, left:right] = (1 - opacity) * area + opacity * COLOUR
+        inside = shaded[top + 1 : bottom - 1, left + 1 : right - 1].copy()
+        shaded[top:bottom, left:right] = BORDER
+        area = (1 - opacity) * inside + opacity * COLOUR
+        shaded[top + 1 : bottom - 1, left + 1 : right - 1] = area
     return shaded.round().astype(np.uint8)
