@@ -128,12 +128,14 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     learner_class = find_class(cfg, "learner", Learner)
     settings = cast(LearnerSettings, read_settings(cfg, "learner", learner_class.Settings))
     settings.check_run(_run_shape(cfg))
-    task = data.world.specimen.task_env.sample_tasks(1)[0].flatten_keys()
+    task_env = data.world.specimen.task_env
+    task = task_env.sample_tasks(1)[0].flatten_keys()
     learner = learner_class(
         build_agent(cfg, data.world),
         settings,
         plan=data.plan,
         task_sizes={name: parameter.numel() for name, parameter in task.items()},
+        **({"places": task_env.places} if learner_class.reads_places else {}),
     )
     learner.save_hyperparameters(OmegaConf.to_container(cfg, resolve=True))
     return learner

@@ -54,6 +54,9 @@ BURN_IN = "burn_in"  # TensorDict [N, b]: the steps before; the states are those
 HAS_BURN_IN = "has_burn_in"  # [N, 1], bool: false for the first window of a trial
 FOLLOWING = "following"  # TensorDict [N, n]: the steps after the window, for values to learn from
 
+# Whole trials that are kept for a belief to be learnt from, a TensorDict [N, T] under WINDOW.
+NEXT_OBSERVATION = "next_observation"  # [N, T, *observation]: after each step, of its own episode
+
 # Windows drawn from a replay buffer.
 INDEX = "index"  # [N], int64: place in the buffer
 WEIGHT = "weight"  # [N], float32: importance weight, at most 1

@@ -117,7 +117,9 @@ def _has_to_match(group: str, key: str, ours: Mapping[str, Any]) -> bool:
     """Whether weights of another value of a field cannot be used."""
     if group == "learner":
         return "." in key  # its parts, such as the critic, but not how it learns
-    # Fields of a policy head that the agent does not have change nothing.
+    # Fields of a policy head or a belief that the agent does not have change nothing.
+    if key == "belief.size":
+        return bool(ours["belief"]["form"] != "none")
     return not key.startswith("action_queries.") or ours["policy_head"] == "action_queries"
 
 

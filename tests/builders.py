@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent, AgentSpec
+from rl2_lightning.agents.belief import Belief
 from rl2_lightning.agents.memories.memory import Memory
-from rl2_lightning.agents.settings import INPUTS, AgentSettings
+from rl2_lightning.agents.settings import INPUTS, AgentSettings, BeliefSettings
 from rl2_lightning.agents.spaces import Discrete
 from rl2_lightning.config import CollectionConfig, register_schemas
 from rl2_lightning.data.collector import TrialCollector
@@ -29,8 +30,10 @@ from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
 from rl2_lightning.families.point_robot import PointRobot
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.elbo import Draw
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.trpo import TRPO
+from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
 from tests.corridor import Corridor
 
@@ -140,6 +143,13 @@ def make_agent(
     return agent
 
 
+def agent_settings(learner: str) -> dict[str, Any]:
+    """The settings of `make_agent` that a learner requires."""
+    if issubclass(LEARNERS[learner], VariBAD):
+        return {"belief": BeliefSettings("moments", size=3)}
+    return {}
+
+
 def ten_iterations(env: TrialEnv) -> CollectionPlan:
     """The plan of a short run without a curriculum, its lengths given in env steps."""
     length = env.max_steps
@@ -168,6 +178,7 @@ def make_learner(
         settings,
         plan=plan or ten_iterations(env),
         task_sizes={name: parameter.numel() for name, parameter in task.items()},
+        **({"places": env.task_env.places} if kind.reads_places else {}),
     )
 
 
@@ -214,9 +225,26 @@ def minibatch_of(
     return as_minibatch(learner, env, prepared, **sizes)
 
 
+def whole_loss(learner: Learner, minibatch: TensorDictBase) -> Tensor:
+    """The loss of all parameters: of a minibatch of windows, and of the trials just prepared."""
+    if not isinstance(learner, VariBAD):
+        return learner.training_step(minibatch, 0)
+    belief = learner.beliefs_of(learner.played)
+    return learner.minibatch_loss(minibatch) + learner.belief_loss(
+        belief, learner.played, every_prefix(belief)
+    )
+
+
+def every_prefix(belief: Belief) -> Draw:
+    """All prefixes in order, with the same noise in each trial."""
+    num, length, size = belief.mean.shape
+    noise = torch.linspace(-1, 1, length * size, dtype=belief.mean.dtype).view(length, size)
+    return Draw(torch.arange(length).expand(num, -1), noise.expand(num, -1, -1))
+
+
 def gradients(learner: Learner, minibatch: TensorDictBase) -> dict[str, Tensor]:
     learner.zero_grad()
-    learner.training_step(minibatch, 0).backward()
+    whole_loss(learner, minibatch).backward()
     return {name: p.grad.clone() for name, p in learner.named_parameters()}
 
 

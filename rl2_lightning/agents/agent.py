@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from rl2_lightning.agents.belief import Belief, BeliefMemory
+from rl2_lightning.agents.heads import ShowingMemory
 from rl2_lightning.agents.memories.memory import State
 from rl2_lightning.agents.spaces import Discrete
 from rl2_lightning.agents.spec import AgentSpec
@@ -75,9 +77,19 @@ class Agent(nn.Module):
         checkpoint.load_into(agent, prefix="agent.")
         return agent.eval()
 
-    def initial_state(self, num: int) -> State:
-        """The memory's state at the start of `num` trials; tensors `[num, ...]`."""
-        return self.memory.initial_state(num)
+    def initial_state(self, num: int, generator: torch.Generator | None = None) -> State:
+        """The memory's state at the start of trials.
+
+        Args:
+            num: number of trials.
+            generator: source of the noise of an agent that acts on samples of its belief; without
+                one it acts on the mean. Other agents need none.
+
+        Returns:
+            Tensors `[num, ...]`.
+        """
+        state = self.memory.initial_state(num)
+        return state if generator is None else self.memory.with_noise(state, generator)
 
     def first_inputs(self, observation: Observation) -> Inputs:
         """The inputs at the start of trials with an observation `[B, *observation]`."""
@@ -151,6 +163,21 @@ class Agent(nn.Module):
         encoding = self.encoder(inputs, playing).float()
         features, state = self.memory.unroll(encoding, state, is_init)
         return features.float(), state
+
+    def beliefs(self, inputs: Inputs, playing: Tensor | None = None) -> Belief:
+        """The beliefs over the latent task before each step of whole trials, `[B, T, D]`.
+
+        Args:
+            inputs: the inputs, `[B, T]`, from the first step on.
+            playing: where beliefs are needed, `[B, T, 1]`, bool; None for everywhere.
+
+        Raises:
+            UserError: the agent has no belief.
+        """
+        if self.spec.settings.belief.form == "none":
+            raise UserError("this agent has no belief: set agent.belief.form=moments")
+        encoding = self.encoder(inputs, playing)
+        return cast(BeliefMemory | ShowingMemory, self.memory).beliefs(encoding.float())
 
 
 def _outline(spec: AgentSpec) -> Agent:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from rl2_lightning.agents.belief import Belief, BeliefMemory
 from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
 from rl2_lightning.agents.memories.memory import Memory, State
 
@@ -38,6 +40,14 @@ class ShowingMemory(Memory):
     def initial_state(self, num: int) -> State:
         """The inner memory's initial state; see `Memory.initial_state`."""
         return self.inner.initial_state(num)
+
+    def with_noise(self, state: State, generator: torch.Generator) -> State:
+        """See `Memory.with_noise`."""
+        return self.inner.with_noise(state, generator)
+
+    def beliefs(self, encoding: Tensor) -> Belief:
+        """The beliefs of the inner memory, which has to be a `BeliefMemory`; see there."""
+        return cast(BeliefMemory, self.inner).beliefs(self._split(encoding)[0])
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""

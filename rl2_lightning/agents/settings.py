@@ -29,6 +29,20 @@ class ActionQuerySettings(Settings):
 
 
 @dataclass
+class BeliefSettings(Settings):
+    """Settings of a belief over a latent task, which then is all that the memory's features are.
+
+    Attributes:
+        form: "none" for the features of the memory itself; "moments" for the mean and the logarithm
+            of the variance of a normal distribution; or "samples" for a draw from it in each step.
+        size: D, how many numbers the latent task has.
+    """
+
+    form: str = one_of("none", "moments", "samples", default="none")
+    size: int = between(1, default=5)
+
+
+@dataclass
 class AgentSettings(Settings):
     """Settings of an agent, except those of its memory.
 
@@ -41,6 +55,7 @@ class AgentSettings(Settings):
             "action_queries", shared by all actions, which score a matrix's read for each action.
         policy_sees_observation: whether they also get the observation; a hypernetwork's always do.
         action_queries: settings of that matrix.
+        belief: settings of a belief in place of the memory's features.
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))
@@ -49,3 +64,4 @@ class AgentSettings(Settings):
     policy_head: str = one_of("layers", "hypernetwork", "action_queries", default="layers")
     policy_sees_observation: bool = False
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)
+    belief: BeliefSettings = field(default_factory=BeliefSettings)

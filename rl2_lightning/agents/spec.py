@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from rl2_lightning.agents.action_queries import ActionMemory, ActionScorer
+from rl2_lightning.agents.belief import BeliefMemory
 from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.agents.heads import HyperLayers, ShowingMemory
 from rl2_lightning.agents.memories.memory import Memory, find_memory
@@ -59,16 +60,28 @@ class AgentSpec:
         return Encoder(self.observations, self.actions, inputs, layers, passed_on)
 
     def make_memory(self, encoder: Encoder) -> Memory:
-        """A memory for the encodings of an encoder."""
+        """A memory for the encodings of an encoder.
+
+        Raises:
+            UserError: there is no such memory.
+        """
 
         def make(input_size: int) -> Memory:
             return self.memory_class(input_size, **self.memory_settings)
 
         sizes = encoder.sizes[:-1] if self._shows_observation else encoder.sizes
+        belief = self.settings.belief
         if self.settings.policy_head == "action_queries":
+            if belief.form != "none":
+                raise UserError(
+                    f"agent.belief.form={belief.form} with agent.policy_head=action_queries: the "
+                    "reads of single actions bypass the belief; use agent.policy_head=layers"
+                )
             memory: Memory = ActionMemory(sizes, make, self.settings)
         else:
             memory = make(sum(sizes))
+            if belief.form != "none":
+                memory = BeliefMemory(memory, belief)
         return ShowingMemory(memory, encoder.sizes[-1]) if self._shows_observation else memory
 
     def make_policy(self, memory: Memory) -> Policy:

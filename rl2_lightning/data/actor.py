@@ -39,8 +39,9 @@ class AgentActor:
         self._keeps_features = keeps_features
 
     def start(self, env: TrialEnv) -> State:
-        """The empty memory."""
-        return self._agent.initial_state(env.batch_size.numel())
+        """The empty memory, with the noise of samples unless play is greedy."""
+        generator = None if self._greedy else self._generator
+        return self._agent.initial_state(env.batch_size.numel(), generator)
 
     def act(self, inputs: Inputs, state: State) -> tuple[Tensor, State, Mapping[Name, Tensor]]:
         """One step of the agent; its log-probability is stored."""

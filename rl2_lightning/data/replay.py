@@ -33,24 +33,17 @@ DAMAGED = (
 
 
 @dataclass
-class ReplaySettings(Settings):
-    """Settings of a replay buffer.
+class BufferSettings(Settings):
+    """Settings of a replay buffer whose windows are drawn equally often.
 
     Attributes:
         capacity: maximum number of windows, over all ranks; the oldest are overwritten.
         batch_size: number of windows of a minibatch, over all ranks.
-        priority_exponent: a window is drawn with probability proportional to its priority to this
-            power; 0 draws all windows equally often.
-        importance_exponent: how far importance weights correct for that; with 1 completely.
-        max_share: share of the largest error of a window in its priority; the rest is their mean.
         folder: folder in which the buffer is mapped to files; None for a buffer in memory.
     """
 
     capacity: int = between(1, default=10_000)
     batch_size: int = between(1, default=64)
-    priority_exponent: float = between(0, 10, default=0.9)
-    importance_exponent: float = between(0, 1, default=0.6)
-    max_share: float = between(0, 1, default=0.9)
     folder: str | None = None
 
     def check(self) -> None:
@@ -74,6 +67,30 @@ class ReplaySettings(Settings):
                 f"device(s): set learner.replay.batch_size={nearest}"
             )
 
+    def make_sampler(self, capacity: int) -> PrioritySampler:
+        """The sampler of a rank's buffer of `capacity` windows."""
+        return PrioritySampler(capacity, priority_exponent=0, importance_exponent=0)
+
+
+@dataclass
+class ReplaySettings(BufferSettings):
+    """Settings of a replay buffer whose windows are drawn by priority.
+
+    Attributes:
+        priority_exponent: a window is drawn with probability proportional to its priority to this
+            power; 0 draws all windows equally often.
+        importance_exponent: how far importance weights correct for that; with 1 completely.
+        max_share: share of the largest error of a window in its priority; the rest is their mean.
+    """
+
+    priority_exponent: float = between(0, 10, default=0.9)
+    importance_exponent: float = between(0, 1, default=0.6)
+    max_share: float = between(0, 1, default=0.9)
+
+    def make_sampler(self, capacity: int) -> PrioritySampler:
+        """See `BufferSettings.make_sampler`."""
+        return PrioritySampler(capacity, self.priority_exponent, self.importance_exponent)
+
     def priorities(self, errors: Tensor, mask: Tensor) -> Tensor:
         """The priorities of windows: a mixture of the largest and the mean error (R2D2, 2.3).
 
@@ -90,10 +107,10 @@ class ReplaySettings(Settings):
 
 
 class ReplaySource(TrialSource):
-    """Stores the windows of each iteration, and draws minibatches of past ones by priority.
+    """Stores the windows of each iteration, and draws minibatches of past ones.
 
     Args:
-        collect: returns the windows `[N]` of the current iteration.
+        collect: returns the windows `[N]` of the current iteration; whole trials are windows, too.
         draw_seed: maps the index of a draw in an iteration to its seed.
         settings: settings of the buffer.
         num_minibatches: minibatches of an iteration.
@@ -104,7 +121,7 @@ class ReplaySource(TrialSource):
         self,
         collect: Callable[[], TensorDictBase],
         draw_seed: Callable[[int], int],
-        settings: ReplaySettings,
+        settings: BufferSettings,
         *,
         num_minibatches: int,
         num_ranks: int = 1,
@@ -193,9 +210,7 @@ class ReplaySource(TrialSource):
         else:
             self._files = tempfile.TemporaryDirectory(prefix="replay-", dir=settings.folder)
             storage = LazyMemmapStorage(self._capacity, scratch_dir=self._files.name, existsok=True)
-        sampler = PrioritySampler(
-            self._capacity, settings.priority_exponent, settings.importance_exponent
-        )
+        sampler = settings.make_sampler(self._capacity)
         return ReplayBuffer(storage=storage, sampler=sampler, batch_size=self._batch_size)
 
     def _require_room(self, num_bytes: int) -> None:
@@ -245,11 +260,11 @@ class ReplaySource(TrialSource):
 
 
 class MixedSource(TrialSource):
-    """The windows of this iteration, and between them minibatches of past ones.
+    """The windows of this iteration, and between them minibatches of past trials.
 
     Args:
-        fresh: the windows of this iteration.
-        replayed: the past ones; its windows are those of `fresh`.
+        fresh: the windows of this iteration, which are collected first.
+        replayed: what is kept of past iterations and of this one.
     """
 
     def __init__(self, fresh: OnPolicySource, replayed: ReplaySource) -> None:
@@ -262,7 +277,7 @@ class MixedSource(TrialSource):
     def begin(self) -> None:
         """See `TrialSource.begin`."""
         self._fresh.begin()
-        self._replayed.store(self._fresh.windows)
+        self._replayed.begin()
         self._done = 0
 
     def next(self) -> TensorDictBase:

@@ -37,38 +37,43 @@ def film(trial: TensorDictBase, scene: Scene) -> np.ndarray:
     side = views.shape[1]
     episodes = played[keys.EPISODE].squeeze(-1).tolist()
     reached = played[keys.REACHED].tolist()
-    canvas = _map(scene, side)
-    maps, path = [], [_pixel(scene, scene.start, side)]
+    canvas = empty_map(scene, side)
+    maps, path = [], [pixel_of(scene, scene.start, side)]
     for step, episode in enumerate(episodes):
         if step and episode != episodes[step - 1]:
             for place in path:
-                _dot(canvas, place, 1, EARLIER)
-            path = [_pixel(scene, scene.start, side)]
+                draw_dot(canvas, place, 1, EARLIER)
+            path = [pixel_of(scene, scene.start, side)]
         maps.append(_with_path(canvas, path))
-        path.append(_pixel(scene, tuple(reached[step]), side))
+        path.append(pixel_of(scene, tuple(reached[step]), side))
     # The final position, with the last view repeated.
     maps.append(_with_path(canvas, path))
     views = np.concatenate([views, views[-1:]])
     return np.concatenate([views, np.stack(maps)], axis=2)
 
 
-def as_gif(frames: np.ndarray) -> bytes:
-    """Encode a film, `[S, height, width, 3]`, uint8, as a looping GIF file."""
+def as_gif(frames: np.ndarray, milliseconds: int = MILLISECONDS) -> bytes:
+    """Encode a film as a looping GIF file.
+
+    Args:
+        frames: `[S, height, width, 3]`, uint8.
+        milliseconds: duration of a frame.
+    """
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
     return file.getvalue()
 
 
 def _with_path(canvas: np.ndarray, path: list[tuple[int, int]]) -> np.ndarray:
     frame = canvas.copy()
     for place in path:
-        _dot(frame, place, 1, NOW)
-    _dot(frame, path[-1], 3, AGENT)
+        draw_dot(frame, place, 1, NOW)
+    draw_dot(frame, path[-1], 3, AGENT)
     return frame
 
 
-def _map(scene: Scene, side: int) -> np.ndarray:
+def empty_map(scene: Scene, side: int) -> np.ndarray:
     """The map without a path, `[side, side, 3]`."""
     figure = Figure(figsize=(side / DOTS_PER_INCH, side / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -77,7 +82,7 @@ def _map(scene: Scene, side: int) -> np.ndarray:
     return render(figure)
 
 
-def _pixel(scene: Scene, point: tuple[float, ...], side: int) -> tuple[int, int]:
+def pixel_of(scene: Scene, point: tuple[float, ...], side: int) -> tuple[int, int]:
     """Row and column of a point on a map of a square scene."""
     width = scene.high[0] - scene.low[0]
     margin = MARGIN * width
@@ -86,7 +91,10 @@ def _pixel(scene: Scene, point: tuple[float, ...], side: int) -> tuple[int, int]
     return int(row), int((point[0] - scene.low[0] + margin) / per_pixel)
 
 
-def _dot(image: np.ndarray, place: tuple[int, int], radius: int, colour: tuple[int, ...]) -> None:
+def draw_dot(
+    image: np.ndarray, place: tuple[int, int], radius: int, colour: tuple[int, ...]
+) -> None:
+    """Paint a square around a pixel, given as row and column, into an image."""
     row, column = place
     rows = slice(max(0, row - radius), row + radius + 1)
     image[rows, max(0, column - radius) : column + radius + 1] = colour

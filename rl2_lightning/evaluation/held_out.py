@@ -85,12 +85,12 @@ class HeldOut:
             indices: indices of the tasks; the first one seeds all draws.
             greedy: whether it takes the most likely actions instead of sampling.
             device: device on which they are played; None for the CPU.
-            shows_position: whether to record observations and positions; for families that have a
-                scene.
+            shows_position: whether to record the positions and everything else; for families that
+                have a scene.
 
         Returns:
             Rewards, episodes, mask and the entries that the family records, `[B, T]`; with
-            `shows_position` also the observations and the position after each step.
+            `shows_position` all entries of a step and the position after it.
 
         Raises:
             NonFiniteLossError: a reward or a probability is not finite.
@@ -102,9 +102,8 @@ class HeldOut:
             for purpose in (Purpose.EVALUATION_ENVIRONMENT, Purpose.EVALUATION_ACTIONS)
         )
         env.set_seed(environment)
-        kept = {*RETURNS, keys.ACTION_LOG_PROB, *env.task_env.recorded_keys}
-        if shows_position:
-            kept |= {keys.OBSERVATION, keys.REACHED}
+        recorded = {*RETURNS, keys.ACTION_LOG_PROB, *env.task_env.recorded_keys}
+        kept = None if shows_position else recorded
         generator = torch.Generator(place).manual_seed(actions)
         actor = AgentActor(agent, generator, greedy=greedy)
         steps = play(actor, env, self.tasks[indices], kept=kept)[keys.STEPS]

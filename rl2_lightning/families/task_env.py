@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
+from rl2_lightning.families.places import Places
 from rl2_lightning.families.player import ClosedFormPlayer, Player
 from rl2_lightning.families.scene import Scene
 from rl2_lightning.inputs import Observation, select_rows
@@ -177,6 +178,11 @@ class TaskEnv(EnvBase):
 
     def scene(self, task: TensorDictBase) -> Scene | None:
         """The map of one task `[]`, for families played in the plane; None for others."""
+        return None
+
+    @property
+    def places(self) -> Places | None:
+        """The places of a family that has finitely many, one of which is the goal, or None."""
         return None
 
     @property

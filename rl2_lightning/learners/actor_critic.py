@@ -139,7 +139,11 @@ class ActorCriticLearner(Learner):
         """
         return False
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor | None:
+        """The loss of a minibatch of windows `[N]`."""
+        return self.minibatch_loss(minibatch)
+
+    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The loss of a minibatch of windows `[N]`, weighted by its number of steps."""
         steps = self.lined_up_steps(minibatch)
         num_steps = len(steps)
@@ -229,7 +233,7 @@ class ActorCriticLearner(Learner):
             collection are `old_state_value`.
         """
         window = minibatch.get(keys.WINDOW)
-        features = window_features(self.agent, minibatch)
+        features = self.features_of(minibatch)
         names = (keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
         entries = {name: window.get(name) for name in names}
         entries |= {
@@ -238,6 +242,10 @@ class ActorCriticLearner(Learner):
             keys.STATE_VALUE: self.window_values(minibatch, features),
         }
         return line_up_entries(window, entries)
+
+    def features_of(self, minibatch: TensorDictBase) -> Tensor:
+        """The agent's features of windows, `[N, W, H]`, with gradients."""
+        return window_features(self.agent, minibatch)
 
     def window_values(
         self,

@@ -65,12 +65,14 @@ class Learner(pl.LightningModule):
     Attributes:
         Settings: dataclass of its settings.
         reads_tasks: whether windows need the parameters of their tasks.
+        reads_places: whether its constructor also takes `places`, those of the family or None.
         num_following: number of steps that windows need beyond their end.
         clock: counts iterations and env steps.
     """
 
     Settings: ClassVar[type[LearnerSettings]] = LearnerSettings
     reads_tasks: bool = False
+    reads_places: ClassVar[bool] = False
     num_following: int = 0
 
     def __init__(
@@ -196,8 +198,10 @@ class Learner(pl.LightningModule):
         """Measure the gradient's norm before clipping."""
         self.watch_gradient(self.parameters())
 
-    def watch_gradient(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Record the norm of the gradient of some parameters.
+    def watch_gradient(
+        self, parameters: Iterable[nn.Parameter], name: str = "gradient_norm"
+    ) -> None:
+        """Record the norm of the gradient of some parameters as a diagnostic.
 
         Raises:
             NonFiniteLossError: it is not finite.
@@ -209,7 +213,7 @@ class Learner(pl.LightningModule):
         # With float16 the gradient scaler skips steps whose gradient overflows.
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:
             self.require_finite("the gradient's norm", norm)
-        self.note({"gradient_norm": norm})
+        self.note({name: norm})
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
         """Check the weights after an update, before they are used."""

@@ -1,6 +1,7 @@
 """Manual optimisation, with the features of Lightning's automatic optimisation."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,13 @@ class ManualLearner(Learner):
     steps.
 
     Attributes:
+        gradient_names: names of the diagnostics with the norms of the optimisers' gradients, in the
+            order of `configure_optimizers`; without any, one name for all.
         gradient_clip_val: maximum gradient norm, from the trainer's settings; None for no clipping.
     """
 
     automatic_optimization = False
+    gradient_names: ClassVar[Sequence[str]] = ()
     gradient_clip_val: float | None = None
 
     def step(self, index: int, loss: Tensor, **backward: Any) -> None:
@@ -42,6 +46,8 @@ class ManualLearner(Learner):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure and clip the gradient, which is already unscaled."""
         parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        self.watch_gradient(parameters)
+        names = self.gradient_names
+        number = [one is optimizer for one in self.trainer.optimizers].index(True)
+        self.watch_gradient(parameters, names[number] if names else "gradient_norm")
         if self.gradient_clip_val:
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from tensordict import TensorDictBase
@@ -21,7 +22,7 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
-from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.learner import LearnerSettings, RunShape
 from rl2_lightning.learners.ranks import over_all_ranks
 from rl2_lightning.settings import between
 
@@ -66,7 +67,7 @@ class PPO(ActorCriticLearner):
         task_sizes: number of elements of each task parameter, by (dotted) name.
     """
 
-    Settings = PPOSettings
+    Settings: ClassVar[type[LearnerSettings]] = PPOSettings
 
     def __init__(
         self,
@@ -127,9 +128,9 @@ class PPO(ActorCriticLearner):
         self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
         self._stopped = False
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`."""
-        return self.no_update() if self._stopped else super().training_step(minibatch, batch_index)
+        return self.no_update() if self._stopped else super().minibatch_loss(minibatch)
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`."""

@@ -92,7 +92,7 @@ class R2D2PPO(PPO):
             return fresh
         assert isinstance(fresh, OnPolicySource)
         replayed = ReplaySource(
-            collect,
+            lambda: fresh.windows,
             lambda draw: shuffle_seed(self.settings.num_epochs + draw),
             self.settings.replay,
             num_minibatches=self.settings.num_replayed,
@@ -101,12 +101,12 @@ class R2D2PPO(PPO):
         self._source = MixedSource(fresh, replayed)
         return self._source
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`, replayed if they have an `index`."""
         self._is_replayed = keys.INDEX in minibatch.keys()  # noqa: SIM118 - not a dictionary
         if self._is_replayed:
             minibatch = self.with_credit(minibatch)
-        return super().training_step(minibatch, batch_index)
+        return super().minibatch_loss(minibatch)
 
     @torch.no_grad()
     def with_credit(self, minibatch: TensorDictBase) -> TensorDictBase:

@@ -10,6 +10,7 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.windows import inputs_of, state_of
+from rl2_lightning.inputs import select_rows
 from rl2_lightning.learners.credit import valued_steps
 from rl2_lightning.learners.critic import Critic
 
@@ -40,8 +41,10 @@ def window_features(
     if burn_in is not None:
         with torch.no_grad():
             _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
-        # The first window of a trial has no burn-in and starts with an empty memory.
-        state = network.memory.restart(warmed, ~minibatch.get(keys.HAS_BURN_IN))
+        # The first window of a trial has no burn-in: its stored state is that of the trial's start.
+        was_warmed = minibatch.get(keys.HAS_BURN_IN)
+        pairs = zip(warmed, state, strict=True)
+        state = tuple(select_rows(was_warmed, new, stored) for new, stored in pairs)
     steps = with_following_steps(minibatch) if with_following else minibatch.get(keys.WINDOW)
     playing = valued_steps(steps) if with_following else steps.get(keys.MASK)
     features, _ = network.unroll(inputs_of(steps), state, playing=playing)

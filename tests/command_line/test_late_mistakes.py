@@ -51,6 +51,36 @@ LATE = {
         "agent.policy_hidden_sizes=[]",
         "agent.policy_hidden_sizes=[64]",
     ),
+    "belief of no size": (
+        "learner=varibad agent.belief.size=0",
+        "agent.belief.size=0 is out of range",
+        "at least 1",
+    ),
+    "no belief": (
+        "learner=varibad agent=default",
+        "agent.belief.form=none",
+        "set agent.belief.form=moments",
+    ),
+    "belief beside queries": (
+        "agent=belief agent.policy_head=action_queries",
+        "agent.belief.form=moments with agent.policy_head=action_queries",
+        "use agent.policy_head=layers",
+    ),
+    "decoder of images": (
+        "env=visual_maze env.size=2 learner=varibad learner.decoder.state_coefficient=1",
+        "learner.decoder.state_coefficient",
+        "an image: set learner.decoder.state_coefficient=0",
+    ),
+    "decoder of nothing": (
+        "learner=varibad learner.decoder.reward_coefficient=0",
+        "learner.decoder without anything to decode",
+        "set learner.decoder.reward_coefficient=1",
+    ),
+    "past trials on three devices": (
+        "learner=varibad trainer.devices=3 collection.num_trials=48 learner.num_minibatches=1",
+        "learner.replay.batch_size=32 does not divide into 3 device(s)",
+        "set learner.replay.batch_size=33",
+    ),
     "queries for numbers": (
         "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
         "agent.policy_head=action_queries",

@@ -10,7 +10,7 @@ from tensordict import TensorDict, TensorDictBase
 
 from rl2_lightning import keys
 from rl2_lightning.data.priority_sampler import PrioritySampler
-from rl2_lightning.data.replay import MixedSource, ReplaySettings, ReplaySource
+from rl2_lightning.data.replay import BufferSettings, MixedSource, ReplaySettings, ReplaySource
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import make_settings
@@ -187,11 +187,30 @@ def test_replayed_minibatches_are_spread_between_fresh_ones() -> None:
     fresh = OnPolicySource(
         lambda: next(collected), lambda epoch: epoch, num_epochs=1, num_minibatches=6
     )
-    source = MixedSource(fresh, source_of())
+    # Both have the same windows.
+    source = MixedSource(fresh, source_of(iter(lambda: fresh.windows, None)))
     assert len(source) == 9
     for _ in range(2):
         kinds = ["r" if keys.INDEX in one.keys() else "f" for one in source]  # noqa: SIM118
         assert "".join(kinds) == "ffrffrffr"
+
+
+def test_a_buffer_without_priorities_draws_uniformly_and_resumes() -> None:
+    settings = make_settings(BufferSettings, {"capacity": 4 * NUM, "batch_size": 5000})
+
+    def make(collected: Iterator[TensorDictBase]) -> ReplaySource:
+        return ReplaySource(lambda: next(collected), lambda draw: draw, settings, num_minibatches=1)
+
+    source = make(endless())
+    for _ in range(3):
+        (minibatch,) = source
+    counts = torch.bincount(numbers_in(minibatch), minlength=3 * NUM)
+    assert chi_square(counts, counts.float().mean()) < 40.8  # 99.9 % with 17 degrees of freedom
+    assert (minibatch[keys.WEIGHT] == 1).all()
+    resumed = make(iter([numbered(3 * NUM)]))
+    resumed.load_state_dict(source.state_dict())
+    (mine,), (theirs,) = source, resumed
+    assert torch.equal(numbers_in(mine), numbers_in(theirs))
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:

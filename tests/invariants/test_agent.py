@@ -34,6 +34,13 @@ WORLDS = {
         "agent.policy_hidden_sizes=[8]",
     ),
     "hypernetwork": ("env=tabular_mdp", "env.horizon=3", "agent.policy_head=hypernetwork"),
+    "belief": ("env=grid_navi", "env.horizon=4", "agent=belief"),
+    "samples of a belief": (
+        "env=grid_navi",
+        "env.horizon=4",
+        "agent=belief",
+        "agent.belief.form=samples",
+    ),
     "continuous": ("env=point_robot", "env.horizon=4"),
     "images": ("env=visual_maze", "env.size=2", "env.horizon=3", "trial.episodes_per_trial=2"),
 }
@@ -57,8 +64,8 @@ import rl2_lightning
 checkpoint, trial = sys.argv[1:]
 played = torch.load(trial, weights_only=True)
 agent = rl2_lightning.Agent.load(checkpoint)
-state = agent.initial_state(played["num_trials"])
 generator = torch.Generator().manual_seed(played["seed"])
+state = agent.initial_state(played["num_trials"], generator)
 inputs = None
 for t, (shown, action, log_probability) in enumerate(played["steps"]):
     observation, _, reward, done, _ = shown

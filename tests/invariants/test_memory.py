@@ -15,6 +15,7 @@ from rl2_lightning.learners.windows import window_features
 from tests.builders import (
     CRITICS,
     MEMORIES,
+    agent_settings,
     as_minibatch,
     bandit_trials,
     collect,
@@ -35,7 +36,7 @@ KINDS = list(product(MEMORIES, (False, True)))
 def learner_of(
     env: TrialEnv, memory: str = "gru", learner: str = "ppo", *, num_layers: int = 1, **critic: bool
 ) -> ActorCriticLearner:
-    agent = make_agent(env, memory, num_layers=num_layers)
+    agent = make_agent(env, memory, num_layers=num_layers, **agent_settings(learner))
     return make_learner(agent, env, learner, critic=critic)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.heads import HyperLayers
-from rl2_lightning.agents.settings import ActionQuerySettings
+from rl2_lightning.agents.settings import ActionQuerySettings, BeliefSettings
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.ppo import PPO
@@ -36,6 +36,11 @@ HEADS = {
     },
     "observation": {"policy_sees_observation": True},
     "hypernetwork": {"policy_head": "hypernetwork"},
+    "belief": {"belief": BeliefSettings("moments", 3), "policy_sees_observation": True},
+    "hypernetwork on samples of a belief": {
+        "policy_head": "hypernetwork",
+        "belief": BeliefSettings("samples", 3),
+    },
 }
 
 

@@ -17,11 +17,13 @@ from rl2_lightning.learners.learner import Learner
 from tests.builders import (
     ACTOR_CRITICS,
     MEMORIES,
+    agent_settings,
     as_minibatch,
     collect,
     corridor_trials,
     make_agent,
     make_learner,
+    whole_loss,
 )
 
 NUM_TRIALS = 12
@@ -35,13 +37,14 @@ class Step(nn.Module):
         self.learner = learner
 
     def forward(self, minibatch: TensorDictBase) -> Tensor:
-        return self.learner.training_step(minibatch, 0)
+        return whole_loss(self.learner, minibatch)
 
 
 def of_both(learner: str, memory: str, critic: dict[str, bool], **changes: object):
     """The learner, and the trials of both ranks."""
     env = corridor_trials(NUM_TRIALS)
-    teacher = make_learner(make_agent(env, memory), env, learner, critic=critic, **changes)
+    agent = make_agent(env, memory, **agent_settings(learner))
+    teacher = make_learner(agent, env, learner, critic=critic, **changes)
     return env, teacher, collect(env, teacher)
 
 
@@ -120,7 +123,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_equal_one(ranks: list[dict[str, Any]], kind: str) -> None:
     env, learner, trials = of_both(*KINDS[kind])
-    learner.training_step(as_minibatch(learner, env, learner.prepare(trials, [0])), 0).backward()
+    whole_loss(learner, as_minibatch(learner, env, learner.prepare(trials, [0]))).backward()
     assert learner.clock.env_steps == int(trials[keys.STEPS, keys.MASK].sum())
     for rank in ranks:
         found, buffers = rank[kind]

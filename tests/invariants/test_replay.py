@@ -91,7 +91,10 @@ def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
             assert torch.equal(entry, stored[1]["windows"][keys.WINDOW][name]), name
 
 
-@pytest.mark.parametrize("learner", ["r2d2", pytest.param("r2d2_ppo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "learner",
+    ["r2d2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2_ppo", "varibad"))],
+)
 def test_two_ranks_have_buffers_of_their_own_and_resume(tmp_path: Path, learner: str) -> None:
     small = [text for text in SMALL if not text.startswith("learner.")]
     given = (*small, *of_learner(learner), *TWO_RANKS)

@@ -136,6 +136,17 @@ class Memory(nn.Module):
         empty = self.initial_state(len(rows))
         return tuple(select_rows(rows, new, kept) for new, kept in zip(empty, state, strict=True))
 
+    def with_noise(self, state: State, generator: torch.Generator) -> State:
+        """The state at the start of trials that are played by sampling.
+
+        Most memories draw nothing, and their state stays the same.
+
+        Args:
+            state: as `initial_state` returns it.
+            generator: source of the noise, on the device of the state.
+        """
+        return state
+
     @classmethod
     def kind(cls) -> str:
         """The name of this class in checkpoints."""

@@ -16,6 +16,7 @@ from rl2_lightning.families.grid_navi.goal_search import (
     goal_cells,
 )
 from rl2_lightning.families.grid_navi.players import MAX_SIZE, BayesOptimal, KnownGoal
+from rl2_lightning.families.places import Places
 from rl2_lightning.families.player import ClosedFormPlayer, Player
 from rl2_lightning.families.random_player import RandomPlayer
 from rl2_lightning.families.scene import GOAL, Scene
@@ -117,6 +118,18 @@ class GridNavi(TaskEnv):
             goal=(column, -row),
             goal_radius=0.4,
             cell=1.0,
+        )
+
+    @property
+    def places(self) -> Places:
+        """The cells, row by row."""
+        cells = torch.arange(self.settings.size**2)
+        place = torch.stack([cells // self.settings.size, cells % self.settings.size], -1).float()
+        row, column = place.unbind(-1)
+        return Places(
+            observations=place / self._last,
+            goals=place,
+            positions=torch.stack([column, -row], dim=-1),
         )
 
     @property

@@ -1,0 +1,133 @@
+"""Beliefs: the features of a memory as a normal distribution over a latent task."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rl2_lightning.agents.initialisation import initialise_linear
+from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.settings import BeliefSettings
+
+LARGEST_LOG_VARIANCE = 10.0  # of either sign, so that no variance overflows or vanishes
+NUM_DRAWS = 4096  # of a normal distribution, from which samples take their noise in turn
+DRAWS_SEED = 19100834
+
+
+class Belief(NamedTuple):
+    """Independent normal distributions of the D numbers of a latent task.
+
+    Attributes:
+        mean: `[..., D]`.
+        log_variance: logarithm of the variance, `[..., D]`.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The latents `[..., D]` at values of a standard normal distribution, `[..., D]`."""
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+
+class BeliefMemory(Memory):
+    """A memory whose features are a belief: the posterior of a latent task (arXiv 1910.08348).
+
+    Policy and value get the belief alone: its mean and the logarithm of its variance, `[B, 2 D]`,
+    or a sample of it, `[B, D]`, drawn in each step.
+
+    Samples need noise that is the same in a step and in a window. The state therefore contains a
+    number for each trial, `[B, 1]`, int64: the place in a fixed table of draws, which moves on with
+    each step. With 0, the initial state, there is no noise, and the sample is the mean; see
+    `with_noise`.
+
+    Args:
+        inner: the memory that the belief is computed from.
+        settings: size and form of the belief.
+    """
+
+    draws: Tensor
+
+    def __init__(self, inner: Memory, settings: BeliefSettings) -> None:
+        super().__init__()
+        self.inner = inner
+        self.is_sampled = settings.form == "samples"
+        self.output_size = settings.size if self.is_sampled else 2 * settings.size
+        self.belief = nn.Linear(inner.output_size, 2 * settings.size)
+        initialise_linear(self.belief, gain=1.0)
+        if self.is_sampled:
+            generator = torch.Generator().manual_seed(DRAWS_SEED)
+            draws = torch.randn(NUM_DRAWS, settings.size, generator=generator, device="cpu")
+            nothing = torch.zeros(1, settings.size, device="cpu")
+            self.register_buffer("draws", torch.cat([nothing, draws]), persistent=False)
+
+    def initial_state(self, num: int) -> State:
+        """The inner memory's initial state, and no noise; see `Memory.initial_state`."""
+        state = self.inner.initial_state(num)
+        if not self.is_sampled:
+            return state
+        return (*state, torch.zeros(num, 1, dtype=torch.int64, device=self.draws.device))
+
+    def with_noise(self, state: State, generator: torch.Generator) -> State:
+        """See `Memory.with_noise`."""
+        if not self.is_sampled:
+            return state
+        *inner, place = state
+        drawn = torch.randint(
+            1, NUM_DRAWS + 1, place.shape, generator=generator, device=place.device
+        )
+        return (*inner, drawn)
+
+    def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.step`."""
+        features, state = self._process(encoding.unsqueeze(1), state, is_step=True)
+        return features.squeeze(1), state
+
+    def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory.unroll_trial`."""
+        return self._process(encoding, state, is_step=False)
+
+    def require_steps(self, num_steps: int) -> None:
+        """See `Memory.require_steps`."""
+        self.inner.require_steps(num_steps)
+
+    def beliefs(self, encoding: Tensor) -> Belief:
+        """The beliefs before each step of whole trials, `[B, T, D]`.
+
+        Args:
+            encoding: `[B, T, I]`, float.
+        """
+        state = tuple(one.to(encoding.device) for one in self.inner.initial_state(len(encoding)))
+        return self._belief_of(self.inner.unroll_trial(encoding, state)[0])
+
+    def _process(self, encoding: Tensor, state: State, *, is_step: bool) -> tuple[Tensor, State]:
+        """Features `[B, T, H]` of a window `[B, T, I]`, which is a single step if `is_step`."""
+        inner = state[:-1] if self.is_sampled else state
+        if is_step:
+            hidden, inner = self.inner.step(encoding.squeeze(1), inner)
+            belief = self._belief_of(hidden.unsqueeze(1))
+        else:
+            hidden, inner = self.inner.unroll_trial(encoding, inner)
+            belief = self._belief_of(hidden)
+        if not self.is_sampled:
+            return torch.cat(belief, dim=-1), inner
+        num_steps = encoding.shape[1]
+        places = _moved(state[-1], torch.arange(num_steps, device=encoding.device))
+        return belief.at(self.draws[places]), (*inner, _moved(state[-1], num_steps))
+
+    def _belief_of(self, hidden: Tensor) -> Belief:
+        mean, log_variance = self.belief(hidden).float().chunk(2, dim=-1)
+        limit = LARGEST_LOG_VARIANCE
+        return Belief(mean, limit * (log_variance / limit).tanh())
+
+
+def _moved(place: Tensor, steps: Tensor | int) -> Tensor:
+    """The places after some steps, `[B, T]`, cyclic; 0 stays where it is.
+
+    Args:
+        place: `[B, 1]`.
+        steps: number of steps, `[T]`, or one number.
+    """
+    return torch.where(place > 0, (place - 1 + steps) % NUM_DRAWS + 1, 0)

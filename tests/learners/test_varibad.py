@@ -1,0 +1,243 @@
+"""VariBAD: two losses that do not reach each other's weights, a buffer, and a decoder."""
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.settings import BeliefSettings
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.data.windows import inputs_of
+from rl2_lightning.learners.elbo import draw_prefixes
+from rl2_lightning.learners.varibad import VariBAD
+from tests.builders import (
+    as_minibatch,
+    collect,
+    corridor_trials,
+    every_prefix,
+    make_agent,
+    make_learner,
+    minibatch_of,
+)
+from tests.command_line.program import SMALL, call_program
+from tests.learners.short_fit import fit
+
+SMALL_RUN = (
+    "env=grid_navi",
+    "env.horizon=4",
+    "learner=varibad",
+    "learner.num_updates=4",
+    "collection.total_env_steps=1280",  # 5 iterations of 16 trials of 16 steps
+)
+
+
+def learner_of(form: str = "moments", **changes) -> VariBAD:
+    env = corridor_trials(6)
+    agent = make_agent(env, belief=BeliefSettings(form, 3), policy_sees_observation=True)
+    return make_learner(agent, env, "varibad", **changes)
+
+
+def of_belief(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
+    parts = ("agent.encoder.", "agent.memory.", "decoder.")
+    return {name: p for name, p in learner.named_parameters() if name.startswith(parts)}
+
+
+def of_policy(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
+    parts = ("agent.policy.", "critic.")
+    return {name: p for name, p in learner.named_parameters() if name.startswith(parts)}
+
+
+def test_each_parameter_has_one_optimiser() -> None:
+    learner = learner_of()
+    groups = [
+        {id(one) for group in optimizer.param_groups for one in group["params"]}
+        for optimizer in learner.configure_optimizers()
+    ]
+    assert groups == [
+        {id(one) for one in part(learner).values()} for part in (of_policy, of_belief)
+    ]
+    assert not groups[0] & groups[1]
+    assert groups[0] | groups[1] == {id(one) for one in learner.parameters()}
+
+
+@pytest.mark.parametrize("form", ["moments", "samples"])
+def test_a_poisoned_policy_loss_does_not_reach_the_belief(form: str) -> None:
+    learner, env = learner_of(form), corridor_trials(6)
+    minibatch = minibatch_of(learner, env)
+    window = minibatch[keys.WINDOW]
+    for name in (keys.ADVANTAGE, keys.VALUE_TARGET):
+        window[name] = torch.full_like(window[name], torch.nan)
+    learner.require_finite = lambda *_: None
+    learner.minibatch_loss(minibatch).backward()
+    assert all(one.grad is None for one in of_belief(learner).values())
+    for name, parameter in of_policy(learner).items():
+        assert parameter.grad.isnan().all(), name
+
+
+def test_a_poisoned_bound_does_not_reach_the_policy() -> None:
+    learner, env = learner_of(), corridor_trials(6)
+    minibatch_of(learner, env)
+    steps = learner.played[keys.WINDOW]
+    steps[keys.REWARD] = torch.full_like(steps[keys.REWARD], torch.nan)
+    learner.require_finite = lambda *_: None
+    belief = learner.beliefs_of(learner.played)
+    learner.belief_loss(belief, learner.played, every_prefix(belief)).backward()
+    assert all(one.grad is None for one in of_policy(learner).values())
+    for name, parameter in of_belief(learner).items():
+        assert parameter.grad.isnan().any(), name
+
+
+class Weights(Callback):
+    """Keeps the weights before the training."""
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "moving", "rates"),
+    [
+        ("belief", "policy", ("learner.belief_learning_rate=0",)),
+        ("policy", "belief", ("learner.learning_rate=0", "learner.final_learning_rate=0")),
+    ],
+)
+def test_each_rate_moves_its_own_weights(
+    tmp_path: Path, frozen: str, moving: str, rates: tuple[str, ...]
+) -> None:
+    weights = Weights()
+    learner = fit(tmp_path, weights, *SMALL_RUN, *rates)
+    parts = {"belief": of_belief(learner), "policy": of_policy(learner)}
+    for name, parameter in parts[frozen].items():
+        assert torch.equal(parameter, weights.before[name]), name
+    for name, parameter in parts[moving].items():
+        assert not torch.equal(parameter, weights.before[name]), name
+
+
+def test_the_policy_learns_from_the_features_it_acted_on() -> None:
+    learner, env = learner_of("samples"), corridor_trials(6)
+    trials = collect(env, learner, window=4)
+    features = trials[keys.STEPS, keys.FEATURES].clone()
+    prepared = learner.prepare(trials, [0, 4, 8, 12])
+    mask = prepared[keys.STEPS, keys.MASK].squeeze(-1)
+    assert (~mask).any()
+    assert torch.equal(prepared[keys.STEPS, keys.FEATURES][mask], features[mask])
+    with torch.no_grad():
+        # Updates of the belief in the meantime do not matter.
+        for parameter in learner.agent.memory.parameters():
+            parameter.add_(1.0)
+    steps = learner.lined_up_steps(as_minibatch(learner, env, prepared, window=4))
+    log_probs = learner.agent.policy(steps[keys.FEATURES]).log_prob(steps[keys.ACTION])
+    torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB], rtol=1e-5, atol=1e-4)
+
+
+class Draws(Callback):
+    """Records the trials that the belief is learnt from."""
+
+    def __init__(self) -> None:
+        self.indices: list[torch.Tensor] = []
+        self.sizes: list[int] = []
+        self.kinds = ""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        is_past = keys.INDEX in batch.keys()  # noqa: SIM118
+        self.kinds += "p" if is_past else "f"
+        if is_past:
+            self.indices.append(batch[keys.INDEX])
+            self.sizes.append(batch[keys.WINDOW].batch_size[1])
+
+
+def test_the_belief_is_learnt_on_whole_past_trials(tmp_path: Path) -> None:
+    draws = Draws()
+    windows = ("collection.window=5", "collection.burn_in=2")
+    fit(tmp_path, draws, *SMALL_RUN, *windows)
+    assert draws.kinds[:8] == "fpfpfpfp"
+    assert set(draws.sizes) == {16}, "of 4 episodes of 4 steps, whatever the window"
+    assert torch.cat(draws.indices[:4]).max() < 16, "the first iteration has 16 trials"
+    assert torch.cat(draws.indices).max() >= 16
+
+
+def test_noise_differs_between_updates_and_not_between_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def spy(*arguments):
+        draw = draw_prefixes(*arguments)
+        drawn.append(draw.noise)
+        return draw
+
+    monkeypatch.setattr("rl2_lightning.learners.varibad.draw_prefixes", spy)
+    for run in ("one", "two"):
+        fit(tmp_path / run, Callback(), *SMALL_RUN)
+    one, two = drawn[:20], drawn[20:]
+    assert len(two) == 20
+    assert all(map(torch.equal, one, two))
+    assert len({noise.sum().item() for noise in one}) == 20
+
+
+def test_the_deployed_agent_has_no_decoder(tmp_path: Path) -> None:
+    call_program(tmp_path, *SMALL, *SMALL_RUN, f"hydra.run.dir={tmp_path / 'run'}")
+    path = tmp_path / "run" / "last.ckpt"
+    stored = Checkpoint.read(path).content["state_dict"]
+    assert any(name.startswith("decoder.") for name in stored)
+    agent = Agent.load(path)
+    assert not any("decoder" in name for name, _ in agent.named_parameters())
+    assert {f"agent.{name}" for name in agent.state_dict()} == {
+        name for name in stored if name.startswith("agent.")
+    }
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "agent.belief.form=samples",
+        "agent.policy_head=hypernetwork",
+        "learner.prior=standard learner.decoded_steps=episode learner.num_prefixes=3",
+        "learner.decoder.state_coefficient=0.5 learner.decoder.task_coefficient=1",
+        "learner.critic.separate=true learner.critic.sees_task=true",
+        "trial.continues=true learner.gamma=0.9",
+        "learner.target_kl=0.0001",
+        "env=point_robot learner.decoder.state_coefficient=1 learner.decoder.task_coefficient=1",
+        "env=visual_maze env.size=2 memory=matrix",
+    ],
+)
+def test_options_train(tmp_path: Path, overrides: str) -> None:
+    weights = Weights()
+    # The last family wins.
+    learner = fit(tmp_path, weights, *SMALL_RUN, *overrides.split())
+    moved = {
+        name
+        for name, parameter in chain(of_policy(learner).items(), of_belief(learner).items())
+        if not torch.equal(parameter, weights.before[name])
+    }
+    assert any(name.startswith("decoder.") for name in moved)
+    assert any(name.startswith("agent.policy.") for name in moved)
+    assert any(name.startswith("agent.memory.") for name in moved)
+
+
+def test_a_belief_learns_where_the_goal_is() -> None:
+    # Trials of a random walk: the belief's bound rises above that of a constant prediction.
+    env = corridor_trials(64)
+    agent = make_agent(env, belief=BeliefSettings("moments", 3), gain=1)
+    learner = make_learner(agent, env, "varibad", belief_learning_rate=1e-2)
+    learner.prepare(collect(env, learner), [0])
+    (_, optimizer), bounds = learner.configure_optimizers(), []
+    for update in range(150):
+        belief = learner.beliefs_of(learner.played)
+        draw = draw_prefixes(belief, None, torch.Generator().manual_seed(update))
+        loss = learner.belief_loss(belief, learner.played, draw)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        bounds.append(-loss.item())
+    steps = learner.played[keys.WINDOW]
+    mask, reward = steps[keys.MASK], steps[keys.REWARD]
+    spread = (reward - reward[mask].mean()).masked_fill(~mask, 0).square().sum(dim=1)
+    constant = -0.5 * (spread * mask.sum(dim=1)).sum() / mask.numel()
+    assert bounds[-1] > 0.5 * constant.item()
+    features, _ = agent.unroll(inputs_of(steps), agent.initial_state(64))
+    assert features.std() > 0.1
