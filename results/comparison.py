@@ -23,6 +23,7 @@ from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY
 from rl2_lightning.session import quieten
 
 RUNS = Path("outputs")
+IN_A_ROW = 3  # a single validation is noisy
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Comparison:
         """The composed config of a training."""
         given = [*self.overrides(task, name), *more]
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", [f"output_dir={folder}", "logger=csv", *given])
+            cfg = compose("train", [f"output_dir={folder}", *given])
         with open_dict(cfg):
             leave_out_foreign(cfg, given)
         return cfg
@@ -82,10 +83,8 @@ class Comparison:
         if (folder / LAST_CHECKPOINT).exists():
             given = [f"ckpt_path={folder}"]
         command = [sys.executable, "-m", "rl2_lightning.train", *given, f"hydra.run.dir={folder}"]
-        command += [
-            "logger=csv",
-            f"trainer.check_val_every_n_epoch={-(-num_iterations // self.num_validations)}",
-        ]
+        interval = -(-num_iterations // self.num_validations)
+        command.append(f"trainer.check_val_every_n_epoch={interval}")
         if subprocess.run(command, check=False).returncode:
             raise UserError(f"the training in {folder} has failed: see its error")
         return folder
@@ -108,7 +107,7 @@ class Comparison:
             "random": f"{references['random']:.4f}",
             "reference": reference,
             "reference_return": f"{references[reference]:.4f}",
-            "curve": validation_curve(folder),
+            **validations(folder, reference),
             "command": f"python -m results.{self.table} {task} {name}",
         }
 
@@ -161,12 +160,28 @@ class Comparison:
             print(", ".join(f"{name} {value}" for name, value in row.items() if name != "curve"))
 
 
-def validation_curve(folder: Path) -> str:
-    """Env steps and greedy return of each validation, as `steps:return` with spaces between."""
-    with (folder / "csv" / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("validation/return_greedy")]
-    points = {int(row["step"]): float(row["validation/return_greedy"]) for row in rows}
-    return " ".join(f"{step}:{value:.4f}" for step, value in sorted(points.items()))
+def validations(folder: Path, reference: str) -> Row:
+    """The greedy returns of a run's validations, and the reference's on the same tasks.
+
+    Args:
+        folder: folder of the run.
+        reference: name of the reference player.
+
+    Returns:
+        `curve`: env steps and return of each, as `steps:return` with spaces between; and
+        `validation_reference`.
+    """
+    returns: dict[str, dict[int, float]] = {reference: {}, "agent_greedy": {}}
+    with (folder / "adaptation_curve.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["stage"] == "validation" and row["player"] in returns:
+                own, steps = returns[row["player"]], int(row["env_steps"])
+                own[steps] = own.get(steps, 0.0) + float(row["mean"])
+    points = sorted(returns["agent_greedy"].items())
+    return {
+        "validation_reference": f"{sum(returns[reference].values()):.4f}",
+        "curve": " ".join(f"{steps}:{value:.4f}" for steps, value in points),
+    }
 
 
 def points_of(curve: str) -> dict[int, float]:
@@ -176,8 +191,10 @@ def points_of(curve: str) -> dict[int, float]:
 
 
 def steps_to(curve: str, value: float) -> str:
-    """The env steps of the first validation that reaches a return, as text."""
-    for steps, reached in points_of(curve).items():
-        if reached >= value:
+    """The env steps of the first of `IN_A_ROW` validations that reach a return, as text."""
+    points = list(points_of(curve).items())
+    for index, (steps, _) in enumerate(points):
+        following = points[index : index + IN_A_ROW]
+        if all(reached >= value for _, reached in following):
             return f"{steps / 1e6:.2f} M"
     return "not reached"

@@ -1,6 +1,6 @@
 """The tables and curves that compare memories and learners, one for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from results.cells import Row, read_rows
 from results.comparison import Comparison, points_of, steps_to
 from results.learners import COMPARISON as LEARNERS
+from results.learners import LEARNERS as ALL_LEARNERS
 from results.memories import COMPARISON as MEMORIES
 from results.memories import TASKS
 from results.tables import figure_text, head_lines, table_line
@@ -37,43 +38,53 @@ LEARNER_COLUMNS = (
 def memories_text(folder: Path) -> str:
     """A heading and a table for each task; tasks without a row are left out."""
     rates = {(row["task"], row["memory"]): row for row in read_rows(folder, "memory_speeds")}
-    parts = []
-    for task, rows in _rows_of_tasks(MEMORIES, folder):
+
+    def heading(task: str) -> str:
         budget = next(text for text in TASKS[task].overrides if "total_env_steps" in text)
-        steps = int(budget.partition("=")[2].replace("_", "")) / 1e6
-        parts.append(f"**{task}**, {steps:.0f} M env steps; {_reference(rows)}")
-        best = max(float(row["agent_greedy"]) for row in rows.values())
-        lines = head_lines(MEMORY_COLUMNS)
-        for memory in MEMORIES.names[task]:
-            entries = []
-            if memory in rows:
-                entries = [
-                    f"{int(rows[memory]['parameters']):,}",
-                    *_return(rows[memory]),
-                    steps_to(rows[memory]["curve"], BEST_SHARE * best),
-                    *(_ratio(rates, task, memory, part) for part in ("collect", "optimise")),
-                ]
-            lines.append(_line(memory, entries, len(MEMORY_COLUMNS)))
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+        return f", {int(budget.partition('=')[2].replace('_', '')) / 1e6:.0f} M env steps"
+
+    def entries(row: Row, rows: Mapping[str, Row]) -> list[str]:
+        best = max(float(one["agent_greedy"]) for one in rows.values())
+        return [
+            f"{int(row['parameters']):,}",
+            *_return(row),
+            _steps_to_share(row, BEST_SHARE * best / float(row["reference_return"])),
+            *(_ratio(rates, row, part) for part in ("collect", "optimise")),
+        ]
+
+    return _tables(MEMORIES, MEMORY_COLUMNS, folder, heading, entries)
 
 
 def learners_text(folder: Path) -> str:
     """A heading and a table for each task; tasks without a row are left out."""
+
+    def entries(row: Row, _: Mapping[str, Row]) -> list[str]:
+        return [
+            f"{int(row['env_steps']) / 1e6:.1f} M",
+            *_return(row),
+            *(_steps_to_share(row, share) for share in SHARES),
+        ]
+
+    return _tables(LEARNERS, LEARNER_COLUMNS, folder, lambda task: "", entries)
+
+
+def _tables(
+    comparison: Comparison,
+    columns: Sequence[str],
+    folder: Path,
+    heading: Callable[[str], str],
+    entries: Callable[[Row, Mapping[str, Row]], list[str]],
+) -> str:
+    """A heading and a table for each task that has a row; what has none is open."""
     parts = []
-    for task, rows in _rows_of_tasks(LEARNERS, folder):
-        parts.append(f"**{task}**; {_reference(rows)}")
-        lines = head_lines(LEARNER_COLUMNS)
-        for learner in LEARNERS.names[task]:
-            entries = []
-            if learner in rows:
-                row = rows[learner]
-                entries = [
-                    f"{int(row['env_steps']) / 1e6:.1f} M",
-                    *_return(row),
-                    *(_steps_to_share(row, share) for share in SHARES),
-                ]
-            lines.append(_line(learner, entries, len(LEARNER_COLUMNS)))
+    for task, rows in _rows_of_tasks(comparison, folder):
+        parts.append(f"**{task}**{heading(task)}; {_reference(rows)}")
+        lines = head_lines(columns)
+        for name in comparison.names[task]:
+            rest = ["open", *[""] * (len(columns) - 2)]
+            if name in rows:
+                rest = entries(rows[name], rows)
+            lines.append(table_line([name.replace("_", " "), *rest]))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -93,7 +104,7 @@ def learners_figure(folder: Path) -> Figure | None:
 
 def _draw_learners(axes: Axes, rows: Mapping[str, Row]) -> None:
     """Draw one task's curves, and the returns that env steps are counted to."""
-    for learner, colour in zip(LEARNERS.names["mab_n10_k5"], REFERENCE_COLOURS, strict=False):
+    for learner, colour in zip(ALL_LEARNERS, REFERENCE_COLOURS, strict=False):
         if learner in rows:
             points = points_of(rows[learner]["curve"])
             axes.plot(
@@ -103,7 +114,7 @@ def _draw_learners(axes: Axes, rows: Mapping[str, Row]) -> None:
                 label=learner.replace("_", " "),
             )
     row = next(iter(rows.values()))
-    value = float(row["reference_return"])
+    value = float(row["validation_reference"])
     axes.axhline(value, color=BLACK, linestyle="--", label=row["reference"].replace("_", " "))
     if value > 0:
         for share, style in zip(SHARES, (":", "-."), strict=True):
@@ -146,19 +157,14 @@ def _return(row: Row) -> tuple[str, str]:
 
 
 def _steps_to_share(row: Row, share: float) -> str:
-    reference = float(row["reference_return"])
+    """The env steps until validations reach a share of the reference's return on their tasks."""
+    reference = float(row["validation_reference"])
     return steps_to(row["curve"], share * reference) if reference > 0 else ""
 
 
-def _line(name: str, entries: Sequence[str], num_columns: int) -> str:
-    """A line of a table; one without entries is open."""
-    rest = entries or ["open", *[""] * (num_columns - 2)]
-    return table_line([name.replace("_", " "), *rest])
-
-
-def _ratio(rates: Mapping[tuple[str, str], Row], task: str, memory: str, part: str) -> str:
+def _ratio(rates: Mapping[tuple[str, str], Row], row: Row, part: str) -> str:
     """The speed of a memory relative to the GRU's."""
-    own, gru = rates.get((task, memory)), rates.get((task, "gru"))
+    own, gru = rates.get((row["task"], row["memory"])), rates.get((row["task"], "gru"))
     if own is None or gru is None:
         return ""
     return f"{float(own[part]) / float(gru[part]):.2g} ×"

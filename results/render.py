@@ -79,12 +79,10 @@ def render(folder: Path) -> None:
             parts.append(f"![Adaptation curves]({table}.png)")
     if compared := memories_text(folder):
         parts += ["## Memories", MEMORIES, compared]
-        commands += [row["command"] for row in read_rows(folder, "memories")]
     if (figure := learners_figure(folder)) is not None:
         parts += ["## Learners", LEARNERS, learners_text(folder)]
         figure.savefig(folder / "learners.png", metadata={"Software": None})
         parts.append("![Returns against env steps](learners.png)")
-        commands += [row["command"] for row in read_rows(folder, "learners")]
     if commands:
         parts += ["## To repeat", REPEAT, "\n".join(["```bash", *commands, "```"])]
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
@@ -99,9 +97,9 @@ def _pictures(folder: Path) -> list[str]:
 INTRODUCTION = """\
 # Results
 
-Written by `python -m results.render` from `mab.csv`, `mdp.csv` and `worlds.csv`, which \
-`python -m results.evaluate` writes; [docs/results.md](../docs/results.md) describes how. The \
-weights are in `checkpoints/`.
+Written by `python -m results.render` from the CSV files of this folder; \
+[docs/results.md](../docs/results.md) describes how these are made. The weights are in \
+`checkpoints/`.
 
 - The last checkpoint of a training counts, on 10 000 tasks unless its command says otherwise, \
 ± 95 %. No training sees these tasks, and runs use others for their own tests; a cell that was \
@@ -141,15 +139,17 @@ MEASURES = "Figures of the families' own analyses for the agent, ± 95 %:"
 MEMORIES = (
     "Each memory on the same tasks, with the same env steps within a table, one seed, and settings "
     "that were not tuned for it. *Collecting* and *optimising* are env steps per second relative "
-    "to the GRU of the table, measured one after the other on one core. "
+    "to the GRU of the table, measured one after the other on one core. Each row was made by "
+    "`python -m results.memories <task> <memory>`. "
     "[memories.md](../docs/memories.md) explains the memories and when to use which; "
     "`results/memories.py` has the settings."
 )
 LEARNERS = (
     "Each learner in its own experiment, one seed; the numbers of env steps differ, and so do the "
-    "settings. *Env steps to* count until the first validation of the greedy agent that reaches "
-    "this share of the reference's return; tests use other tasks. [replay.md](../docs/replay.md) "
-    "and [trpo.md](../docs/trpo.md) explain the learners."
+    "settings. *Env steps to* counts until three validations of the greedy agent in a row reach "
+    "this share of the reference's return on the same tasks. Each row was made by `python -m "
+    "results.learners <task> <learner>`. [r2d2_ppo.md](../docs/r2d2_ppo.md), "
+    "[r2d2.md](../docs/r2d2.md) and [trpo.md](../docs/trpo.md) explain the learners."
 )
 REPEAT = "Each row can be reproduced from its weights, without training:"
 

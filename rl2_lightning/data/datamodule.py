@@ -108,6 +108,7 @@ class TrialDataModule(pl.LightningDataModule):
         self._source = self._learner.make_source(self._collect, self._shuffle_seed)
         if self._source_state:
             self._source.load_state_dict(self._source_state)
+            self._source_state = {}  # it may be as large as the memory
         return self._source
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class TrialDataModule(pl.LightningDataModule):
 
         Lightning calls it on all ranks, and stores what rank zero returns.
         """
-        state = {} if self._source is None else self._source.state_dict()
+        state = self._source_state if self._source is None else self._source.state_dict()
         if not state:
             return {}
         states: list[dict[str, Any] | None] = [state]

@@ -14,10 +14,10 @@ SMALLEST_PRIORITY = 1e-6  # so that every window can be drawn
 class PrioritySampler(Sampler):
     """Draws windows with replacement, with probabilities proportional to powers of priorities.
 
-    New windows get the largest priority so far (arXiv 1511.05952, algorithm 1). TorchRL's own
-    `PrioritizedSampler` needs a compiled extension that only loads beside the PyTorch version that
-    it was built with. Here a draw takes time linear in the number of windows, of which there are
-    far fewer than steps.
+    New windows get the largest priority in the buffer (after arXiv 1511.05952, algorithm 1).
+    TorchRL's own `PrioritizedSampler` needs a compiled extension that only loads beside the PyTorch
+    version that it was built with. Here a draw takes time linear in the number of windows, of which
+    there are far fewer than steps.
 
     Args:
         capacity: maximum number of windows.
@@ -34,15 +34,15 @@ class PrioritySampler(Sampler):
         self._importance_exponent = importance_exponent
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Indices, `[N]`, and their importance weights over the largest one, `[N]`, float32."""
+        """Indices, `[N]`, and their importance weights, (N P)^-β, `[N]`, float32."""
         powers = self.priorities[: len(storage)].clamp(min=SMALLEST_PRIORITY) ** self._exponent
         index = torch.multinomial(powers, batch_size, replacement=True, generator=self._rng)
         shares = powers[index] / powers.sum()
         weights = (len(storage) * shares) ** -self._importance_exponent
-        return index, {keys.WEIGHT: (weights / weights.max()).float()}
+        return index, {keys.WEIGHT: weights.float()}
 
     def extend(self, index: Tensor) -> None:
-        """Give new windows the largest priority so far."""
+        """Give new windows the largest priority in the buffer."""
         largest = self.priorities.max().item()
         self.priorities[index] = largest if largest > 0 else 1.0
 

@@ -1,4 +1,4 @@
-"""Replay: minibatches of past windows, drawn by priority."""
+"""Replay: minibatches of past windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,89 +20,16 @@ from torchrl.data.replay_buffers import (
 )
 
 from rl2_lightning import keys
-from rl2_lightning.data.priority_sampler import PrioritySampler
+from rl2_lightning.data.replay_files import ReplayFiles
+from rl2_lightning.data.replay_settings import BufferSettings
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.errors import UserError
-from rl2_lightning.settings import Settings, between
 
 DAMAGED = (
     "the checkpoint's replay buffer does not fit learner.replay of this run, or is damaged: set "
-    "the same capacity, or start a new training with start_from"
+    "the same capacity and folder, or start a new training with start_from"
 )
-
-
-@dataclass
-class BufferSettings(Settings):
-    """Settings of a replay buffer whose windows are drawn equally often.
-
-    Attributes:
-        capacity: maximum number of windows, over all ranks; the oldest are overwritten.
-        batch_size: number of windows of a minibatch, over all ranks.
-        folder: folder in which the buffer is mapped to files; None for a buffer in memory.
-    """
-
-    capacity: int = between(1, default=10_000)
-    batch_size: int = between(1, default=64)
-    folder: str | None = None
-
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if self.capacity < self.batch_size:
-            raise UserError(
-                f"learner.replay.capacity={self.capacity} is less than a minibatch of "
-                f"learner.replay.batch_size={self.batch_size} windows: raise the capacity"
-            )
-
-    def check_ranks(self, num_ranks: int) -> None:
-        """Check that all ranks draw minibatches of the same size.
-
-        Raises:
-            UserError: they would not.
-        """
-        if self.batch_size % num_ranks:
-            nearest = max(1, round(self.batch_size / num_ranks)) * num_ranks
-            raise UserError(
-                f"learner.replay.batch_size={self.batch_size} does not divide into {num_ranks} "
-                f"device(s): set learner.replay.batch_size={nearest}"
-            )
-
-    def make_sampler(self, capacity: int) -> PrioritySampler:
-        """The sampler of a rank's buffer of `capacity` windows."""
-        return PrioritySampler(capacity, priority_exponent=0, importance_exponent=0)
-
-
-@dataclass
-class ReplaySettings(BufferSettings):
-    """Settings of a replay buffer whose windows are drawn by priority.
-
-    Attributes:
-        priority_exponent: a window is drawn with probability proportional to its priority to this
-            power; 0 draws all windows equally often.
-        importance_exponent: how far importance weights correct for that; with 1 completely.
-        max_share: share of the largest error of a window in its priority; the rest is their mean.
-    """
-
-    priority_exponent: float = between(0, 10, default=0.9)
-    importance_exponent: float = between(0, 1, default=0.6)
-    max_share: float = between(0, 1, default=0.9)
-
-    def make_sampler(self, capacity: int) -> PrioritySampler:
-        """See `BufferSettings.make_sampler`."""
-        return PrioritySampler(capacity, self.priority_exponent, self.importance_exponent)
-
-    def priorities(self, errors: Tensor, mask: Tensor) -> Tensor:
-        """The priorities of windows: a mixture of the largest and the mean error (R2D2, 2.3).
-
-        Args:
-            errors: absolute errors of the steps, `[N, W]`.
-            mask: which steps count, `[N, W]`, bool.
-
-        Returns:
-            `[N]`, float32; 0 for a window without steps.
-        """
-        errors = errors.float().masked_fill(~mask, 0)
-        mean = errors.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return self.max_share * errors.amax(dim=1) + (1 - self.max_share) * mean
+NUM_FILES = 3  # of a buffer on disk: itself, the latest copy, and the one before
 
 
 class ReplaySource(TrialSource):
@@ -115,6 +41,7 @@ class ReplaySource(TrialSource):
         settings: settings of the buffer.
         num_minibatches: minibatches of an iteration.
         num_ranks: number of processes, each of which has a buffer of its own trials.
+        num_local_ranks: number of them on this machine.
     """
 
     def __init__(
@@ -125,6 +52,7 @@ class ReplaySource(TrialSource):
         *,
         num_minibatches: int,
         num_ranks: int = 1,
+        num_local_ranks: int = 1,
     ) -> None:
         self._collect = collect
         self._draw_seed = draw_seed
@@ -132,10 +60,13 @@ class ReplaySource(TrialSource):
         self._num_minibatches = num_minibatches
         self._capacity = settings.capacity // num_ranks
         self._batch_size = settings.batch_size // num_ranks
+        self._num_local_ranks = num_local_ranks
         self._buffer: ReplayBuffer | None = None
         self._shapes: Any = None
-        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._mapped: tempfile.TemporaryDirectory[str] | None = None
+        self._files = None if settings.folder is None else ReplayFiles(settings.folder)
         self._state: dict[str, Any] = {}
+        self._num_stored = 0
         self._drawn = 0
 
     def __len__(self) -> int:
@@ -148,7 +79,8 @@ class ReplaySource(TrialSource):
     def store(self, windows: TensorDictBase) -> None:
         """Add the windows of an iteration, in place of the oldest ones.
 
-        Windows of another length than those before, in a curriculum, empty the buffer.
+        Windows of another length than those before, in a curriculum, empty the buffer. Windows
+        after the end of their trial, without a step, are left out.
 
         Args:
             windows: `[N]`.
@@ -164,13 +96,16 @@ class ReplaySource(TrialSource):
                 f"learner.replay.capacity={self._settings.capacity} leaves room for "
                 f"{self._capacity}: raise it, or lower collection.num_trials"
             )
+        windows = windows[windows.get(keys.WINDOW).get(keys.MASK).flatten(1).any(dim=1)]
         shapes = _shapes_of(windows)
         if self._buffer is None or shapes != self._shapes:
+            self._buffer = self._mapped = None  # freed before the next one is allocated
             self._buffer, self._shapes = self._make_buffer(windows), shapes
             if self._state:
-                self._restore(self._state)
+                self._restore(self._state, windows)
                 self._state = {}
         self._buffer.extend(windows)
+        self._num_stored += len(windows)
 
     def next(self) -> TensorDictBase:
         """A minibatch of windows `[N]`, with `index` and `weight`."""
@@ -188,11 +123,21 @@ class ReplaySource(TrialSource):
         self._buffer.sampler.update_priority(indices.cpu(), priorities.detach().cpu())
 
     def state_dict(self) -> dict[str, Any]:
-        """The stored windows, their priorities, and where the next ones go."""
+        """The stored windows, their priorities, and where the next ones go.
+
+        The windows of a buffer that is mapped to files are copied to files, and named here.
+        """
         if self._buffer is None:
             return self._state
+        windows = self._buffer[:]
+        if self._files is None:
+            stored: dict[str, Any] = {"windows": windows.to_dict()}
+        else:
+            name = self._files.write(windows, self._num_stored)
+            stored = {"files": name, "num_windows": len(windows)}
         return {
-            "windows": self._buffer[:].to_dict(),
+            **stored,
+            "num_stored": self._num_stored,
             "next": self._buffer.writer.state_dict(),
             **self._buffer.sampler.state_dict(),
         }
@@ -208,55 +153,66 @@ class ReplaySource(TrialSource):
         if settings.folder is None:
             storage: Storage = LazyTensorStorage(self._capacity)
         else:
-            self._files = tempfile.TemporaryDirectory(prefix="replay-", dir=settings.folder)
-            storage = LazyMemmapStorage(self._capacity, scratch_dir=self._files.name, existsok=True)
+            self._mapped = tempfile.TemporaryDirectory(prefix="mapped-", dir=settings.folder)
+            storage = LazyMemmapStorage(
+                self._capacity, scratch_dir=self._mapped.name, existsok=True
+            )
         sampler = settings.make_sampler(self._capacity)
         return ReplayBuffer(storage=storage, sampler=sampler, batch_size=self._batch_size)
 
     def _require_room(self, num_bytes: int) -> None:
-        """Check that the buffer fits.
+        """Check that the buffers of this machine's ranks fit, and on disk two copies of each.
 
         Raises:
-            UserError: it does not.
+            UserError: they do not.
         """
         folder = self._settings.folder
         if folder is None:
             available, place = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "memory"
+            needed = num_bytes * self._num_local_ranks
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             available, place = shutil.disk_usage(folder).free, folder
-        if num_bytes > available:
+            needed = NUM_FILES * num_bytes * self._num_local_ranks
+        if needed > available:
             raise UserError(
                 f"learner.replay.capacity={self._settings.capacity} windows take "
-                f"{num_bytes / 2**30:.3g} GiB for each device, and {place} has "
+                f"{needed / 2**30:.3g} GiB on this machine, and {place} has "
                 f"{available / 2**30:.3g} GiB: lower it"
             )
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Fill the buffer from a state of the same run.
+    def _restore(self, state: Mapping[str, Any], like: TensorDictBase) -> None:
+        """Fill the buffer from a state of the same run, with windows like the given ones.
 
         Raises:
             UserError: the state is not that of such a buffer.
         """
         assert self._buffer is not None
         try:
-            windows, priorities = _as_windows(state["windows"]), state["priorities"]
-            cursor = state["next"]["_cursor"]
+            priorities, cursor = state["priorities"], state["next"]["_cursor"]
+            num_stored, name = int(state["num_stored"]), state.get("files")
+            windows = _as_windows(state["windows"]) if name is None else None
+            num = int(state["num_windows"]) if windows is None else len(windows)
             is_whole = (
                 priorities.shape == (self._capacity,)
                 and bool((priorities >= 0).all())
                 and cursor in range(self._capacity)
-                and len(windows) <= self._capacity
+                and num in range(1, self._capacity + 1)
+                and (name is None) == (self._files is None)
             )
         except Exception as error:  # a damaged state can raise any exception
             raise UserError(DAMAGED) from error
         if not is_whole:
             raise UserError(DAMAGED)
+        if windows is None:
+            assert self._files is not None
+            windows = self._files.read(str(name), num, like)
         if _shapes_of(windows) != self._shapes:
             return  # the uninterrupted run would have emptied its buffer, too
         self._buffer.extend(windows)
         self._buffer.writer.load_state_dict(state["next"])
         self._buffer.sampler.load_state_dict(state)
+        self._num_stored = num_stored
 
 
 class MixedSource(TrialSource):

@@ -60,7 +60,9 @@ def cut_windows(
     starts = torch.tensor(window_starts(num_steps, window), device=steps.device)
     count = num_trials * len(starts)
 
-    def at(index: Tensor, last: int = num_steps - 1) -> TensorDictBase:
+    def at(index: Tensor) -> TensorDictBase:
+        # A trial that is a cut of a longer life has one more step, to bootstrap from.
+        last = steps.shape[1] - 1
         found = steps[:, index.clamp(0, last).flatten()].reshape(count, index.shape[1])
         inside = (index < num_steps).repeat(num_trials, 1).unsqueeze(-1)
         return found.set(keys.MASK, found.get(keys.MASK) & inside)
@@ -70,8 +72,7 @@ def cut_windows(
     minibatch: dict[str, Any] = {keys.WINDOW: windows}
     if num_following:
         after = torch.arange(window, window + num_following, device=starts.device)
-        # A trial that is a cut of a longer life has one more step, to bootstrap from.
-        minibatch[keys.FOLLOWING] = at(starts.unsqueeze(1) + after, steps.shape[1] - 1)
+        minibatch[keys.FOLLOWING] = at(starts.unsqueeze(1) + after)
     for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
         states = trials.get(name, None)
         if states is not None:

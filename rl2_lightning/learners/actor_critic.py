@@ -19,7 +19,13 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic, CriticSettings
-from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
+from rl2_lightning.learners.learner import (
+    Learner,
+    LearnerSettings,
+    RunShape,
+    require_division,
+    zero_loss,
+)
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.value_scale import ValueScale
 from rl2_lightning.learners.windows import (
@@ -65,14 +71,9 @@ class ActorCriticSettings(LearnerSettings):
     def check_run(self, run: RunShape) -> None:
         """Check that trials divide into minibatches and ranks; see `LearnerSettings.check_run`."""
         parts = run.num_ranks * self.num_minibatches
+        into = f"learner.num_minibatches={self.num_minibatches} on {run.num_ranks} device(s)"
         for name, num_trials in run.num_trials.items():
-            if num_trials % parts:
-                nearest = max(parts, round(num_trials / parts) * parts)
-                raise UserError(
-                    f"{name}={num_trials} does not divide into "
-                    f"learner.num_minibatches={self.num_minibatches} on {run.num_ranks} "
-                    f"device(s): set {name}={nearest}"
-                )
+            require_division(name, num_trials, parts, into)
 
 
 class ActorCriticLearner(Learner):
@@ -176,11 +177,8 @@ class ActorCriticLearner(Learner):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
-        rate = self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
-        logged = {"learning_rate": rate, "entropy_coefficient": self.entropy_coefficient}
-        self.log_dict({f"train/{name}": value for name, value in logged.items()})
+        self.set_learning_rate(self.settings.learning_rate, self.settings.final_learning_rate)
+        self.log("train/entropy_coefficient", self.entropy_coefficient)
 
     @torch.no_grad()
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:

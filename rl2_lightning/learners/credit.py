@@ -93,10 +93,11 @@ def off_policy_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Advantages and value targets of trials that an older policy has played.
 
-    With weights ρ = min(1, π/μ), errors δ = ρ (r + γ V' - V) and sums A = δ + γ λ ρ A' over the
-    later steps, the targets are V + A (arXiv 1802.01561, equation 1 and remark 2). V-trace then
-    takes ρ (r + γ (V' + A') - V) as the advantages, and generalised advantage estimation A itself.
-    With π = μ the latter is `trial_advantages`.
+    With weights ρ = min(1, π/μ), errors δ = r + γ V' - V and sums S = ρ (δ + γ λ S') over the later
+    steps, the targets are V + S (arXiv 1802.01561, equation 1 and remark 2). The advantages are
+    δ + γ S' for V-trace, and δ + γ λ S' for generalised advantage estimation. They are without the
+    weight of their own step, since the loss multiplies them with π/μ. With π = μ the latter is
+    `trial_advantages`.
 
     Args:
         steps: `[N, W]`, with idle steps set to zero.
@@ -113,16 +114,14 @@ def off_policy_advantages(
     reward, weight = steps.get(keys.REWARD), log_ratios.exp().clamp(max=1)
     going_on = (~steps.get(keys.DONE)).to(values.dtype)
     bootstrapped = values[:, 1:] * (~steps.get(keys.TERMINATED)).to(values.dtype)
-    errors = weight * (reward + gamma * bootstrapped - values[:, :-1])
-    factors = gamma * gae_lambda * weight * going_on
+    errors = reward + gamma * bootstrapped - values[:, :-1]
     sums = torch.zeros_like(values)
     for t in reversed(range(errors.shape[1])):
-        sums[:, t] = errors[:, t] + factors[:, t] * sums[:, t + 1]
-    targets = values[:, :-1] + sums[:, :-1]
-    if not is_v_trace:
-        return sums[:, :-1], targets
-    following = bootstrapped + sums[:, 1:] * going_on
-    return weight * (reward + gamma * following - values[:, :-1]), targets
+        later = gamma * gae_lambda * going_on[:, t] * sums[:, t + 1]
+        sums[:, t] = weight[:, t] * (errors[:, t] + later)
+    decay = gamma if is_v_trace else gamma * gae_lambda
+    advantages = errors + decay * going_on * sums[:, 1:]
+    return advantages, values[:, :-1] + sums[:, :-1]
 
 
 def n_step_returns(

@@ -16,7 +16,7 @@ from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.clock import Clock
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import TrialSource
-from rl2_lightning.errors import NonFiniteLossError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
@@ -133,6 +133,13 @@ class Learner(pl.LightningModule):
         """A linear schedule over the budget, without state, so that runs resume exactly."""
         return first + self.progress * (last - first)
 
+    def set_learning_rate(self, first: float, last: float) -> None:
+        """Set the learning rate of the first optimiser by a linear schedule, and log it."""
+        rate = self.linear(first, last)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        self.log("train/learning_rate", rate)
+
     def count_iteration(self, num_steps: Tensor) -> None:
         """Count an iteration and the env steps that this rank has collected, an integer `[]`."""
         self.clock.tick(over_all_ranks(num_steps.reshape(1)).sum())
@@ -233,6 +240,23 @@ class Learner(pl.LightningModule):
         from rl2_lightning.checkpoint import describe
 
         checkpoint.update(describe(self.agent.spec.to_plain()))
+
+
+def require_division(name: str, value: int, parts: int, into: str) -> None:
+    """Check that a number divides into parts.
+
+    Args:
+        name: config field of the number.
+        value: the number.
+        parts: number of the parts.
+        into: the parts in words.
+
+    Raises:
+        UserError: it does not.
+    """
+    if value % parts:
+        nearest = max(1, round(value / parts)) * parts
+        raise UserError(f"{name}={value} does not divide into {into}: set {name}={nearest}")
 
 
 def zero_loss(module: nn.Module) -> Tensor:

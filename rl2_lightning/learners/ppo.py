@@ -81,9 +81,18 @@ class PPO(ActorCriticLearner):
         self.settings: PPOSettings = settings
         self._stopped = False
 
+    # Cached outside of `nn.Module`'s registry: its buffers are not part of a checkpoint.
     @cached_property
     def ppo_loss(self) -> ClipPPOLoss:
-        """TorchRL's loss, on precomputed distribution parameters and values."""
+        """TorchRL's loss, the mean over steps."""
+        return self.make_loss("mean")
+
+    def make_loss(self, reduction: str) -> ClipPPOLoss:
+        """TorchRL's loss, on precomputed distribution parameters and values.
+
+        Args:
+            reduction: "mean" over the steps, or "none".
+        """
         policy = self.agent.policy
         names = list(policy.parameter_names)
         actor = ProbabilisticTensorDictSequential(
@@ -100,7 +109,6 @@ class PPO(ActorCriticLearner):
         critic = TensorDictModule(
             nn.Identity(), in_keys=[CURRENT_VALUE], out_keys=[keys.STATE_VALUE]
         )
-        # Cached outside of `nn.Module`'s registry: its buffers are not part of a checkpoint.
         loss = ClipPPOLoss(
             actor,
             critic,
@@ -111,6 +119,7 @@ class PPO(ActorCriticLearner):
             loss_critic_type="l2",
             log_explained_variance=False,
             functional=False,
+            reduction=reduction,
             device=self.device,
         )
         loss.set_keys(
@@ -147,7 +156,11 @@ class PPO(ActorCriticLearner):
         }
 
     def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
-        """TorchRL's losses and diagnostics of lined-up steps, `[M]`."""
+        """TorchRL's losses, their means over lined-up steps `[M]`, and diagnostics."""
+        return self.read_by_loss(self.ppo_loss, steps)
+
+    def read_by_loss(self, loss: ClipPPOLoss, steps: TensorDictBase) -> TensorDictBase:
+        """What TorchRL's loss returns for lined-up steps, `[M]`."""
         policy = self.agent.policy
         parameters = policy.parameters_of(steps.get(keys.FEATURES))
         read = steps.select(keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
@@ -155,7 +168,7 @@ class PPO(ActorCriticLearner):
             read.set(name, parameter)
         read.set(keys.STATE_VALUE, steps.get(keys.OLD_STATE_VALUE))
         read.set(CURRENT_VALUE, steps.get(keys.STATE_VALUE).float())
-        losses: TensorDictBase = self.ppo_loss(read)
+        losses: TensorDictBase = loss(read)
         return losses
 
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:

@@ -18,15 +18,22 @@ from rl2_lightning.agents.initialisation import fully_connected
 from rl2_lightning.agents.spaces import Discrete
 from rl2_lightning.data.exploration import EpsilonGreedyActor
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import ReplaySettings, ReplaySource
+from rl2_lightning.data.replay import ReplaySource
+from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import as_tensordict
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, n_step_returns, valued_steps
-from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
-from rl2_lightning.learners.ranks import rank, world_size
-from rl2_lightning.learners.windows import window_features, with_following_steps
+from rl2_lightning.learners.learner import (
+    Learner,
+    LearnerSettings,
+    RunShape,
+    require_division,
+    zero_loss,
+)
+from rl2_lightning.learners.ranks import local_world_size, rank, sum_over_ranks, world_size
+from rl2_lightning.learners.windows import importance_weights, window_features, with_following_steps
 from rl2_lightning.settings import POSITIVE, between, one_of
 
 
@@ -63,21 +70,16 @@ class R2D2Settings(LearnerSettings):
     num_steps: int = between(1, 1000, default=5)
     rescaling: float = between(1e-6, 1, default=1e-3)
     target_period: int = between(1, default=200)
-    polyak: float | None = between(0, 1, default=None)
+    polyak: float | None = between(1e-6, 1, default=None)
     epsilon: float = between(0, 1, default=0.4)
     epsilon_power: float = between(0, default=7.0)
     num_updates: int = between(1, default=64)
 
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
-        self.replay.check_ranks(run.num_ranks)
+        self.replay.check_run(run.num_trials, run.num_ranks)
         for name, num_trials in run.num_trials.items():
-            if num_trials % run.num_ranks:
-                nearest = max(1, round(num_trials / run.num_ranks)) * run.num_ranks
-                raise UserError(
-                    f"{name}={num_trials} does not divide into {run.num_ranks} device(s): set "
-                    f"{name}={nearest}"
-                )
+            require_division(name, num_trials, run.num_ranks, f"{run.num_ranks} device(s)")
 
 
 class R2D2(Learner):
@@ -146,6 +148,7 @@ class R2D2(Learner):
             self.settings.replay,
             num_minibatches=self.settings.num_updates,
             num_ranks=world_size(),
+            num_local_ranks=local_world_size(),
         )
         return self._source
 
@@ -154,8 +157,10 @@ class R2D2(Learner):
         """Clear idle steps; see `Learner.prepare`."""
         trials = clear_idle_steps(trials, state_steps)
         steps = trials.get(keys.STEPS)
+        reward = steps.get(keys.REWARD)
+        self.require_finite("a collected reward", sum_over_ranks(reward.sum()))
         self.count_iteration(steps.get(keys.MASK).sum())
-        self.note({"return": steps.get(keys.REWARD).sum(dim=1).mean()})
+        self.note({"return": reward.sum(dim=1).mean()})
         return trials
 
     def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
@@ -170,11 +175,13 @@ class R2D2(Learner):
             minibatch.get(keys.INDEX),
             self.settings.replay.priorities(errors.detach().abs(), mask),
         )
-        num_steps = int(mask.sum())
+        num_steps = mask.sum()
+        # DDP averages gradients: divided by the mean over ranks, all steps count equally.
+        mean_steps = sum_over_ranks(num_steps.reshape(1).float()) / world_size()
+        weight = importance_weights(minibatch).unsqueeze(1)
         if num_steps == 0:
             return zero_loss(self)
-        weight = minibatch.get(keys.WEIGHT).unsqueeze(1)
-        loss = 0.5 * (weight * errors.square()).sum() / num_steps
+        loss = 0.5 * (weight * errors.square()).sum() / mean_steps.squeeze()
         if world_size() == 1:
             # With several ranks, the check of the shared gradient stops all of them together.
             self.require_finite("the loss", loss)
@@ -239,10 +246,7 @@ class R2D2(Learner):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
-        rate = self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
-        self.log("train/learning_rate", rate)
+        self.set_learning_rate(self.settings.learning_rate, self.settings.final_learning_rate)
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
         """Check the weights, and let the target network follow."""

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.objectives import ClipPPOLoss
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import MixedSource, ReplaySettings, ReplaySource
+from rl2_lightning.data.replay import MixedSource, ReplaySource
+from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import SMALL
 from rl2_lightning.learners.credit import off_policy_advantages, valued_steps
 from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.ppo import PPO, PPOSettings
-from rl2_lightning.learners.ranks import over_all_ranks, world_size
-from rl2_lightning.learners.windows import line_up_entries, window_features, with_following_steps
+from rl2_lightning.learners.ranks import (
+    local_world_size,
+    over_all_ranks,
+    sum_over_ranks,
+    world_size,
+)
+from rl2_lightning.learners.windows import (
+    importance_weights,
+    line_up_entries,
+    window_features,
+    with_following_steps,
+)
 from rl2_lightning.settings import between, one_of
+
+LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
 @dataclass
@@ -42,8 +58,18 @@ class R2D2PPOSettings(PPOSettings):
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
-        if self.replay_ratio:
-            self.replay.check_ranks(run.num_ranks)
+        if self.num_replayed:
+            self.replay.check_run(run.num_trials, run.num_ranks)
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        super().check()
+        if self.replay_ratio and not self.num_replayed:
+            fresh = self.num_epochs * self.num_minibatches
+            raise UserError(
+                f"learner.replay_ratio={self.replay_ratio} of {fresh} minibatches is less than one "
+                f"in an iteration: set it to 0, or to at least {1 / fresh:.3g}"
+            )
 
     @property
     def num_replayed(self) -> int:
@@ -80,6 +106,7 @@ class R2D2PPO(PPO):
         self.num_following = int(settings.num_replayed > 0)
         self._source: TrialSource
         self._is_replayed = False
+        self._replayed_steps = 1.0
 
     def make_source(
         self,
@@ -97,6 +124,7 @@ class R2D2PPO(PPO):
             self.settings.replay,
             num_minibatches=self.settings.num_replayed,
             num_ranks=world_size(),
+            num_local_ranks=local_world_size(),
         )
         self._source = MixedSource(fresh, replayed)
         return self._source
@@ -138,10 +166,12 @@ class R2D2PPO(PPO):
         pooled = over_all_ranks(advantages[mask])
         if len(pooled) > 1:
             advantages = (advantages - pooled.mean()) / pooled.std().clamp(min=SMALL)
-        weight = minibatch.get(keys.WEIGHT)[:, None, None].expand_as(advantages)
-        window.set(keys.ADVANTAGE, advantages * weight)
+        num_steps = mask.sum().reshape(1).float()
+        self._replayed_steps = float(sum_over_ranks(num_steps)) / world_size()
+        weight = importance_weights(minibatch)[:, None, None].expand_as(advantages)
+        window.set(keys.ADVANTAGE, advantages).set(keys.WEIGHT, weight)
         window.set(keys.VALUE_TARGET, targets).set(keys.STATE_VALUE, current)
-        return minibatch.copy().set(keys.WINDOW, window.set(keys.WEIGHT, weight))
+        return minibatch.copy().set(keys.WINDOW, window)
 
     def _current_values(
         self, minibatch: TensorDictBase, steps: TensorDictBase
@@ -153,16 +183,31 @@ class R2D2PPO(PPO):
         return values.masked_fill(~valued_steps(steps), 0), features
 
     def lined_up_steps(self, minibatch: TensorDictBase) -> TensorDictBase:
-        """See `ActorCriticLearner.lined_up_steps`; values of replayed windows are weighted."""
+        """See `ActorCriticLearner.lined_up_steps`; replayed steps have the weight of the window."""
         steps = super().lined_up_steps(minibatch)
         if self._is_replayed:
             window = minibatch.get(keys.WINDOW)
-            # The loss is quadratic in their difference: so each window gets its weight.
-            weights = line_up_entries(window, {keys.WEIGHT: window.get(keys.WEIGHT)})
-            root = weights.get(keys.WEIGHT).sqrt()
-            for name in (keys.STATE_VALUE, keys.OLD_STATE_VALUE, keys.VALUE_TARGET):
-                steps.set(name, steps.get(name) * root)
+            steps.update(line_up_entries(window, {keys.WEIGHT: window.get(keys.WEIGHT)}))
         return steps
+
+    @cached_property
+    def replay_loss(self) -> ClipPPOLoss:
+        """TorchRL's loss of each step."""
+        return self.make_loss("none")
+
+    def on_train_epoch_start(self) -> None:
+        """See `PPO.on_train_epoch_start`."""
+        super().on_train_epoch_start()
+        self.replay_loss.entropy_coeff.fill_(self.entropy_coefficient)
+
+    def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
+        """See `PPO.losses_of`; the means over replayed steps are weighted."""
+        if not self._is_replayed:
+            return super().losses_of(steps)
+        losses = self.read_by_loss(self.replay_loss, steps)
+        weight = steps.get(keys.WEIGHT).squeeze(-1)
+        means = {name: (weight * losses.get(name).view(-1)).mean() for name in LOSSES}
+        return TensorDict({**losses.exclude(*LOSSES), **means})
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`; replayed windows have diagnostics of their own."""
@@ -173,7 +218,7 @@ class R2D2PPO(PPO):
 
     def share(self, num_steps: int) -> float:
         """See `ActorCriticLearner.share`; replayed minibatches count alike."""
-        return 1.0 if self._is_replayed else super().share(num_steps)
+        return num_steps / self._replayed_steps if self._is_replayed else super().share(num_steps)
 
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
         """See `PPO.is_left_out`; old policies may differ from this one by any amount."""

@@ -1,5 +1,6 @@
 """Communication between the ranks of a run."""
 
+import socket
 from collections.abc import Iterable
 
 import torch
@@ -15,6 +16,15 @@ def world_size() -> int:
 def rank() -> int:
     """The rank of this process in the run."""
     return distributed.get_rank() if _is_distributed() else 0
+
+
+def local_world_size() -> int:
+    """The number of ranks on this machine."""
+    if not _is_distributed():
+        return 1
+    names: list[str] = [""] * world_size()
+    distributed.all_gather_object(names, socket.gethostname())
+    return names.count(socket.gethostname())
 
 
 def over_all_ranks(values: Tensor) -> Tensor:

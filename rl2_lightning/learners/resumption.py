@@ -39,8 +39,9 @@ class Resumption(pl.Callback):
             raise self.error(fault)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that everything has been loaded."""
+        """Note that everything has been loaded, and free the checkpoint."""
         self.is_done = True
+        self._content = {}
 
     def error(self, cause: str) -> UserError:
         """The error to raise for a cause."""

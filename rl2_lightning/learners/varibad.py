@@ -15,7 +15,8 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.belief import Belief
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import BufferSettings, MixedSource, ReplaySource
+from rl2_lightning.data.replay import MixedSource, ReplaySource
+from rl2_lightning.data.replay_settings import BufferSettings
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
@@ -26,7 +27,7 @@ from rl2_lightning.learners.elbo import Draw, draw_prefixes, elbo
 from rl2_lightning.learners.learner import LearnerSettings, RunShape
 from rl2_lightning.learners.manual import ManualLearner
 from rl2_lightning.learners.ppo import PPO, PPOSettings
-from rl2_lightning.learners.ranks import world_size
+from rl2_lightning.learners.ranks import local_world_size, world_size
 from rl2_lightning.settings import between, one_of
 
 POLICY, BELIEF = 0, 1  # the optimisers
@@ -71,7 +72,7 @@ class VariBADSettings(PPOSettings):
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
-        self.replay.check_ranks(run.num_ranks)
+        self.replay.check_run(run.num_trials, run.num_ranks)
 
 
 class VariBAD(ManualLearner, PPO):
@@ -140,6 +141,7 @@ class VariBAD(ManualLearner, PPO):
             settings.replay,
             num_minibatches=settings.num_updates,
             num_ranks=world_size(),
+            num_local_ranks=local_world_size(),
         )
         return MixedSource(fresh, past)
 

@@ -1,6 +1,8 @@
 """The replay buffer stores windows and draws them by priority."""
 
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from rl2_lightning import keys
+from rl2_lightning.checkpoint import FORMAT, SECTION, Checkpoint, write_checkpoint
 from rl2_lightning.data.priority_sampler import PrioritySampler
-from rl2_lightning.data.replay import BufferSettings, MixedSource, ReplaySettings, ReplaySource
+from rl2_lightning.data.replay import MixedSource, ReplaySource
+from rl2_lightning.data.replay_settings import BufferSettings, ReplaySettings
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import make_settings
@@ -70,7 +74,7 @@ def test_the_oldest_windows_are_overwritten(tmp_path: Path, on_disk: bool) -> No
     assert len(source) == 3
     for _ in range(6):
         drawn = [numbers_in(minibatch) for minibatch in source]
-    stored = source.state_dict()["windows"][keys.MEMORY_STATE]["0"].flatten().long()
+    stored = source._buffer[:][keys.MEMORY_STATE]["0"].flatten().long()
     assert sorted(stored.tolist()) == list(range(2 * NUM, 6 * NUM))
     assert torch.cat(drawn).min() >= 2 * NUM
     assert any((tmp_path / "buffer").rglob("*.memmap")) == on_disk
@@ -93,7 +97,6 @@ def test_importance_weights_correct_for_the_priorities() -> None:
     source.feedback(torch.arange(NUM), torch.tensor([1.0, 2.0, 0.5, 4.0, 0.3, 3.0]))
     minibatch = source.next()
     weight, number = minibatch[keys.WEIGHT], numbers_in(minibatch)
-    assert weight.max() == 1
     total = torch.zeros(NUM).index_add(0, number, weight)
     torch.testing.assert_close(total / total.sum(), torch.full((NUM,), 1 / NUM), atol=0.02, rtol=0)
 
@@ -128,15 +131,18 @@ def test_priorities_mix_the_largest_and_the_mean_error() -> None:
 
 
 @pytest.mark.parametrize("iterations", [2, 6])
-def test_a_restored_buffer_draws_the_same(iterations: int) -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_restored_buffer_draws_the_same(tmp_path: Path, iterations: int, on_disk: bool) -> None:
+    folder = str(tmp_path) if on_disk else None
     collected = list(zip(range(iterations + 2), endless(), strict=False))
     given = [windows for _, windows in collected]
-    source = source_of(iter([one.clone() for one in given]))
+    source = source_of(iter([one.clone() for one in given]), folder=folder)
     for _ in range(iterations):
         source.begin()
         source.feedback(source.next()[keys.INDEX], torch.rand(5))
-    restored = source_of(iter([one.clone() for one in given[iterations:]]))
-    restored.load_state_dict(source.state_dict())
+    write_checkpoint(as_checkpoint(source.state_dict()), tmp_path / "last.ckpt")
+    restored = source_of(iter([one.clone() for one in given[iterations:]]), folder=folder)
+    restored.load_state_dict(Checkpoint.read(tmp_path / "last.ckpt").content["source"])
     for _ in range(2):
         source.begin()
         restored.begin()
@@ -145,6 +151,44 @@ def test_a_restored_buffer_draws_the_same(iterations: int) -> None:
             assert torch.equal(one[keys.INDEX], other[keys.INDEX])
             assert torch.equal(one[keys.WEIGHT], other[keys.WEIGHT])
             assert torch.equal(numbers_in(one), numbers_in(other))
+
+
+def as_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint with nothing but the state of a source."""
+    return {"state_dict": {}, SECTION: {"format": FORMAT}, "source": state}
+
+
+def test_the_two_latest_copies_are_kept(tmp_path: Path) -> None:
+    source = source_of(folder=str(tmp_path))
+    names = []
+    for _ in range(3):
+        source.begin()
+        names.append(source.state_dict()["files"])
+        assert source.state_dict()["files"] == names[-1], "it is not written again"
+    assert len(set(names)) == 3
+    kept = {path.name for path in tmp_path.iterdir() if path.name.startswith("replay-")}
+    assert kept == set(names[1:])
+
+
+def test_copies_that_are_gone_or_cut_are_refused(tmp_path: Path) -> None:
+    source = source_of(folder=str(tmp_path / "buffer"))
+    source.begin()
+    state = source.state_dict()
+    copy = tmp_path / "buffer" / state["files"]
+
+    def error(folder: str, **changes: Any) -> str:
+        restored = source_of(folder=str(tmp_path / folder))
+        restored.load_state_dict({**state, **changes})
+        with pytest.raises(UserError) as told:
+            restored.begin()
+        return str(told.value)
+
+    assert "is not in learner.replay.folder=" in error("elsewhere")
+    assert "is not in learner.replay.folder=" in error("buffer", files=f"../buffer/{copy.name}")
+    assert "does not fit learner.replay" in error("buffer", num_windows=10**9)
+    with (copy / "0.bytes").open("ab") as file:
+        file.write(b"!")
+    assert "does not have" in error("buffer")
 
 
 def without(state: dict[str, Any], name: str) -> dict[str, Any]:
@@ -159,6 +203,8 @@ DAMAGES = {
     "negative priorities": lambda state: {**state, "priorities": -state["priorities"]},
     "no place": lambda state: {**state, "next": {}},
     "a place outside": lambda state: {**state, "next": {"_cursor": 10**6}},
+    "no count": lambda state: without(state, "num_stored"),
+    "files": lambda state: {**state, "files": "replay-0", "num_windows": 2},
 }
 
 
@@ -196,21 +242,24 @@ def test_replayed_minibatches_are_spread_between_fresh_ones() -> None:
 
 
 def test_a_buffer_without_priorities_draws_uniformly_and_resumes() -> None:
-    settings = make_settings(BufferSettings, {"capacity": 4 * NUM, "batch_size": 5000})
+    settings = make_settings(BufferSettings, {"capacity": 4 * NUM, "batch_size": 20})
 
     def make(collected: Iterator[TensorDictBase]) -> ReplaySource:
-        return ReplaySource(lambda: next(collected), lambda draw: draw, settings, num_minibatches=1)
+        return ReplaySource(
+            lambda: next(collected), lambda draw: draw, settings, num_minibatches=100
+        )
 
     source = make(endless())
     for _ in range(3):
-        (minibatch,) = source
-    counts = torch.bincount(numbers_in(minibatch), minlength=3 * NUM)
+        minibatches = list(source)
+    counts = torch.bincount(torch.cat([numbers_in(one) for one in minibatches]))
+    assert len(counts) == 3 * NUM
     assert chi_square(counts, counts.float().mean()) < 40.8  # 99.9 % with 17 degrees of freedom
-    assert (minibatch[keys.WEIGHT] == 1).all()
+    assert all((one[keys.WEIGHT] == 1).all() for one in minibatches)
     resumed = make(iter([numbered(3 * NUM)]))
     resumed.load_state_dict(source.state_dict())
-    (mine,), (theirs,) = source, resumed
-    assert torch.equal(numbers_in(mine), numbers_in(theirs))
+    for mine, theirs in zip(source, resumed, strict=True):
+        assert torch.equal(numbers_in(mine), numbers_in(theirs))
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:
@@ -218,10 +267,35 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         source_of(capacity=4)
     with pytest.raises(UserError, match=r"^an iteration has 6 windows .*capacity=5 leaves room "):
         source_of(capacity=5).begin()
-    with pytest.raises(UserError, match=r"GiB for each device, and memory has .* GiB: lower it$"):
+    with pytest.raises(UserError, match=r"GiB on this machine, and memory has .* GiB: lower it$"):
         source_of(capacity=10**12).begin()
     with pytest.raises(UserError, match=rf"and {tmp_path} has .* GiB: lower it$"):
         source_of(capacity=10**13, folder=str(tmp_path)).begin()
+
+
+def test_the_buffers_of_a_machine_share_its_memory() -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    capacity = int(0.7 * memory / (numbered(0).bytes() / NUM))
+    for num_local_ranks in (1, 2):
+        source = ReplaySource(
+            lambda: numbered(0),
+            lambda draw: draw,
+            make_settings(ReplaySettings, {"capacity": 2 * capacity}),
+            num_minibatches=1,
+            num_ranks=2,
+            num_local_ranks=num_local_ranks,
+        )
+        with nullcontext() if num_local_ranks == 1 else pytest.raises(UserError, match="lower it"):
+            source._make_buffer(numbered(0))
+
+
+def test_windows_without_steps_are_left_out() -> None:
+    windows = numbered(0)
+    windows[keys.WINDOW][keys.MASK][2:4] = False
+    source = source_of(iter([windows]), batch_size=20)
+    source.begin()
+    assert set(numbers_in(source.next()).tolist()) <= {0, 1, 4, 5}
+    assert len(source._buffer) == NUM - 2
 
 
 def test_a_sampler_without_priorities_draws_uniformly() -> None:

@@ -10,8 +10,11 @@ import torch
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
+from rl2_lightning.data.replay import ReplaySource
+from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.data.windows import cut_windows
+from rl2_lightning.settings import make_settings
 from tests.builders import (
     bandit_trials,
     collect,
@@ -22,7 +25,6 @@ from tests.builders import (
 )
 from tests.command_line.program import SMALL, mistake_told, run_program
 from tests.invariants.test_runs import TINY, assert_same_run, contents, of_learner, train
-from tests.replay import BATCH_SIZE, INDEX, ReplaySource
 
 TWO_RANKS = ("trainer.devices=2", "trainer.strategy=ddp", "collection.total_env_steps=1600")
 NUM_TRIALS, WINDOW = 8, 4
@@ -59,24 +61,48 @@ def test_replay_keeps_what_it_was_given(sizes: dict[str, int]) -> None:
         assert times == dict.fromkeys(range(NUM_WINDOWS), num_epochs)
 
 
-def test_priorities_reach_the_windows_that_they_belong_to() -> None:
+def replay_source_of(collected: Iterator[TensorDictBase], **changes: Any) -> ReplaySource:
+    settings = make_settings(ReplaySettings, {"capacity": 64, "batch_size": 8, **changes})
+    return ReplaySource(lambda: next(collected), lambda draw: draw, settings, num_minibatches=4)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_replay_keeps_what_it_was_given_in_earlier_iterations(
+    tmp_path: Path, on_disk: bool
+) -> None:
     given = [windows(seed=seed) for seed in (1, 2)]
-    collected = iter([one.clone() for one in given])
-    source = ReplaySource(lambda: next(collected), lambda drawn: drawn)
+    folder = str(tmp_path) if on_disk else None
+    source = replay_source_of(iter([one.clone() for one in given]), folder=folder)
     stored = torch.cat(given)
+    seen = set()
     for minibatch in [*source, *source]:
         for window in minibatch.unbind(0):
-            same = window.exclude(INDEX) == stored[int(window[INDEX])]
+            same = window.exclude(keys.INDEX, keys.WEIGHT) == stored[int(window[keys.INDEX])]
             assert all(entry.all() for entry in same.values(True, True))
-    wanted = torch.arange(3, 3 + BATCH_SIZE)
-    source.feedback(torch.arange(len(stored)), torch.zeros(len(stored)))
-    source.feedback(wanted, torch.ones(BATCH_SIZE))
-    assert torch.equal(source.next()[INDEX].sort().values, wanted)
+            seen.add(int(window[keys.INDEX]))
+    assert min(seen) < NUM_WINDOWS <= max(seen)
 
 
-def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
+def test_priorities_reach_the_windows_that_they_belong_to() -> None:
+    given = [windows(seed=seed) for seed in (1, 2)]
+    source = replay_source_of(iter(given), priority_exponent=1.0)
+    for _ in given:
+        source.begin()
+    wanted = torch.arange(3, 11)
+    source.feedback(torch.arange(2 * NUM_WINDOWS), torch.zeros(2 * NUM_WINDOWS))
+    source.feedback(wanted, torch.ones(len(wanted)))
+    assert set(source.next()[keys.INDEX].tolist()) <= set(wanted.tolist())
+
+
+@pytest.mark.parametrize("learner", ["r2d2", "r2d2_ppo"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_resumed_run_goes_on_with_what_was_stored(
+    tmp_path: Path, learner: str, on_disk: bool
+) -> None:
     def run(name: str, *overrides: str) -> Path:
-        settings = (*TINY, "learner._target_=tests.replay.ReplayPPO", *overrides)
+        settings = (*TINY, *of_learner(learner), *overrides)
+        if on_disk:
+            settings += (f"learner.replay.folder={tmp_path / 'buffers'}",)
         return train(compose_config(tmp_path / name, *settings))
 
     whole = run("whole")
@@ -84,11 +110,17 @@ def test_a_resumed_run_goes_on_with_what_was_stored(tmp_path: Path) -> None:
     resumed = run("resumed", f"ckpt_path={half}")
     assert_same_run(whole, resumed)
     stored = [contents(path)["TrialDataModule"]["sources"][0] for path in (whole, resumed, half)]
+    assert ("windows" in stored[0]) != on_disk
     assert torch.equal(stored[0]["priorities"], stored[1]["priorities"])
     assert not torch.equal(stored[0]["priorities"], stored[2]["priorities"])
-    for name, entry in stored[0]["windows"][keys.WINDOW].items():
-        if isinstance(entry, torch.Tensor):
-            assert torch.equal(entry, stored[1]["windows"][keys.WINDOW][name]), name
+    if on_disk:
+        files = [tmp_path / "buffers" / one["files"] for one in stored[:2]]
+        for file in files[0].iterdir():
+            assert file.read_bytes() == (files[1] / file.name).read_bytes()
+    else:
+        for name, entry in stored[0]["windows"][keys.WINDOW].items():
+            if isinstance(entry, torch.Tensor):
+                assert torch.equal(entry, stored[1]["windows"][keys.WINDOW][name]), name
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from warnings import catch_warnings
@@ -57,11 +56,8 @@ CURRICULUM = "+collection.curriculum={short:{env_steps:960,num_trials:64,trial_l
 
 def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     """Run the training of a config in this process, and return its last checkpoint."""
-    with catch_warnings(action="ignore"):
+    with catch_warnings(action="ignore"):  # the experiment sets fields for PPO
         leave_out_foreign(cfg, [])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the experiment sets fields for PPO
-        leave_out_foreign(cfg, ())
     data = build_data(cfg)
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)

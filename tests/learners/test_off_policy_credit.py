@@ -56,20 +56,38 @@ def literal_targets(
     return targets
 
 
+def literal_advantages(
+    steps: TensorDictBase, values: Tensor, targets: Tensor, discount_of_sums: float
+) -> Tensor:
+    """r + γ V' - V, and the later targets' difference from their values, discounted."""
+    advantages = torch.zeros_like(targets)
+    for n in range(NUM):
+        for t in range(LENGTH):
+            following, sums = 0.0, 0.0
+            if not steps[keys.TERMINATED][n, t, 0]:
+                following = values[n, t + 1, 0]
+            if not steps[keys.DONE][n, t, 0] and t + 1 < LENGTH:
+                sums = targets[n, t + 1, 0] - values[n, t + 1, 0]
+            reward, value = steps[keys.REWARD][n, t, 0], values[n, t, 0]
+            advantages[n, t, 0] = reward + GAMMA * (following + discount_of_sums * sums) - value
+    return advantages
+
+
 @pytest.mark.parametrize("continues", [False, True])
 @pytest.mark.parametrize("gae_lambda", [LAMBDA, 1.0])
-def test_targets_equal_a_literal_sum(continues: bool, gae_lambda: float) -> None:
+@pytest.mark.parametrize("is_v_trace", [False, True])
+def test_credit_equals_a_literal_sum(continues: bool, gae_lambda: float, is_v_trace: bool) -> None:
     steps = random_steps(continues=continues)
     values = random_values(steps, LENGTH + 1)
     log_ratios = torch.randn(NUM, LENGTH, 1, dtype=torch.float64)
-    sizes = {"gamma": GAMMA, "gae_lambda": gae_lambda}
     advantages, targets = off_policy_advantages(
-        steps, values, log_ratios, **sizes, is_v_trace=False
+        steps, values, log_ratios, gamma=GAMMA, gae_lambda=gae_lambda, is_v_trace=is_v_trace
     )
     weights = log_ratios.exp().clamp(max=1)
     expected = literal_targets(steps, values, weights, gae_lambda)
     torch.testing.assert_close(targets, expected)
-    torch.testing.assert_close(advantages, expected - values[:, :-1])
+    decay = 1.0 if is_v_trace else gae_lambda
+    torch.testing.assert_close(advantages, literal_advantages(steps, values, expected, decay))
 
 
 @pytest.mark.parametrize("continues", [False, True])
@@ -77,7 +95,7 @@ def test_v_trace_equals_torchrl(continues: bool) -> None:
     steps = random_steps(continues=continues)
     values = random_values(steps, LENGTH + 1)
     log_pi, log_mu = torch.randn(2, NUM, LENGTH, 1, dtype=torch.float64)
-    found = off_policy_advantages(
+    advantages, targets = off_policy_advantages(
         steps, values, log_pi - log_mu, gamma=GAMMA, gae_lambda=1.0, is_v_trace=True
     )
     expected = vtrace_advantage_estimate(
@@ -90,7 +108,9 @@ def test_v_trace_equals_torchrl(continues: bool) -> None:
         steps[keys.DONE],
         steps[keys.TERMINATED],
     )
-    torch.testing.assert_close(found, expected)
+    # TorchRL's are for a loss that does not multiply them with the ratio.
+    weighted = (log_pi - log_mu).exp().clamp(max=1) * advantages
+    torch.testing.assert_close((weighted, targets), expected)
 
 
 def test_on_policy_it_is_generalised_advantage_estimation() -> None:

@@ -3,13 +3,15 @@
 import copy
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from rl2_lightning import keys
 from rl2_lightning.data.exploration import EpsilonGreedyActor
-from rl2_lightning.data.replay import ReplaySettings, ReplaySource
+from rl2_lightning.data.replay import ReplaySource
+from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.windows import cut_windows, inputs_of, state_steps
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
@@ -77,17 +79,21 @@ def test_targets_equal_literal_ones(make_trials) -> None:
             assert float(targets[n, t]) == pytest.approx(rescale(total), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("burn_in", [0, 2])
-def test_windows_have_the_targets_of_whole_trials(burn_in: int) -> None:
-    env = bandit_trials(NUM_TRIALS)
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize(("window", "burn_in"), [(2, 0), (2, 2), (4, 2)])
+def test_windows_have_the_targets_of_whole_trials(
+    window: int, burn_in: int, continues: bool
+) -> None:
+    env = bandit_trials(NUM_TRIALS, continues=continues)
     learner = learner_of(env)
     _, whole = learner.values_and_targets(replayed(env, learner))
-    windows = replayed(env, learner, window=2, burn_in=burn_in)
+    windows = replayed(env, learner, window=window, burn_in=burn_in)
     learner.target_agent = copy.deepcopy(learner.agent)  # states are those of the agent
     _, expected = learner.values_and_targets(replayed(env, learner))
     _, found = learner.values_and_targets(windows)
     assert not torch.equal(whole, expected)
-    torch.testing.assert_close(found.view(NUM_TRIALS, -1), expected)
+    joined = found.reshape(NUM_TRIALS, -1)[:, : env.max_steps]
+    torch.testing.assert_close(joined, expected)
 
 
 def test_the_greedy_action_has_the_largest_value() -> None:
@@ -191,17 +197,14 @@ def test_continuous_actions_are_refused() -> None:
         make_learner(make_agent(env), env, "r2d2")
 
 
-@pytest.mark.parametrize("window", [2, 6])
-def test_a_cut_life_is_valued_beyond_its_end(window: int) -> None:
+def test_a_cut_life_is_valued_beyond_its_end() -> None:
     env = bandit_trials(NUM_TRIALS, continues=True)
     learner = learner_of(env)
-    minibatch = replayed(env, learner, window=window)
+    minibatch = replayed(env, learner, window=env.max_steps)
     _, targets = learner.values_and_targets(minibatch)
-    last = minibatch[keys.WINDOW][keys.DONE].squeeze(-1)
-    assert last.sum() == NUM_TRIALS
-    rewards = minibatch[keys.WINDOW][keys.REWARD].squeeze(-1)[last]
+    rewards = minibatch[keys.WINDOW][keys.REWARD][:, -1, 0]
     alone = torch.tensor([rescale(float(one)) for one in rewards])
-    assert (targets[last] - alone).abs().min() > 1e-4
+    assert (targets[:, -1] - alone).abs().min() > 1e-4
 
 
 def test_whole_run(tmp_path: Path) -> None:
@@ -212,14 +215,16 @@ def test_whole_run(tmp_path: Path) -> None:
 WINDOW, BURN_IN = 4, 2
 
 
-def bytes_of_buffer(learner: str) -> float:
+def bytes_of_buffer(learner: str, changes: dict[str, Any]) -> float:
     """How much memory each window of a full buffer takes in this process."""
     env = corridor_trials(2000)
-    made = make_learner(make_agent(env), env, learner)
+    made = make_learner(make_agent(env), env, learner, **changes)
     trials = collect(env, made, window=WINDOW, burn_in=BURN_IN)
     prepared = made.prepare(trials, state_steps(env.max_steps, WINDOW, BURN_IN))
     lengths = (env.max_steps, WINDOW, BURN_IN)
-    windows = cut_windows(prepared, *lengths, num_following=made.num_following)
+    kept = [keys.TASK] if made.reads_tasks else []
+    windows = cut_windows(prepared, *lengths, kept, made.num_following)
+    windows = windows[windows[keys.WINDOW][keys.MASK].flatten(1).any(dim=1)]
     settings = make_settings(ReplaySettings, {"capacity": 20 * len(windows)})
     source = ReplaySource(lambda: windows, lambda draw: draw, settings, num_minibatches=1)
     before = resident_bytes()
@@ -235,12 +240,22 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from Linux")
-@pytest.mark.parametrize(("learner", "more"), [("r2d2", 0), ("r2d2_ppo", 12)])
-def test_the_buffer_takes_the_memory_that_the_docs_say(learner: str, more: int) -> None:
+@pytest.mark.parametrize(
+    ("learner", "changes", "more", "num_states", "task_size"),
+    [
+        ("r2d2", {}, 0, 1, 0),
+        ("r2d2_ppo", {}, 12, 1, 0),
+        ("r2d2_ppo", {"critic": {"separate": True, "sees_task": True}}, 12, 2, 1),
+    ],
+)
+def test_the_buffer_takes_the_memory_that_the_docs_say(
+    learner: str, changes: dict[str, Any], more: int, num_states: int, task_size: int
+) -> None:
     # In a process of its own, where no freed memory is used again.
     with get_context("spawn").Pool(1) as pool:
-        taken = pool.apply(bytes_of_buffer, (learner,))
+        taken = pool.apply(bytes_of_buffer, (learner, changes))
     num_following, state_size = {"r2d2": 5, "r2d2_ppo": 1}[learner], 8
     per_step = 8 * 1 + 49 + more  # observations of one number
-    expected = (WINDOW + BURN_IN + num_following) * per_step + 4 * state_size
+    of_window = 4 * state_size * num_states + 4 * task_size
+    expected = (WINDOW + BURN_IN + num_following) * per_step + of_window
     assert taken == pytest.approx(expected, rel=0.1)

@@ -123,15 +123,18 @@ def test_priorities_are_errors_of_the_values(window: int | None) -> None:
         torch.testing.assert_close(learner._source.priorities[n], told)
 
 
-def test_windows_are_bootstrapped_from_the_step_after_them() -> None:
-    env = bandit_trials(NUM_TRIALS)
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize("window", [2, 4])
+def test_windows_are_bootstrapped_from_the_step_after_them(window: int, continues: bool) -> None:
+    env = bandit_trials(NUM_TRIALS, continues=continues)
     learner = learner_of(env, gae_lambda=0.0)
     # Both before the credit, since collecting changes the scale of the values.
-    whole, parts = replayed(env, learner), replayed(env, learner, window=2, burn_in=1)
+    whole, parts = replayed(env, learner), replayed(env, learner, window=window, burn_in=1)
     expected, found = (
         learner.with_credit(one)[keys.WINDOW][keys.VALUE_TARGET] for one in (whole, parts)
     )
-    torch.testing.assert_close(found.reshape(expected.shape), expected)
+    joined = found.reshape(NUM_TRIALS, -1, 1)[:, : env.max_steps]
+    torch.testing.assert_close(joined, expected)
 
 
 def test_without_replay_it_is_ppo_bit_for_bit(tmp_path: Path) -> None:
@@ -149,6 +152,12 @@ def test_minibatches_divide_among_the_ranks() -> None:
     ).settings
     with pytest.raises(UserError, match=r"batch_size=9 .* 2 device\(s\): set .*batch_size=8$"):
         settings.check_run(RunShape({"collection.num_trials": 4}, 2, "32-true"))
+
+
+def test_a_replay_ratio_of_less_than_one_minibatch_is_refused() -> None:
+    env = bandit_trials(4)
+    with pytest.raises(UserError, match=r"replay_ratio=0.01 of 2 .* to at least 0.5$"):
+        make_learner(make_agent(env), env, "r2d2_ppo", replay_ratio=0.01)
 
 
 def test_old_windows_are_learnt_from_whatever_their_number_and_age() -> None:

@@ -73,6 +73,7 @@ def test_a_run_gives_a_row_and_is_not_repeated(
     assert [point.split(":")[0] for point in row["curve"].split()] == ["80", "160", "240"]
     assert 0 < float(row["agent_greedy"]) < 10
     assert row["reference"] == "bayes_optimal"
+    assert 0 < float(row["validation_reference"]) < 10
     written = (folder / "summary.json").stat().st_mtime_ns
     assert COMPARISON.train("mab_n10_k5", "gru", tmp_path) == folder
     assert (folder / "summary.json").stat().st_mtime_ns == written
@@ -88,6 +89,7 @@ def row(task: str, memory: str, value: float, curve: str = "") -> dict[str, str]
         "random": "50",
         "reference": "gittins",
         "reference_return": "80",
+        "validation_reference": "82",
         "curve": curve,
     }
 
@@ -95,7 +97,7 @@ def row(task: str, memory: str, value: float, curve: str = "") -> dict[str, str]
 def test_rows_become_a_table_for_each_task(tmp_path: Path) -> None:
     COMPARISON.write_rows(tmp_path, [row("mab_n100_k10", "matrix", 60)])
     COMPARISON.write_rows(
-        tmp_path, [row("mab_n100_k10", "gru", 76, "500000:70 1000000:76.5 1500000:77")]
+        tmp_path, [row("mab_n100_k10", "gru", 76, "500000:70 1000000:78 1500000:79")]
     )
     COMPARISON.write_rows(tmp_path, [row("mab_n100_k10", "matrix", 80)])
     assert [one["memory"] for one in read_rows(tmp_path, "memories")] == ["gru", "matrix"]
@@ -112,6 +114,8 @@ def test_rows_become_a_table_for_each_task(tmp_path: Path) -> None:
     assert "| snail | open" in memories_text(tmp_path)
 
 
-def test_the_first_validation_that_reaches_a_return() -> None:
+def test_the_first_of_three_validations_that_reach_a_return() -> None:
     assert steps_to("100000:1 200000:3 300000:2", 2) == "0.20 M"
+    assert steps_to("100000:3 200000:1 300000:3 400000:3 500000:2", 2) == "0.30 M"
+    assert steps_to("100000:3 200000:1 300000:3", 2) == "0.30 M"
     assert steps_to("100000:1", 2) == "not reached"
