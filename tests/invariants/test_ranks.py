@@ -25,8 +25,10 @@ from tests.builders import (
     make_learner,
     whole_loss,
 )
+from tests.learners.replayed import Told, as_replayed
 
 NUM_TRIALS = 12
+REPLAYING = ("r2d2", "r2d2_ppo")
 
 
 class Step(nn.Module):
@@ -66,6 +68,34 @@ def learn_share(rank: int, target_kl: float | None, *kind) -> tuple:
     return found, {name: b for name, b in learner.state_dict().items() if name not in found}
 
 
+class ReplayedStep(Step):
+    """A training step on replayed windows."""
+
+    def forward(self, minibatch: TensorDictBase) -> Tensor:
+        return self.learner.training_step(minibatch, 0)
+
+
+def replayed_share(name: str, own: slice) -> tuple[Learner, TensorDictBase]:
+    """The learner, and windows of some of the trials with different weights."""
+    env = corridor_trials(NUM_TRIALS)
+    # Without random actions, whose probability depends on the rank.
+    changes = {"epsilon": 0.0} if name == "r2d2" else {}
+    learner = make_learner(make_agent(env), env, name, **changes)
+    prepared = learner.prepare(collect(env, learner)[own], [0])
+    learner._source = Told()
+    learner.require_finite = lambda *_: None
+    weights = torch.linspace(0.2, 1.7, NUM_TRIALS)[own]
+    return learner, as_replayed(env, learner, prepared).set(keys.WEIGHT, weights)
+
+
+def learn_replayed(rank: int, name: str) -> dict[str, Tensor]:
+    own = slice(rank * NUM_TRIALS // 2, (rank + 1) * NUM_TRIALS // 2)
+    learner, windows = replayed_share(name, own)
+    step = DistributedDataParallel(ReplayedStep(learner))  # it must outlive the backward pass
+    step(windows).backward()
+    return {name: p.grad for name, p in learner.named_parameters() if p.requires_grad}
+
+
 def trust_region(memory: str):
     """A learner that takes steps within a trust region, and the trials of both ranks."""
     # Few products, after which rounding errors are still small.
@@ -102,6 +132,7 @@ def learn(rank: int, port: int, folder: str) -> None:
     found = {name: learn_share(rank, None, *kind) for name, kind in KINDS.items()}
     found["stop"] = learn_share(rank, 0.01, "ppo", "gru", {})
     found["steps"] = {memory: step_on_share(rank, memory) for memory in MEMORIES}
+    found["replayed"] = {name: learn_replayed(rank, name) for name in REPLAYING}
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
@@ -132,6 +163,18 @@ def test_two_ranks_equal_one(ranks: list[dict[str, Any]], kind: str) -> None:
             torch.testing.assert_close(buffer, learner.state_dict()[name], msg=name)
         for name, parameter in learner.named_parameters():
             torch.testing.assert_close(found[name], parameter.grad, msg=name)
+
+
+@pytest.mark.parametrize("name", REPLAYING)
+def test_two_ranks_learn_from_replayed_windows_like_one(
+    ranks: list[dict[str, Any]], name: str
+) -> None:
+    learner, windows = replayed_share(name, slice(None))
+    learner.training_step(windows, 0).backward()
+    for rank in ranks:
+        for key, gradient in rank["replayed"][name].items():
+            expected = dict(learner.named_parameters())[key].grad
+            torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

@@ -24,6 +24,18 @@ def replayed(
     """All windows of some trials, with weights of 1."""
     trials = collect(env, learner, window=window, burn_in=burn_in)
     prepared = learner.prepare(trials, starts_of(env, window, burn_in))
+    return as_replayed(env, learner, prepared, window=window, burn_in=burn_in)
+
+
+def as_replayed(
+    env: TrialEnv,
+    learner: Learner,
+    prepared: TensorDictBase,
+    *,
+    window: int | None = None,
+    burn_in: int = 0,
+) -> TensorDictBase:
+    """All windows of prepared trials, with weights of 1."""
     lengths = (env.max_steps, window or env.max_steps, burn_in)
     kept = [keys.TASK] if learner.reads_tasks else []
     windows = cut_windows(prepared, *lengths, kept, learner.num_following)
