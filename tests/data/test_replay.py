@@ -199,7 +199,9 @@ def test_a_buffer_without_priorities_draws_uniformly_and_resumes() -> None:
     settings = make_settings(BufferSettings, {"capacity": 4 * NUM, "batch_size": 20})
 
     def make(collected: Iterator[TensorDictBase]) -> ReplaySource:
-        return ReplaySource(lambda: next(collected), lambda draw: draw, settings, num_minibatches=100)
+        return ReplaySource(
+            lambda: next(collected), lambda draw: draw, settings, num_minibatches=100
+        )
 
     source = make(endless())
     for _ in range(3):
