@@ -82,12 +82,22 @@ class BeliefMemory(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        features, state = self._process(encoding.unsqueeze(1), state, is_step=True)
-        return features.squeeze(1), state
+        hidden, inner = self.inner.step(encoding, self._inner_state(state))
+        belief = self._belief_of(hidden)
+        if not self.is_sampled:
+            return torch.cat(belief, dim=-1), inner
+        place = state[-1]
+        return belief.at(self.draws[place.squeeze(1)]), (*inner, _moved(place, 1))
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
-        return self._process(encoding, state, is_step=False)
+        hidden, inner = self.inner.unroll_trial(encoding, self._inner_state(state))
+        belief = self._belief_of(hidden)
+        if not self.is_sampled:
+            return torch.cat(belief, dim=-1), inner
+        place, num_steps = state[-1], encoding.shape[1]
+        places = _moved(place, torch.arange(num_steps, device=place.device))
+        return belief.at(self.draws[places]), (*inner, _moved(place, num_steps))
 
     def require_steps(self, num_steps: int) -> None:
         """See `Memory.require_steps`."""
@@ -99,26 +109,16 @@ class BeliefMemory(Memory):
         Args:
             encoding: `[B, T, I]`, float.
         """
-        state = tuple(one.to(encoding.device) for one in self.inner.initial_state(len(encoding)))
-        return self._belief_of(self.inner.unroll_trial(encoding, state)[0])
+        hidden, _ = self.inner.unroll_trial(encoding, self.inner.initial_state(len(encoding)))
+        return self._belief_of(hidden)
 
-    def _process(self, encoding: Tensor, state: State, *, is_step: bool) -> tuple[Tensor, State]:
-        """Features `[B, T, H]` of a window `[B, T, I]`, which is a single step if `is_step`."""
-        inner = state[:-1] if self.is_sampled else state
-        if is_step:
-            hidden, inner = self.inner.step(encoding.squeeze(1), inner)
-            belief = self._belief_of(hidden.unsqueeze(1))
-        else:
-            hidden, inner = self.inner.unroll_trial(encoding, inner)
-            belief = self._belief_of(hidden)
-        if not self.is_sampled:
-            return torch.cat(belief, dim=-1), inner
-        num_steps = encoding.shape[1]
-        places = _moved(state[-1], torch.arange(num_steps, device=encoding.device))
-        return belief.at(self.draws[places]), (*inner, _moved(state[-1], num_steps))
+    def _inner_state(self, state: State) -> State:
+        return state[:-1] if self.is_sampled else state
 
     def _belief_of(self, hidden: Tensor) -> Belief:
-        mean, log_variance = self.belief(hidden).float().chunk(2, dim=-1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            # Of two beliefs in succession, a rounded difference would be the whole divergence.
+            mean, log_variance = self.belief(hidden.float()).chunk(2, dim=-1)
         limit = LARGEST_LOG_VARIANCE
         return Belief(mean, limit * (log_variance / limit).tanh())
 

@@ -44,9 +44,16 @@ class DecoderSettings(Settings):
     state_coefficient: float = between(0, default=0.0)
     task_coefficient: float = between(0, default=0.0)
 
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """The weights of the log-likelihoods, by their names in `Decoder.log_likelihoods`."""
+        names = ("reward", "state", "task")
+        values = (self.reward_coefficient, self.state_coefficient, self.task_coefficient)
+        return dict(zip(names, values, strict=True))
+
     def check(self) -> None:
         """See `Settings.check`."""
-        if not (self.reward_coefficient or self.state_coefficient or self.task_coefficient):
+        if not any(self.coefficients.values()):
             raise UserError(
                 "learner.decoder without anything to decode: set "
                 "learner.decoder.reward_coefficient=1"

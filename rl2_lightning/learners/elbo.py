@@ -97,26 +97,33 @@ def elbo(
         log-likelihood of a decoded reward or observation, and that of the task.
     """
     steps = trials.get(keys.WINDOW)
-    mask, episodes = steps.get(keys.MASK).squeeze(-1), steps.get(keys.EPISODE).squeeze(-1)
+    mask = steps.get(keys.MASK).squeeze(-1)
     ends = mask.gather(1, draw.prefixes)
-    counted = ends.unsqueeze(2) & mask.unsqueeze(1)
-    if within_episodes:
-        counted &= episodes.gather(1, draw.prefixes).unsqueeze(2) == episodes.unsqueeze(1)
+    counted = _decoded_steps(steps, draw.prefixes, within_episodes)
     index = draw.prefixes.unsqueeze(-1).expand(-1, -1, belief.mean.shape[-1])
     latents = Belief(*(moment.gather(1, index) for moment in belief)).at(draw.noise)
     found = decoder.log_likelihoods(latents, trials, counted)
     kl = kl_to_prior(belief, to_previous=to_previous).masked_fill(~mask, 0)
-    settings = decoder.settings
-    weights = {
-        "reward": settings.reward_coefficient,
-        "state": settings.state_coefficient,
-        "task": settings.task_coefficient,
-    }
     bound = -kl_coefficient * kl.sum() / kl.numel()
     diagnostics = {"belief_kl": kl.sum() / mask.sum().clamp(min=1)}
     for name, each in found.items():
         total = each.masked_fill(~ends, 0).sum()
-        bound = bound + weights[name] * total / ends.numel()
+        bound = bound + decoder.settings.coefficients[name] * total / ends.numel()
         number = ends.sum() if name == "task" else counted.sum()
         diagnostics[f"{name}_log_likelihood"] = total / number.clamp(min=1)
     return bound, diagnostics
+
+
+def _decoded_steps(steps: TensorDictBase, prefixes: Tensor, within_episodes: bool) -> Tensor:
+    """Which steps are decoded from which prefix, `[N, K, T]`, bool; see `elbo`.
+
+    Args:
+        steps: `[N, T]`.
+        prefixes: `[N, K]`.
+        within_episodes: see `elbo`.
+    """
+    mask, episodes = steps.get(keys.MASK).squeeze(-1), steps.get(keys.EPISODE).squeeze(-1)
+    counted = mask.gather(1, prefixes).unsqueeze(2) & mask.unsqueeze(1)
+    if within_episodes:
+        counted &= episodes.gather(1, prefixes).unsqueeze(2) == episodes.unsqueeze(1)
+    return counted

@@ -30,11 +30,12 @@ def test_an_agent_that_asks_plays_any_number_of_arms(tmp_path: Path) -> None:
     assert "agent.action_queries.keys=drawn, this run has learned" in told
 
 
-def test_fields_of_a_policy_head_that_is_not_there_do_not_matter(
-    tmp_path: Path, finished_run: Path
+@pytest.mark.parametrize("field", ["agent.action_queries.keys=learned", "agent.belief.size=7"])
+def test_fields_of_a_part_that_is_not_there_do_not_matter(
+    tmp_path: Path, finished_run: Path, field: str
 ) -> None:
     given = (*SMALL, f"ckpt_path={finished_run / 'last.ckpt'}", "mode=test")
-    call_program(tmp_path, *given, "agent.action_queries.keys=learned", f"hydra.run.dir={tmp_path}")
+    call_program(tmp_path, *given, field, f"hydra.run.dir={tmp_path}")
     assert (tmp_path / "summary.json").exists()
 
 
@@ -50,6 +51,7 @@ def test_other_sizes_are_for_tests(tmp_path: Path, finished_run: Path) -> None:
         ("memory.hidden_size=9", "memory.hidden_size=8, this run has 9: set"),
         ("memory=lstm", "was trained with memory._target_="),
         ("agent.inputs=[previous_reward]", "was trained with agent.inputs="),
+        ("agent.belief.form=samples", "agent.belief.form=none, this run has samples: set"),
         ("agent.policy_hidden_sizes=[4]", "agent.policy_hidden_sizes=[], this run has [4]: set"),
         ("env.num_arms=3", "env.num_arms=5, this run has 3: set env.num_arms=5"),
     ],

@@ -76,11 +76,6 @@ LATE = {
         "learner.decoder without anything to decode",
         "set learner.decoder.reward_coefficient=1",
     ),
-    "past trials on three devices": (
-        "learner=varibad trainer.devices=3 collection.num_trials=48 learner.num_minibatches=1",
-        "learner.replay.batch_size=32 does not divide into 3 device(s)",
-        "set learner.replay.batch_size=33",
-    ),
     "queries for numbers": (
         "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
         "agent.policy_head=action_queries",

@@ -17,6 +17,7 @@ from tests.builders import (
     ACTOR_CRITICS,
     CRITICS,
     MEMORIES,
+    agent_settings,
     as_minibatch,
     bandit_trials,
     collect,
@@ -91,7 +92,8 @@ def test_a_training_from_weights_counts_anew() -> None:
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_state_dict_holds_each_parameter_once(learner: str, memory: str, separate: bool) -> None:
     env = bandit_trials(5)
-    teacher = make_learner(make_agent(env, memory), env, learner, critic={"separate": separate})
+    agent = make_agent(env, memory, **agent_settings(learner))
+    teacher = make_learner(agent, env, learner, critic={"separate": separate})
     before = teacher.state_dict().keys()
     minibatch = minibatch_of(teacher, env)
     gradients(teacher, minibatch)  # losses are built at their first use
@@ -107,9 +109,15 @@ def test_state_dict_holds_each_parameter_once(learner: str, memory: str, separat
 @pytest.mark.parametrize(("learner", "separate"), CRITICS)
 def test_optimiser_holds_each_parameter_once(learner: str, separate: bool) -> None:
     env = bandit_trials(5)
-    teacher = make_learner(make_agent(env), env, learner, critic={"separate": separate})
-    (group,) = teacher.configure_optimizers().param_groups
-    found = [id(parameter) for parameter in group["params"]]
+    agent = make_agent(env, **agent_settings(learner))
+    teacher = make_learner(agent, env, learner, critic={"separate": separate})
+    optimizers = teacher.configure_optimizers()
+    groups = [
+        group
+        for one in (optimizers if isinstance(optimizers, list) else [optimizers])
+        for group in one.param_groups
+    ]
+    found = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(found) == len(set(found))
     # TRPO's policy takes steps of its own.
     learnt = teacher.critic if learner == "trpo" else teacher
@@ -195,18 +203,20 @@ def test_collected_trials_stay_as_they_are(make_trials, separate: bool) -> None:
 @pytest.mark.parametrize("learner", ACTOR_CRITICS)
 def test_a_minibatch_of_idle_steps_teaches_nothing(learner: str) -> None:
     env = corridor_trials(6)
-    teacher = make_learner(make_agent(env), env, learner)
+    teacher = make_learner(make_agent(env, **agent_settings(learner)), env, learner)
     minibatch = minibatch_of(teacher, env)
     mask = minibatch[keys.WINDOW, keys.MASK]
     minibatch[keys.WINDOW, keys.MASK] = torch.zeros_like(mask)
-    assert teacher.training_step(minibatch, 0) == 0
-    assert all((gradient == 0).all() for gradient in gradients(teacher, minibatch).values())
+    loss = teacher.minibatch_loss(minibatch)
+    assert loss == 0
+    loss.backward()
+    assert all((parameter.grad == 0).all() for parameter in teacher.parameters())
 
 
 @pytest.mark.parametrize("learner", ACTOR_CRITICS)
 def test_env_steps_are_counted_without_idle_steps(learner: str) -> None:
     env = corridor_trials(12)
-    teacher = make_learner(make_agent(env), env, learner)
+    teacher = make_learner(make_agent(env, **agent_settings(learner)), env, learner)
     trials = collect(env, teacher)
     played = int(trials[keys.STEPS, keys.MASK].sum())
     assert 0 < played < trials[keys.STEPS].numel()
@@ -220,10 +230,12 @@ def test_env_steps_are_counted_without_idle_steps(learner: str) -> None:
 def test_minibatches_weigh_by_their_steps(learner: str) -> None:
     # The mean of the minibatches' gradients, which Adam sees one by one, is the whole batch's.
     env = corridor_trials(12)
-    teacher = make_learner(make_agent(env), env, learner, num_minibatches=3)
+    teacher = make_learner(
+        make_agent(env, **agent_settings(learner)), env, learner, num_minibatches=3
+    )
     windows = as_minibatch(teacher, env, teacher.prepare(collect(env, teacher), [0]))
-    parts = [teacher.training_step(part, 0) for part in windows.chunk(3)]
-    whole = teacher.training_step(windows, 0) / 3
+    parts = [teacher.minibatch_loss(part) for part in windows.chunk(3)]
+    whole = teacher.minibatch_loss(windows) / 3
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
     sizes = {int(part[keys.WINDOW, keys.MASK].sum()) for part in windows.chunk(3)}
     assert len(sizes) > 1

@@ -12,8 +12,11 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.windows import inputs_of
+from rl2_lightning.errors import UserError
 from rl2_lightning.learners.elbo import draw_prefixes
+from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.varibad import VariBAD
+from rl2_lightning.settings import make_settings
 from tests.builders import (
     as_minibatch,
     collect,
@@ -49,6 +52,13 @@ def of_belief(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
 def of_policy(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
     parts = ("agent.policy.", "critic.")
     return {name: p for name, p in learner.named_parameters() if name.startswith(parts)}
+
+
+def test_minibatches_of_past_trials_divide_into_ranks() -> None:
+    settings = make_settings(VariBAD.Settings, {})
+    settings.check_run(RunShape({"collection.num_trials": 48}, 2, "32-true"))
+    with pytest.raises(UserError, match=r"batch_size=32 does not divide into 3 device\(s\): set "):
+        settings.check_run(RunShape({"collection.num_trials": 48}, 3, "32-true"))
 
 
 def test_each_parameter_has_one_optimiser() -> None:
