@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
@@ -86,7 +88,17 @@ class ActorCriticLearner(Learner):
         settings: the hyper-parameters.
         plan: what the run will collect.
         task_sizes: number of elements of each task parameter, by (dotted) name.
+
+    Attributes:
+        loss_entries: entries of a window's steps, `[N, W]`, that the loss reads.
     """
+
+    loss_entries: ClassVar[tuple[str, ...]] = (
+        keys.ACTION,
+        keys.ACTION_LOG_PROB,
+        keys.ADVANTAGE,
+        keys.VALUE_TARGET,
+    )
 
     def __init__(
         self,
@@ -102,6 +114,7 @@ class ActorCriticLearner(Learner):
         self.value_scale = ValueScale(settings.value_norm_decay)
         self.reads_tasks = settings.critic.sees_task
         self._steps_per_minibatch = 1.0
+        self.show_discounts(settings.gamma, settings.gae_lambda)
 
     def make_source(
         self,
@@ -139,7 +152,11 @@ class ActorCriticLearner(Learner):
         """
         return False
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Any:
+        """See `window_loss`."""
+        return self.window_loss(minibatch)
+
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The loss of a minibatch of windows `[N]`, weighted by its number of steps."""
         steps = self.lined_up_steps(minibatch)
         num_steps = len(steps)
@@ -165,6 +182,11 @@ class ActorCriticLearner(Learner):
         return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
 
     @property
+    def learning_rate(self) -> float:
+        """The learning rate of this iteration."""
+        return self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
+
+    @property
     def entropy_coefficient(self) -> float:
         """The weight of the entropy in this iteration."""
         settings = self.settings
@@ -172,7 +194,7 @@ class ActorCriticLearner(Learner):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
-        rate = self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
+        rate = self.learning_rate
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         logged = {"learning_rate": rate, "entropy_coefficient": self.entropy_coefficient}
@@ -190,27 +212,42 @@ class ActorCriticLearner(Learner):
         values = self.values_of(trials.get(keys.STEPS))
         trials = clear_idle_steps(trials, state_steps)
         steps = trials.get(keys.STEPS)
-        advantages, targets = trial_advantages(
-            steps, values, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
-        )
+        self.add_credit(steps, values)
+        self.count_iteration(steps.get(keys.MASK).sum())
+        self.note({"return": steps.get(keys.REWARD).sum(dim=1).mean()})
+        return trials.set(keys.STEPS, steps)
+
+    @property
+    def discounts(self) -> tuple[float, float]:
+        """γ and GAE's λ of this iteration."""
+        return self.settings.gamma, self.settings.gae_lambda
+
+    def show_discounts(self, gamma: float, gae_lambda: float) -> None:
+        """Show γ and λ to the networks, if they embed them."""
+        for module in self.modules():
+            if isinstance(module, Encoder):
+                module.set_discounts(gamma, gae_lambda)
+
+    def add_credit(self, steps: TensorDictBase, values: Tensor) -> None:
+        """Add advantages and value targets to the steps of whole trials.
+
+        Args:
+            steps: `[B, T]`, idle ones set to zero; changed in place.
+            values: values in units of the reward, `[B, T, 1]`.
+        """
+        gamma, gae_lambda = self.discounts
+        advantages, targets = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
         mask = steps.get(keys.MASK)
-        all_advantages, all_targets, all_values = _pooled(mask, advantages, targets, values)
+        all_advantages, all_targets, all_values = pooled(mask, advantages, targets, values)
         self.require_finite("a collected reward or value", all_targets.sum())
         residual = all_targets - all_values
         self.value_scale.update(all_targets.unsqueeze(1))
         parts = world_size() * self.settings.num_minibatches
         self._steps_per_minibatch = len(all_targets) / parts
-        self.count_iteration(mask.sum())
-        self.note(
-            {
-                "return": steps.get(keys.REWARD).sum(dim=1).mean(),
-                "explained_variance": 1 - residual.var() / all_targets.var().clamp(min=SMALL),
-            }
-        )
-        centred = advantages - all_advantages.mean()
-        steps.set(keys.ADVANTAGE, centred / all_advantages.std().clamp(min=SMALL))
+        explained = 1 - residual.var() / all_targets.var().clamp(min=SMALL)
+        self.note({"explained_variance": explained})
+        steps.set(keys.ADVANTAGE, normalised(advantages, all_advantages))
         steps.set(keys.VALUE_TARGET, self.value_scale.normalize(targets))
-        return trials.set(keys.STEPS, steps)
 
     def values_of(self, steps: TensorDictBase) -> Tensor:
         """The critic's values in units of the reward, `[B, T, 1]`; zero where none is needed."""
@@ -230,8 +267,7 @@ class ActorCriticLearner(Learner):
         """
         window = minibatch.get(keys.WINDOW)
         features = window_features(self.agent, minibatch)
-        names = (keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
-        entries = {name: window.get(name) for name in names}
+        entries = {name: window.get(name) for name in self.loss_entries}
         entries |= {
             keys.OLD_STATE_VALUE: window.get(keys.STATE_VALUE),
             keys.FEATURES: features,
@@ -272,7 +308,12 @@ class ActorCriticLearner(Learner):
         return num_steps / self._steps_per_minibatch
 
 
-def _pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
+def normalised(advantages: Tensor, all_advantages: Tensor) -> Tensor:
+    """Advantages, `[...]`, with mean 0 and standard deviation 1 over those of all ranks, `[M]`."""
+    return (advantages - all_advantages.mean()) / all_advantages.std().clamp(min=SMALL)
+
+
+def pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
     """The entries `[M]` of the steps that count, over all ranks.
 
     Args:
@@ -283,10 +324,10 @@ def _pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
         UserError: fewer than two steps count.
     """
     is_full = bool(mask.all())  # then no selection is needed
-    pooled = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
-    if len(pooled[0]) < 2:
+    found = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
+    if len(found[0]) < 2:
         raise UserError(
-            f"an iteration of {len(pooled[0])} env steps has no spread to learn from: raise "
+            f"an iteration of {len(found[0])} env steps has no spread to learn from: raise "
             "collection.num_trials"
         )
-    return pooled
+    return found

@@ -52,7 +52,7 @@ def clear(entries: TensorDictBase, mask: Tensor) -> TensorDictBase:
 
 
 def trial_advantages(
-    steps: TensorDictBase, values: Tensor, *, gamma: float, gae_lambda: float
+    steps: TensorDictBase, values: Tensor, *, gamma: float | Tensor, gae_lambda: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation over whole trials (arXiv 1506.02438, equation 16).
 
@@ -61,15 +61,18 @@ def trial_advantages(
     Args:
         steps: `[B, T]`, idle ones set to zero.
         values: `[B, T, 1]`, in units of the reward; zero after a trial that terminated.
-        gamma: discount of one env step.
-        gae_lambda: GAE's λ, the weight of longer returns.
+        gamma: discount of one env step; a tensor, `[]`, can be differentiated by.
+        gae_lambda: GAE's λ, the weight of longer returns; likewise.
 
     Returns:
         Advantages and value targets, `[B, T, 1]` each, in units of the reward.
     """
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
     # TorchRL would convert Python numbers to the default dtype.
-    discount, decay = values.new_tensor(gamma), values.new_tensor(gae_lambda)
+    discount, decay = (
+        torch.as_tensor(number, dtype=values.dtype, device=values.device)
+        for number in (gamma, gae_lambda)
+    )
     advantages, targets = generalized_advantage_estimate(
         discount,
         decay,

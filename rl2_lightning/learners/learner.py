@@ -196,8 +196,14 @@ class Learner(pl.LightningModule):
         """Measure the gradient's norm before clipping."""
         self.watch_gradient(self.parameters())
 
-    def watch_gradient(self, parameters: Iterable[nn.Parameter]) -> None:
+    def watch_gradient(
+        self, parameters: Iterable[nn.Parameter], name: str = "gradient_norm"
+    ) -> None:
         """Record the norm of the gradient of some parameters.
+
+        Args:
+            parameters: the parameters.
+            name: name of the diagnostic.
 
         Raises:
             NonFiniteLossError: it is not finite.
@@ -209,7 +215,7 @@ class Learner(pl.LightningModule):
         # With float16 the gradient scaler skips steps whose gradient overflows.
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:
             self.require_finite("the gradient's norm", norm)
-        self.note({"gradient_norm": norm})
+        self.note({name: norm})
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
         """Check the weights after an update, before they are used."""

@@ -127,9 +127,9 @@ class PPO(ActorCriticLearner):
         self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
         self._stopped = False
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`."""
-        return self.no_update() if self._stopped else super().training_step(minibatch, batch_index)
+        return self.no_update() if self._stopped else super().window_loss(minibatch)
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`."""

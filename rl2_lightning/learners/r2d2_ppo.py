@@ -101,12 +101,12 @@ class R2D2PPO(PPO):
         self._source = MixedSource(fresh, replayed)
         return self._source
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor:
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`, replayed if they have an `index`."""
         self._is_replayed = keys.INDEX in minibatch.keys()  # noqa: SIM118 - not a dictionary
         if self._is_replayed:
             minibatch = self.with_credit(minibatch)
-        return super().training_step(minibatch, batch_index)
+        return super().window_loss(minibatch)
 
     @torch.no_grad()
     def with_credit(self, minibatch: TensorDictBase) -> TensorDictBase:

@@ -1,0 +1,347 @@
+"""Meta-gradient reinforcement learning (arXiv 1805.09801): A2C that learns its own γ and λ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.memories.memory import second_derivatives
+from rl2_lightning.data.plan import CollectionPlan
+from rl2_lightning.data.sources import OnPolicySource
+from rl2_lightning.errors import UserError
+from rl2_lightning.learners.a2c import A2C, A2CSettings
+from rl2_lightning.learners.actor_critic import normalised, pooled
+from rl2_lightning.learners.credit import trial_advantages
+from rl2_lightning.learners.inner_update import AdamUpdate
+from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.manual import ManualLearner
+from rl2_lightning.learners.meta_parameters import DISCOUNTS, NAMES, MetaParameters
+from rl2_lightning.learners.natural_gradient import flat_gradient
+from rl2_lightning.learners.ranks import sum_over_ranks, world_size
+from rl2_lightning.learners.windows import line_up_entries, window_features
+from rl2_lightning.settings import between
+
+
+@dataclass
+class MetaGradientSettings(A2CSettings):
+    """Settings of meta-gradient A2C.
+
+    Attributes:
+        gamma: γ at the start.
+        gae_lambda: λ at the start.
+        meta_parameters: names of what is learnt: γ and λ, and factors of the schedules of the
+            entropy's weight, the critic's weight and the learning rate, which are 1 at the start.
+        outer_learning_rate: Adam's learning rate of the meta-parameters; 0 leaves them as they are.
+        reference_gamma: γ of the outer objective.
+        reference_gae_lambda: λ of the outer objective.
+        trace_decay: μ, share of what earlier updates did to the weights that is remembered after
+            an update.
+    """
+
+    gamma: float = between(0, 1, default=0.95)
+    meta_parameters: list[str] = field(default_factory=lambda: list(DISCOUNTS))
+    outer_learning_rate: float = between(0, 1e30, default=1e-3)
+    reference_gamma: float = between(0, 1, default=1.0)
+    reference_gae_lambda: float = between(0, 1, default=1.0)
+    trace_decay: float = between(0, 1, default=0.0)
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        names = self.meta_parameters
+        said = f"learner.meta_parameters={names}"
+        if not names:
+            raise UserError(f"{said} leaves nothing to learn: use learner=a2c")
+        if wrong := [name for name in names if name not in NAMES or names.count(name) > 1]:
+            raise UserError(f"{said}: {wrong[0]} is unknown or twice; known are {', '.join(NAMES)}")
+        for name in DISCOUNTS:
+            value = getattr(self, name)
+            if name in names and not 0 < value < 1:
+                raise UserError(
+                    f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
+                    f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
+                )
+        for name, why in self._unused():
+            if name in names:
+                raise UserError(
+                    f"{said}: {name} has no effect with {why}; change that, or leave it out"
+                )
+
+    def _unused(self) -> list[tuple[str, str]]:
+        """Names of meta-parameters on which the outer objective does not depend, and why."""
+        rules = {
+            "learning_rate": self.learning_rate == self.final_learning_rate == 0,
+            "entropy_coefficient": self.entropy_coefficient == self.final_entropy_coefficient == 0,
+            "value_coefficient": self.value_coefficient == 0,
+        }
+        found = [(name, f"learner.{name}=0") for name, is_zero in rules.items() if is_zero]
+        if self.critic.separate:
+            # It would change the critic alone, and the outer objective is the policy's.
+            found.append(("value_coefficient", "learner.critic.separate=true"))
+        return found
+
+    def check_run(self, run: RunShape) -> None:
+        """See `LearnerSettings.check_run`."""
+        super().check_run(run)
+        if run.precision == "16-mixed":
+            raise UserError(
+                "trainer.precision=16-mixed with meta-gradients: they have no gradient scaler; "
+                "set trainer.precision=bf16-mixed"
+            )
+
+
+class MetaGradient(ManualLearner, A2C):
+    """A2C whose γ, λ and other meta-parameters η are learnt by a gradient through its updates.
+
+    The trials of an iteration measure what the last update has done (the outer objective, with the
+    fixed γ and λ of a reference), and then serve for the next update. What an update does to the
+    weights is remembered as its derivatives with respect to η, the trace.
+
+    Args:
+        agent: the agent to train.
+        settings: the hyper-parameters.
+        plan: what the run will collect.
+        task_sizes: number of elements of each task parameter, by (dotted) name.
+
+    Attributes:
+        meta: the meta-parameters.
+        trace: derivatives of the weights with respect to the free numbers of the meta-parameters
+            (arXiv 1805.09801, equation 4), `[K, P]`.
+    """
+
+    Settings = MetaGradientSettings
+    trace: Tensor
+    loss_entries = (
+        *A2C.loss_entries,
+        keys.ADVANTAGE_DERIVATIVE,
+        keys.VALUE_TARGET_DERIVATIVE,
+    )
+
+    def __init__(
+        self,
+        agent: Agent,
+        settings: MetaGradientSettings,
+        *,
+        plan: CollectionPlan,
+        task_sizes: Mapping[str, int],
+    ) -> None:
+        super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
+        self.settings: MetaGradientSettings = settings
+        start = {name: getattr(settings, name) for name in DISCOUNTS}
+        self.meta = MetaParameters(settings.meta_parameters, start)
+        num_weights = sum(parameter.numel() for parameter in self.inner_parameters)
+        self.register_buffer("trace", torch.zeros(len(self.meta.names), num_weights))
+        self.show_discounts(*self.discounts)
+        self._source: OnPolicySource
+        self._ascent: Tensor
+
+    @property
+    def inner_parameters(self) -> list[nn.Parameter]:
+        """The parameters of agent and critic, with P numbers."""
+        return [*self.agent.parameters(), *self.critic.parameters()]
+
+    @property
+    def discounts(self) -> tuple[float, float]:
+        """γ and λ of this iteration."""
+        gamma, gae_lambda = self.meta.discounts().tolist()
+        return gamma, gae_lambda
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of this iteration."""
+        return super().learning_rate * float(self.meta.value("learning_rate"))
+
+    def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
+        """See `A2C.loss_weights`; with gradients by what is learnt."""
+        value_weight, entropy_weight = super().loss_weights()
+        return (
+            value_weight * self.meta.value("value_coefficient"),
+            entropy_weight * self.meta.value("entropy_coefficient"),
+        )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam over agent and critic, and Adam over the meta-parameters."""
+        inner = super().configure_optimizers()
+        rate = self.settings.outer_learning_rate
+        return [inner, torch.optim.Adam(self.meta.parameters(), lr=rate)]
+
+    def make_source(
+        self,
+        collect: Callable[[], TensorDictBase],
+        shuffle_seed: Callable[[int], int],
+    ) -> OnPolicySource:
+        """See `Learner.make_source`."""
+        source = super().make_source(collect, shuffle_seed)
+        assert isinstance(source, OnPolicySource)
+        self._source = source
+        return source
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rate of the iteration, and log the meta-parameters."""
+        super().on_train_epoch_start()
+        value_weight, entropy_weight = map(float, self.loss_weights())
+        gamma, gae_lambda = self.discounts
+        logged = {
+            "gamma": gamma,
+            "gae_lambda": gae_lambda,
+            "value_coefficient": value_weight,
+            "entropy_coefficient": entropy_weight,
+        }
+        self.log_dict({f"train/{name}": value for name, value in logged.items()})
+
+    def add_credit(self, steps: TensorDictBase, values: Tensor) -> None:
+        """See `ActorCriticLearner.add_credit`.
+
+        It also adds the derivatives of advantages and value targets with respect to γ and λ, and
+        the advantages of the outer objective. Values, and the scale of the value targets, are data.
+
+        Raises:
+            UserError: γ or λ is learnt and cannot have an effect.
+        """
+        super().add_credit(steps, values)
+        if steps.shape[1] == 1 and (learned := {*DISCOUNTS} & {*self.meta.names}):
+            raise UserError(
+                f"learner.meta_parameters={self.meta.names}: {min(learned)} has no effect in "
+                "trials of 1 env step; make trials longer, or leave it out"
+            )
+
+        def credit(gamma: Tensor, gae_lambda: Tensor) -> tuple[Tensor, Tensor]:
+            return trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
+
+        at = values.new_tensor(self.discounts).unbind()
+        advantages, _ = credit(*at)
+        mask = steps.get(keys.MASK)
+        (all_advantages,) = pooled(mask, advantages)
+        derivatives = []
+        for direction in torch.eye(len(DISCOUNTS)).to(at[0]):
+            _, (changes, of_targets) = torch.func.jvp(credit, at, tuple(direction.unbind()))
+            (all_changes,) = pooled(mask, changes)
+            _, of_advantages = torch.func.jvp(
+                normalised, (advantages, all_advantages), (changes, all_changes)
+            )
+            derivatives.append((of_advantages, of_targets / self.value_scale.scale()))
+        of_advantages, of_targets = (
+            torch.cat(one, dim=-1) for one in zip(*derivatives, strict=True)
+        )
+        steps.set(keys.ADVANTAGE_DERIVATIVE, of_advantages)
+        steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets)
+        settings = self.settings
+        reference = values.new_tensor([settings.reference_gamma, settings.reference_gae_lambda])
+        references, _ = credit(*reference.unbind())
+        steps.set(keys.REFERENCE_ADVANTAGE, normalised(references, *pooled(mask, references)))
+
+    def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """See `ActorCriticLearner.loss_of`; with gradients by γ and λ, which change credit."""
+        discounts = self.meta.discounts()
+        change = discounts - discounts.detach()  # 0, with the gradient 1
+        credited = steps.copy()
+        for name, derivative in (
+            (keys.ADVANTAGE, keys.ADVANTAGE_DERIVATIVE),
+            (keys.VALUE_TARGET, keys.VALUE_TARGET_DERIVATIVE),
+        ):
+            changed = steps.get(name) + (steps.get(derivative) @ change).unsqueeze(-1)
+            credited.set(name, changed)
+        return super().loss_of(credited)
+
+    def forward(self, minibatch: TensorDictBase) -> Tensor:
+        """The inner loss; see `ActorCriticLearner.window_loss`."""
+        return self.window_loss(minibatch)
+
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> None:
+        """Measure the last update before the first minibatch, update, and learn from the measure.
+
+        η is the same for all of an iteration: it is the one that the trials were played with, if
+        the networks embed it.
+        """
+        if batch_index == 0:
+            self._ascent = self.trace @ self.outer_gradient(self._source.windows)
+            names = zip(self.meta.names, self._ascent, strict=True)
+            self.note({f"meta_gradient_{name}": value for name, value in names})
+        self.update(*self.inner_derivatives(minibatch))
+        if batch_index == len(self._source) - 1:
+            self.apply_gradients(1, (-self._ascent).unbind())
+            self.show_discounts(*self.discounts)
+
+    def inner_derivatives(self, minibatch: TensorDictBase) -> tuple[Tensor, Tensor]:
+        """The gradient of the inner loss, `[P]`, and its derivatives by η's free numbers, `[K, P]`.
+
+        They are the same on all ranks.
+
+        Args:
+            minibatch: this rank's windows, `[N]`.
+        """
+        shown = [name for name, _ in self.named_buffers() if name.endswith("encoder.discounts")]
+        with second_derivatives() if shown else nullcontext():
+            discounts = self.meta.discounts()
+            loss = functional_call(self, dict.fromkeys(shown, discounts), (minibatch,))
+            free = list(self.meta.parameters())
+            of_loss = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
+        # Mixed derivatives do not depend on the order. This one differentiates the networks a
+        # second time only if they embed η.
+        weights = self.inner_parameters
+        rows = [
+            flat_gradient(value, weights, retain_graph=True)
+            if value.requires_grad
+            else torch.zeros_like(self.trace[0])
+            for value in (loss, *of_loss)
+        ]
+        gradient, *derivatives = sum_over_ranks(torch.stack(rows)) / world_size()
+        return gradient, torch.stack(derivatives)
+
+    def update(self, gradient: Tensor, derivatives: Tensor) -> None:
+        """Update agent and critic, and remember what η has done to them.
+
+        Args:
+            gradient: gradient of the inner loss, `[P]`.
+            derivatives: its derivatives by η's free numbers, `[K, P]`.
+        """
+        optimizer = self.optimizer_at(0).optimizer
+        next_step = AdamUpdate.following(optimizer, self.gradient_clip_val)
+        rate = gradient.new_tensor(optimizer.param_groups[0]["lr"])
+        of_rate = rate * gradient.new_tensor([n == "learning_rate" for n in self.meta.names])
+        added = next_step.derivatives(gradient, derivatives, rate, of_rate)
+        self.trace.mul_(self.settings.trace_decay).add_(added)
+        parts = gradient.split([one.numel() for one in self.inner_parameters])
+        pairs = zip(parts, self.inner_parameters, strict=True)
+        self.apply_gradients(0, [part.view_as(one) for part, one in pairs])
+
+    def outer_gradient(self, windows: TensorDictBase) -> Tensor:
+        """The gradient of the outer objective, `[P]`, the same on all ranks.
+
+        The objective is the mean over the steps of the logarithm of the action's probability times
+        its advantage with the reference's γ and λ (arXiv 1805.09801, equation 13).
+
+        Args:
+            windows: this rank's windows of an iteration, `[N]`.
+        """
+        weights, total = self.inner_parameters, torch.zeros_like(self.trace[0])
+        num_steps = 0
+        for chunk in windows.split(len(windows) // self.settings.num_minibatches):
+            window = chunk.get(keys.WINDOW)
+            entries = {name: window.get(name) for name in (keys.ACTION, keys.REFERENCE_ADVANTAGE)}
+            entries[keys.FEATURES] = window_features(self.agent, chunk)
+            steps = line_up_entries(window, entries)
+            log_probs = self.agent.policy(steps.get(keys.FEATURES)).log_prob(steps.get(keys.ACTION))
+            gain = (log_probs * steps.get(keys.REFERENCE_ADVANTAGE).squeeze(-1)).sum()
+            total += flat_gradient(gain, weights)
+            num_steps += len(steps)
+        return sum_over_ranks(total) / sum_over_ranks(total.new_tensor([num_steps]))
+
+    def norm_name(self, optimizer: torch.optim.Optimizer) -> str:
+        """See `ManualLearner.norm_name`."""
+        is_outer = any(
+            one is optimizer.param_groups[0]["params"][0] for one in self.meta.parameters()
+        )
+        return "outer_gradient_norm" if is_outer else "gradient_norm"
+
+    def take_weights(self, state: Mapping[str, Tensor]) -> None:
+        """See `Learner.take_weights`; nothing is remembered of the other training's updates."""
+        super().take_weights(state)
+        self.trace.zero_()
