@@ -214,9 +214,9 @@ def minibatch_of(
     return as_minibatch(learner, env, prepared, **sizes)
 
 
-def gradients(learner: Learner, minibatch: TensorDictBase) -> dict[str, Tensor]:
+def gradients(learner: ActorCriticLearner, minibatch: TensorDictBase) -> dict[str, Tensor]:
     learner.zero_grad()
-    learner.training_step(minibatch, 0).backward()
+    learner.window_loss(minibatch).backward()
     return {name: p.grad.clone() for name, p in learner.named_parameters()}
 
 

@@ -22,13 +22,12 @@ class A2CSettings(ActorCriticSettings):
 
     Attributes:
         value_coefficient: weight of the critic's loss.
-        num_epochs: 1, since after a pass the trials are those of an older policy.
-        num_minibatches: updates of an iteration.
+        num_minibatches: updates of an iteration. There is one pass over its trials, which after it
+            are those of an older policy.
     """
 
     gae_lambda: float = between(0, 1, default=0.95)
     value_coefficient: float = between(0, default=0.5)
-    num_epochs: int = between(1, 1, default=1)
     num_minibatches: int = between(1, default=1)
 
 

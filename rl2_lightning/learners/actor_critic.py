@@ -48,7 +48,6 @@ class ActorCriticSettings(LearnerSettings):
         value_norm_decay: decay per iteration of the running scale of the value targets.
         entropy_coefficient: weight of the entropy at the start.
         final_entropy_coefficient: weight of the entropy at the end of the run; linear schedule.
-        num_epochs: passes over the windows of an iteration.
         num_minibatches: minibatches of a pass.
     """
 
@@ -61,8 +60,12 @@ class ActorCriticSettings(LearnerSettings):
     value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 the scale would never change
     entropy_coefficient: float = between(0, default=0.01)
     final_entropy_coefficient: float = between(0, default=0.0)
-    num_epochs: int = between(1, default=4)
     num_minibatches: int = between(1, default=8)
+
+    @property
+    def num_passes(self) -> int:
+        """The number of passes over the windows of an iteration."""
+        return 1
 
     def check_run(self, run: RunShape) -> None:
         """Check that trials divide into minibatches and ranks; see `LearnerSettings.check_run`."""
@@ -125,7 +128,7 @@ class ActorCriticLearner(Learner):
         return OnPolicySource(
             collect,
             shuffle_seed,
-            num_epochs=self.settings.num_epochs,
+            num_epochs=self.settings.num_passes,
             num_minibatches=self.settings.num_minibatches,
         )
 

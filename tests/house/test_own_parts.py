@@ -140,7 +140,7 @@ def test_a_learner_needs_one_file(tmp_path: Path, folder: Path) -> None:
 def test_minibatches_of_idle_steps_are_not_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LEARNERS, "reinforce", Reinforce)
     env = corridor_trials(6)
-    learner = make_learner(make_agent(env), env, "reinforce", num_epochs=1)
+    learner = make_learner(make_agent(env), env, "reinforce")
     minibatch = minibatch_of(learner, env, window=5)
     assert all(gradient.any() for gradient in gradients(learner, minibatch).values())
     playing = minibatch[keys.WINDOW, keys.MASK].flatten(1).any(dim=1)
@@ -167,7 +167,7 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     assert [str(one.message).partition(":")[0] for one in told] == [
         "Leaky has no memory.hidden_size, memory.num_layers, memory.num_heads, memory.matrix_size, "
         "memory.feed_forward_factor, memory.max_timescale",
-        "Reinforce has no learner.value_clip, learner.target_kl",
+        "Reinforce has no learner.num_epochs, learner.value_clip, learner.target_kl",
     ]
     assert cfg.learner.learning_rate == rate
     assert cfg.learner.critic.separate is separate

@@ -35,7 +35,7 @@ class Step(nn.Module):
         self.learner = learner
 
     def forward(self, minibatch: TensorDictBase) -> Tensor:
-        return self.learner.training_step(minibatch, 0)
+        return self.learner.window_loss(minibatch)
 
 
 def of_both(learner: str, memory: str, critic: dict[str, bool], **changes: object):
@@ -120,7 +120,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_equal_one(ranks: list[dict[str, Any]], kind: str) -> None:
     env, learner, trials = of_both(*KINDS[kind])
-    learner.training_step(as_minibatch(learner, env, learner.prepare(trials, [0])), 0).backward()
+    learner.window_loss(as_minibatch(learner, env, learner.prepare(trials, [0]))).backward()
     assert learner.clock.env_steps == int(trials[keys.STEPS, keys.MASK].sum())
     for rank in ranks:
         found, buffers = rank[kind]

@@ -108,8 +108,13 @@ def test_state_dict_holds_each_parameter_once(learner: str, memory: str, separat
 def test_optimiser_holds_each_parameter_once(learner: str, separate: bool) -> None:
     env = bandit_trials(5)
     teacher = make_learner(make_agent(env), env, learner, critic={"separate": separate})
-    (group,) = teacher.configure_optimizers().param_groups
-    found = [id(parameter) for parameter in group["params"]]
+    optimizers = teacher.configure_optimizers()
+    groups = [
+        group
+        for one in (optimizers if isinstance(optimizers, list) else [optimizers])
+        for group in one.param_groups
+    ]
+    found = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(found) == len(set(found))
     # TRPO's policy takes steps of its own.
     learnt = teacher.critic if learner == "trpo" else teacher
@@ -199,7 +204,7 @@ def test_a_minibatch_of_idle_steps_teaches_nothing(learner: str) -> None:
     minibatch = minibatch_of(teacher, env)
     mask = minibatch[keys.WINDOW, keys.MASK]
     minibatch[keys.WINDOW, keys.MASK] = torch.zeros_like(mask)
-    assert teacher.training_step(minibatch, 0) == 0
+    assert teacher.window_loss(minibatch) == 0
     assert all((gradient == 0).all() for gradient in gradients(teacher, minibatch).values())
 
 
@@ -222,8 +227,8 @@ def test_minibatches_weigh_by_their_steps(learner: str) -> None:
     env = corridor_trials(12)
     teacher = make_learner(make_agent(env), env, learner, num_minibatches=3)
     windows = as_minibatch(teacher, env, teacher.prepare(collect(env, teacher), [0]))
-    parts = [teacher.training_step(part, 0) for part in windows.chunk(3)]
-    whole = teacher.training_step(windows, 0) / 3
+    parts = [teacher.window_loss(part) for part in windows.chunk(3)]
+    whole = teacher.window_loss(windows) / 3
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
     sizes = {int(part[keys.WINDOW, keys.MASK].sum()) for part in windows.chunk(3)}
     assert len(sizes) > 1

@@ -17,7 +17,6 @@ class ReinforceSettings(ActorCriticSettings):
     """Settings of an actor-critic learner, with a single pass over the data."""
 
     value_coefficient: float = between(0, default=0.5)
-    num_epochs: int = between(1, 1, default=1)  # after a pass the windows are off-policy
 
 
 class Reinforce(ActorCriticLearner):
