@@ -22,7 +22,8 @@ from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic, CriticSettings
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape, zero_loss
-from rl2_lightning.learners.ranks import over_all_ranks, world_size
+from rl2_lightning.learners.pooling import SMALL, normalised, pooled
+from rl2_lightning.learners.ranks import world_size
 from rl2_lightning.learners.value_scale import ValueScale
 from rl2_lightning.learners.windows import (
     line_up_entries,
@@ -30,8 +31,6 @@ from rl2_lightning.learners.windows import (
     with_following_steps,
 )
 from rl2_lightning.settings import between
-
-SMALL = 1e-8
 
 
 @dataclass
@@ -178,7 +177,7 @@ class ActorCriticLearner(Learner):
         """A loss independent of all parameters: gradients stay None, and Adam changes nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | list[torch.optim.Optimizer]:
         """Adam over the parameters of agent and critic."""
         parameters = [*self.agent.parameters(), *self.critic.parameters()]
         settings = self.settings
@@ -309,28 +308,3 @@ class ActorCriticLearner(Learner):
         equally.
         """
         return num_steps / self._steps_per_minibatch
-
-
-def normalised(advantages: Tensor, all_advantages: Tensor) -> Tensor:
-    """Advantages, `[...]`, with mean 0 and standard deviation 1 over those of all ranks, `[M]`."""
-    return (advantages - all_advantages.mean()) / all_advantages.std().clamp(min=SMALL)
-
-
-def pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
-    """The entries `[M]` of the steps that count, over all ranks.
-
-    Args:
-        mask: which steps count, `[B, T, 1]`, bool.
-        *entries: entries of the steps, `[B, T, 1]`.
-
-    Raises:
-        UserError: fewer than two steps count.
-    """
-    is_full = bool(mask.all())  # then no selection is needed
-    found = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
-    if len(found[0]) < 2:
-        raise UserError(
-            f"an iteration of {len(found[0])} env steps has no spread to learn from: raise "
-            "collection.num_trials"
-        )
-    return found

@@ -85,6 +85,31 @@ def trial_advantages(
     return advantages, targets
 
 
+def discount_derivatives(
+    steps: TensorDictBase, values: Tensor, *, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """The derivatives of what `trial_advantages` returns with respect to γ and λ.
+
+    Args:
+        steps: `[B, T]`, idle ones set to zero.
+        values: `[B, T, 1]`, in units of the reward; they do not depend on γ and λ.
+        gamma: discount of one env step.
+        gae_lambda: GAE's λ.
+
+    Returns:
+        Those of the advantages and of the value targets, `[B, T, 2]` each.
+    """
+
+    def credit(gamma: Tensor, gae_lambda: Tensor) -> tuple[Tensor, Tensor]:
+        return trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
+
+    at = values.new_tensor([gamma, gae_lambda])
+    directions = torch.eye(2, dtype=at.dtype, device=at.device)
+    columns = [torch.func.jvp(credit, tuple(at), tuple(one))[1] for one in directions]
+    of_advantages, of_targets = zip(*columns, strict=True)
+    return torch.cat(of_advantages, dim=-1), torch.cat(of_targets, dim=-1)
+
+
 def off_policy_advantages(
     steps: TensorDictBase,
     values: Tensor,

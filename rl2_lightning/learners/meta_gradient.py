@@ -18,13 +18,13 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.a2c import A2C, A2CSettings
-from rl2_lightning.learners.actor_critic import normalised, pooled
-from rl2_lightning.learners.credit import trial_advantages
+from rl2_lightning.learners.credit import discount_derivatives, trial_advantages
 from rl2_lightning.learners.inner_update import AdamUpdate
 from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.manual import ManualLearner
 from rl2_lightning.learners.meta_parameters import DISCOUNTS, NAMES, MetaParameters
 from rl2_lightning.learners.natural_gradient import flat_gradient
+from rl2_lightning.learners.pooling import normalised, normalised_derivatives, pooled
 from rl2_lightning.learners.ranks import sum_over_ranks, world_size
 from rl2_lightning.learners.windows import line_up_entries, window_features
 from rl2_lightning.settings import between
@@ -150,13 +150,14 @@ class MetaGradient(ManualLearner, A2C):
     @property
     def discounts(self) -> tuple[float, float]:
         """γ and λ of this iteration."""
-        gamma, gae_lambda = self.meta.discounts().tolist()
+        gamma, gae_lambda = self.meta.discounts().detach().tolist()
         return gamma, gae_lambda
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of this iteration."""
-        return super().learning_rate * float(self.meta.value("learning_rate"))
+        with torch.no_grad():
+            return super().learning_rate * float(self.meta.value("learning_rate"))
 
     def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """See `A2C.loss_weights`; with gradients by what is learnt."""
@@ -169,6 +170,7 @@ class MetaGradient(ManualLearner, A2C):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam over agent and critic, and Adam over the meta-parameters."""
         inner = super().configure_optimizers()
+        assert isinstance(inner, torch.optim.Optimizer)
         rate = self.settings.outer_learning_rate
         return [inner, torch.optim.Adam(self.meta.parameters(), lr=rate)]
 
@@ -186,15 +188,20 @@ class MetaGradient(ManualLearner, A2C):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration, and log the meta-parameters."""
         super().on_train_epoch_start()
-        value_weight, entropy_weight = map(float, self.loss_weights())
-        gamma, gae_lambda = self.discounts
-        logged = {
-            "gamma": gamma,
-            "gae_lambda": gae_lambda,
-            "value_coefficient": value_weight,
-            "entropy_coefficient": entropy_weight,
-        }
+        logged = {**dict(zip(DISCOUNTS, self.discounts, strict=True)), **self.meta_values()}
         self.log_dict({f"train/{name}": value for name, value in logged.items()})
+
+    @torch.no_grad()
+    def meta_values(self) -> dict[str, float]:
+        """The values of what is learnt, by name, at this point of the schedules."""
+        value_weight, entropy_weight = map(float, self.loss_weights())
+        values = {
+            **dict(zip(DISCOUNTS, self.discounts, strict=True)),
+            "entropy_coefficient": entropy_weight,
+            "value_coefficient": value_weight,
+            "learning_rate": self.learning_rate,
+        }
+        return {name: values[name] for name in NAMES if name in self.meta.names}
 
     def add_credit(self, steps: TensorDictBase, values: Tensor) -> None:
         """See `ActorCriticLearner.add_credit`.
@@ -212,29 +219,21 @@ class MetaGradient(ManualLearner, A2C):
                 "trials of 1 env step; make trials longer, or leave it out"
             )
 
-        def credit(gamma: Tensor, gae_lambda: Tensor) -> tuple[Tensor, Tensor]:
-            return trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
-
-        at = values.new_tensor(self.discounts).unbind()
-        advantages, _ = credit(*at)
-        mask = steps.get(keys.MASK)
-        (all_advantages,) = pooled(mask, advantages)
-        derivatives = []
-        for direction in torch.eye(len(DISCOUNTS)).to(at[0]):
-            _, (changes, of_targets) = torch.func.jvp(credit, at, tuple(direction.unbind()))
-            (all_changes,) = pooled(mask, changes)
-            _, of_advantages = torch.func.jvp(
-                normalised, (advantages, all_advantages), (changes, all_changes)
-            )
-            derivatives.append((of_advantages, of_targets / self.value_scale.scale()))
-        of_advantages, of_targets = (
-            torch.cat(one, dim=-1) for one in zip(*derivatives, strict=True)
+        mask, settings = steps.get(keys.MASK), self.settings
+        gamma, gae_lambda = self.discounts
+        advantages, _ = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
+        of_advantages, of_targets = discount_derivatives(
+            steps, values, gamma=gamma, gae_lambda=gae_lambda
         )
+        references, _ = trial_advantages(
+            steps,
+            values,
+            gamma=settings.reference_gamma,
+            gae_lambda=settings.reference_gae_lambda,
+        )
+        of_advantages = normalised_derivatives(advantages, of_advantages, mask)
         steps.set(keys.ADVANTAGE_DERIVATIVE, of_advantages)
-        steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets)
-        settings = self.settings
-        reference = values.new_tensor([settings.reference_gamma, settings.reference_gae_lambda])
-        references, _ = credit(*reference.unbind())
+        steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets / self.value_scale.scale())
         steps.set(keys.REFERENCE_ADVANTAGE, normalised(references, *pooled(mask, references)))
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:

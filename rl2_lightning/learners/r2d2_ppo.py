@@ -14,9 +14,9 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.replay import MixedSource, ReplaySettings, ReplaySource
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
-from rl2_lightning.learners.actor_critic import SMALL
 from rl2_lightning.learners.credit import off_policy_advantages, valued_steps
 from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.pooling import SMALL
 from rl2_lightning.learners.ppo import PPO, PPOSettings
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.windows import line_up_entries, window_features, with_following_steps
