@@ -22,12 +22,16 @@ class A2CSettings(ActorCriticSettings):
 
     Attributes:
         value_coefficient: weight of the critic's loss.
+        normalise_advantages: whether the advantages of an iteration have mean 0 and standard
+            deviation 1; otherwise they are in units of the value scale, and updates become small
+            where values are right.
         num_minibatches: updates of an iteration. There is one pass over its trials, which after it
             are those of an older policy.
     """
 
     gae_lambda: float = between(0, 1, default=0.95)
     value_coefficient: float = between(0, default=0.5)
+    normalise_advantages: bool = True
     num_minibatches: int = between(1, default=1)
 
 
@@ -53,6 +57,12 @@ class A2C(ActorCriticLearner):
     ) -> None:
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         self.settings: A2CSettings = settings
+
+    def scaled(self, advantages: Tensor, all_advantages: Tensor) -> Tensor:
+        """See `ActorCriticLearner.scaled`."""
+        if self.settings.normalise_advantages:
+            return super().scaled(advantages, all_advantages)
+        return advantages / self.value_scale.scale()
 
     def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """The weights of the critic's loss and of the entropy in this iteration."""

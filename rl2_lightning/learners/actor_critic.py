@@ -224,6 +224,10 @@ class ActorCriticLearner(Learner):
         """γ and GAE's λ of this iteration."""
         return self.settings.gamma, self.settings.gae_lambda
 
+    def scaled(self, advantages: Tensor, all_advantages: Tensor) -> Tensor:
+        """Advantages, `[...]`, in the units of the loss, given those of all ranks, `[M]`."""
+        return normalised(advantages, all_advantages)
+
     def show_discounts(self, gamma: float, gae_lambda: float) -> None:
         """Show γ and λ to the networks, if they embed them."""
         for module in self.modules():
@@ -248,7 +252,7 @@ class ActorCriticLearner(Learner):
         self._steps_per_minibatch = len(all_targets) / parts
         explained = 1 - residual.var() / all_targets.var().clamp(min=SMALL)
         self.note({"explained_variance": explained})
-        steps.set(keys.ADVANTAGE, normalised(advantages, all_advantages))
+        steps.set(keys.ADVANTAGE, self.scaled(advantages, all_advantages))
         steps.set(keys.VALUE_TARGET, self.value_scale.normalize(targets))
 
     def values_of(self, steps: TensorDictBase) -> Tensor:

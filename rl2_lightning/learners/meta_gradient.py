@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from tensordict import TensorDictBase
@@ -17,84 +16,20 @@ from rl2_lightning.agents.memories.memory import second_derivatives
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.a2c import A2C, A2CSettings
+from rl2_lightning.learners.a2c import A2C
 from rl2_lightning.learners.credit import discount_derivatives, trial_advantages
 from rl2_lightning.learners.inner_update import AdamUpdate
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.manual import ManualLearner
-from rl2_lightning.learners.meta_parameters import DISCOUNTS, NAMES, MetaParameters
+from rl2_lightning.learners.meta_parameters import (
+    DISCOUNTS,
+    NAMES,
+    MetaGradientSettings,
+    MetaParameters,
+)
 from rl2_lightning.learners.natural_gradient import flat_gradient
-from rl2_lightning.learners.pooling import normalised, normalised_derivatives, pooled
+from rl2_lightning.learners.pooling import normalised_derivatives, pooled
 from rl2_lightning.learners.ranks import sum_over_ranks, world_size
 from rl2_lightning.learners.windows import line_up_entries, window_features
-from rl2_lightning.settings import between
-
-
-@dataclass
-class MetaGradientSettings(A2CSettings):
-    """Settings of meta-gradient A2C.
-
-    Attributes:
-        gamma: γ at the start.
-        gae_lambda: λ at the start.
-        meta_parameters: names of what is learnt: γ and λ, and factors of the schedules of the
-            entropy's weight, the critic's weight and the learning rate, which are 1 at the start.
-        outer_learning_rate: Adam's learning rate of the meta-parameters; 0 leaves them as they are.
-        reference_gamma: γ of the outer objective.
-        reference_gae_lambda: λ of the outer objective.
-        trace_decay: μ, share of what earlier updates did to the weights that is remembered after
-            an update.
-    """
-
-    gamma: float = between(0, 1, default=0.95)
-    meta_parameters: list[str] = field(default_factory=lambda: list(DISCOUNTS))
-    outer_learning_rate: float = between(0, 1e30, default=1e-3)
-    reference_gamma: float = between(0, 1, default=1.0)
-    reference_gae_lambda: float = between(0, 1, default=1.0)
-    trace_decay: float = between(0, 1, default=0.0)
-
-    def check(self) -> None:
-        """See `Settings.check`."""
-        names = self.meta_parameters
-        said = f"learner.meta_parameters={names}"
-        if not names:
-            raise UserError(f"{said} leaves nothing to learn: use learner=a2c")
-        if wrong := [name for name in names if name not in NAMES or names.count(name) > 1]:
-            raise UserError(f"{said}: {wrong[0]} is unknown or twice; known are {', '.join(NAMES)}")
-        for name in DISCOUNTS:
-            value = getattr(self, name)
-            if name in names and not 0 < value < 1:
-                raise UserError(
-                    f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
-                    f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
-                )
-        for name, why in self._unused():
-            if name in names:
-                raise UserError(
-                    f"{said}: {name} has no effect with {why}; change that, or leave it out"
-                )
-
-    def _unused(self) -> list[tuple[str, str]]:
-        """Names of meta-parameters on which the outer objective does not depend, and why."""
-        rules = {
-            "learning_rate": self.learning_rate == self.final_learning_rate == 0,
-            "entropy_coefficient": self.entropy_coefficient == self.final_entropy_coefficient == 0,
-            "value_coefficient": self.value_coefficient == 0,
-        }
-        found = [(name, f"learner.{name}=0") for name, is_zero in rules.items() if is_zero]
-        if self.critic.separate:
-            # It would change the critic alone, and the outer objective is the policy's.
-            found.append(("value_coefficient", "learner.critic.separate=true"))
-        return found
-
-    def check_run(self, run: RunShape) -> None:
-        """See `LearnerSettings.check_run`."""
-        super().check_run(run)
-        if run.precision == "16-mixed":
-            raise UserError(
-                "trainer.precision=16-mixed with meta-gradients: they have no gradient scaler; "
-                "set trainer.precision=bf16-mixed"
-            )
 
 
 class MetaGradient(ManualLearner, A2C):
@@ -231,10 +166,14 @@ class MetaGradient(ManualLearner, A2C):
             gamma=settings.reference_gamma,
             gae_lambda=settings.reference_gae_lambda,
         )
-        of_advantages = normalised_derivatives(advantages, of_advantages, mask)
+        scale = self.value_scale.scale()
+        if settings.normalise_advantages:
+            of_advantages = normalised_derivatives(advantages, of_advantages, mask)
+        else:
+            of_advantages = of_advantages / scale
         steps.set(keys.ADVANTAGE_DERIVATIVE, of_advantages)
-        steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets / self.value_scale.scale())
-        steps.set(keys.REFERENCE_ADVANTAGE, normalised(references, *pooled(mask, references)))
+        steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets / scale)
+        steps.set(keys.REFERENCE_ADVANTAGE, self.scaled(references, *pooled(mask, references)))
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`; with gradients by γ and λ, which change credit."""

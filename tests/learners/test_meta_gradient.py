@@ -13,7 +13,8 @@ from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.learner import Learner, RunShape
-from rl2_lightning.learners.meta_gradient import MetaGradient, MetaGradientSettings
+from rl2_lightning.learners.meta_gradient import MetaGradient
+from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
 from tests.builders import (
     MEMORIES,
@@ -74,7 +75,7 @@ def test_meta_gradient_is_a_finite_difference(
 ) -> None:
     env = make_trials(8)
     agent = {"discount_embedding": embedding, "gain": 3}
-    learner = make_meta_learner(env, clip=clip, agent=agent)
+    learner = make_meta_learner(env, clip=clip, agent=agent, normalise_advantages=clip is None)
     require_finite_differences(Problem(learner, env, monkeypatch), ALL)
 
 
