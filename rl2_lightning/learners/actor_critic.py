@@ -194,6 +194,10 @@ class ActorCriticLearner(Learner):
         settings = self.settings
         return self.linear(settings.entropy_coefficient, settings.final_entropy_coefficient)
 
+    def on_train_start(self) -> None:
+        """Show the discounts of this run, if the agent comes from another one."""
+        self.show_discounts(*self.discounts)
+
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
         rate = self.learning_rate
