@@ -18,7 +18,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.errors import UserError
 
-
 # Student's quantiles at 97.5 %, for 2, 3, … runs; for more, that of the normal distribution.
 QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
