@@ -153,7 +153,6 @@ class MetaGradient(ManualLearner, A2C):
                 f"learner.meta_parameters={self.meta.names}: {min(learned)} has no effect in "
                 "trials of 1 env step; make trials longer, or leave it out"
             )
-
         mask, settings = steps.get(keys.MASK), self.settings
         gamma, gae_lambda = self.discounts
         advantages, _ = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
@@ -199,7 +198,7 @@ class MetaGradient(ManualLearner, A2C):
         the networks embed it.
         """
         if batch_index == 0:
-            self._ascent = self.trace @ self.outer_gradient(self._source.windows)
+            self._ascent = self.meta_gradient(self._source.windows)
             names = zip(self.meta.names, self._ascent, strict=True)
             self.note({f"meta_gradient_{name}": value for name, value in names})
         self.update(*self.inner_derivatives(minibatch))
@@ -240,7 +239,7 @@ class MetaGradient(ManualLearner, A2C):
             gradient: gradient of the inner loss, `[P]`.
             derivatives: its derivatives by η's free numbers, `[K, P]`.
         """
-        optimizer = self.optimizer_at(0).optimizer
+        optimizer: torch.optim.Optimizer = self.optimizer_at(0).optimizer
         next_step = AdamUpdate.following(optimizer, self.gradient_clip_val)
         rate = gradient.new_tensor(optimizer.param_groups[0]["lr"])
         of_rate = rate * gradient.new_tensor([n == "learning_rate" for n in self.meta.names])
@@ -249,6 +248,15 @@ class MetaGradient(ManualLearner, A2C):
         parts = gradient.split([one.numel() for one in self.inner_parameters])
         pairs = zip(parts, self.inner_parameters, strict=True)
         self.apply_gradients(0, [part.view_as(one) for part, one in pairs])
+
+    def meta_gradient(self, windows: TensorDictBase) -> Tensor:
+        """The gradient of the outer objective by η's free numbers, `[K]`, the same on all ranks.
+
+        Args:
+            windows: this rank's windows of an iteration, `[N]`.
+        """
+        # Autocast would compute a matrix product in 16 bits.
+        return (self.trace * self.outer_gradient(windows)).sum(dim=1)
 
     def outer_gradient(self, windows: TensorDictBase) -> Tensor:
         """The gradient of the outer objective, `[P]`, the same on all ranks.

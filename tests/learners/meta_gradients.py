@@ -114,7 +114,7 @@ class Problem:
         learner.optimizers()[0].optimizer.load_state_dict(deepcopy(self.state))
         learner.trace.zero_()
         learner.update(*learner.inner_derivatives(self.windows(learner)))
-        return learner.trace @ learner.outer_gradient(self.outer)
+        return learner.meta_gradient(self.outer)
 
     def finite_difference(self, name: str, width: float) -> float:
         """The same by two updates and two objectives, for one meta-parameter."""

@@ -133,6 +133,30 @@ def test_the_outer_gradient_does_not_depend_on_the_chunks() -> None:
     torch.testing.assert_close(*found)
 
 
+def test_windows_of_idle_steps_change_nothing() -> None:
+    env = corridor_trials(9)
+    learner = make_meta_learner(env, num_minibatches=2)
+    windows = minibatch_of(learner, env, window=5)
+    playing = windows[keys.WINDOW, keys.MASK].flatten(1).any(dim=1)
+    idle = windows[~playing]
+    assert 0 < len(idle) < len(windows)
+    gradient, derivatives = learner.inner_derivatives(idle)
+    assert not gradient.any()
+    assert not derivatives.any()
+    expected = learner.outer_gradient(windows)
+    ordered = torch.cat([windows[playing], idle])
+    torch.testing.assert_close(learner.outer_gradient(ordered), expected)
+
+
+@pytest.mark.parametrize("embedding", [0, 4])
+def test_it_runs_in_bfloat16(tmp_path: Path, embedding: int) -> None:
+    choice = ("learner=meta_gradient", f"agent.discount_embedding={embedding}")
+    learner = fit(tmp_path, *choice, "trainer.precision=bf16-mixed")
+    assert learner.trace.dtype == torch.float32
+    assert learner.trace.any()
+    assert learner.discounts != pytest.approx((0.95, 0.95), rel=1e-6)
+
+
 def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
     same = ("learner.gamma=0.9", "learner.gae_lambda=0.8", "learner.num_minibatches=2")
     plain = fit(tmp_path / "plain", "learner=a2c", *same)
