@@ -167,7 +167,7 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     assert [str(one.message).partition(":")[0] for one in told] == [
         "Leaky has no memory.hidden_size, memory.num_layers, memory.num_heads, memory.matrix_size, "
         "memory.feed_forward_factor, memory.max_timescale",
-        "Reinforce has no learner.num_epochs, learner.value_clip, learner.target_kl",
+        "Reinforce has no learner.value_clip, learner.num_epochs, learner.target_kl",
     ]
     assert cfg.learner.learning_rate == rate
     assert cfg.learner.critic.separate is separate
