@@ -22,9 +22,9 @@ class A2CSettings(ActorCriticSettings):
 
     Attributes:
         value_coefficient: weight of the critic's loss.
-        normalise_advantages: whether the advantages of an iteration have mean 0 and standard
-            deviation 1; otherwise they are in units of the value scale, and updates become small
-            where values are right.
+        normalise_advantages: whether the advantages of an iteration, whose mean is 0, have a
+            standard deviation of 1; otherwise they are in units of the value scale, and updates
+            become small where values are right.
         num_minibatches: updates of an iteration. There is one pass over its trials, which after it
             are those of an older policy.
     """
@@ -62,7 +62,8 @@ class A2C(ActorCriticLearner):
         """See `ActorCriticLearner.scaled`."""
         if self.settings.normalise_advantages:
             return super().scaled(advantages, all_advantages)
-        return advantages / self.value_scale.scale()
+        # Where values are wrong, a common offset would drown what distinguishes actions.
+        return (advantages - all_advantages.mean()) / self.value_scale.scale()
 
     def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """The weights of the critic's loss and of the entropy in this iteration."""

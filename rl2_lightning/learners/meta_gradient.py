@@ -169,7 +169,8 @@ class MetaGradient(ManualLearner, A2C):
         if settings.normalise_advantages:
             of_advantages = normalised_derivatives(advantages, of_advantages, mask)
         else:
-            of_advantages = of_advantages / scale
+            means = [pooled(mask, one)[0].mean() for one in of_advantages.split(1, dim=-1)]
+            of_advantages = (of_advantages - torch.stack(means)) / scale
         steps.set(keys.ADVANTAGE_DERIVATIVE, of_advantages)
         steps.set(keys.VALUE_TARGET_DERIVATIVE, of_targets / scale)
         steps.set(keys.REFERENCE_ADVANTAGE, self.scaled(references, *pooled(mask, references)))
