@@ -1,9 +1,7 @@
 """Draw and write the adaptation curve after each validation and test."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from rl2_lightning.callbacks.files import write_atomically
+from rl2_lightning.callbacks.files import append_rows, keep_rows
 from rl2_lightning.callbacks.outcome import Outcome, OutcomeReader, Stage, env_steps_of, outcome_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.adaptation_curve import Curve
@@ -45,8 +43,9 @@ class AdaptationCurveLogger(OutcomeReader):
         """Drop the rows of iterations that will be repeated."""
         if trainer.is_global_zero:
             done = trainer.current_epoch
-            _keep_rows(
+            keep_rows(
                 self._table,
+                COLUMNS,
                 lambda row: row["stage"] == "validation" and 0 < int(row["iteration"]) <= done,
             )
             self._references_written = False
@@ -62,7 +61,7 @@ class AdaptationCurveLogger(OutcomeReader):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test, replacing an earlier one."""
         if trainer.is_global_zero:
-            _keep_rows(self._table, lambda row: row["stage"] != "test")
+            keep_rows(self._table, COLUMNS, lambda row: row["stage"] != "test")
             self._write(trainer, pl_module, "test", with_references=True)
 
     def _write(
@@ -70,7 +69,7 @@ class AdaptationCurveLogger(OutcomeReader):
     ) -> None:
         outcome = outcome_of(trainer, pl_module, stage)
         make_parent(self._picture)
-        _append_rows(self._table, _rows(outcome, with_references))
+        append_rows(self._table, COLUMNS, _rows(outcome, with_references))
         image = render(_figure(outcome))
         imsave(self._picture, image)
         step = env_steps_of(pl_module)
@@ -94,29 +93,6 @@ def _rows(outcome: Outcome, with_references: bool) -> Iterable[list[str]]:
 
 def _digits(value: float) -> str:
     return f"{value:.7g}" if math.isfinite(value) else ""
-
-
-def _append_rows(path: Path, rows: Iterable[list[str]]) -> None:
-    is_new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerows(rows)
-
-
-def _keep_rows(path: Path, keep: Callable[[dict[str, str]], bool]) -> None:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        # A killed run may have left an incomplete row.
-        whole = [row for row in csv.DictReader(file) if None not in row.values()]
-    kept = [row for row in whole if keep(row)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(kept)
-    write_atomically(path, text.getvalue())
 
 
 def _figure(outcome: Outcome) -> Figure:

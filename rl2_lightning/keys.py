@@ -46,6 +46,9 @@ STATE_VALUE = "state_value"  # [B, T, 1], in units of the value scale
 OLD_STATE_VALUE = "old_state_value"  # [M, 1]: the critic's value when the trial was collected
 ADVANTAGE = "advantage"  # [B, T, 1]
 VALUE_TARGET = "value_target"  # [B, T, 1], in units of the value scale
+ADVANTAGE_DERIVATIVE = "advantage_derivative"  # [B, T, 2]: with respect to γ and λ
+VALUE_TARGET_DERIVATIVE = "value_target_derivative"  # [B, T, 2]: the same, of the value target
+REFERENCE_ADVANTAGE = "reference_advantage"  # [B, T, 1]: with the γ and λ of the outer objective
 CRITIC_STATE = "critic_state"  # TensorDict [B, ...]: tensors of the critic's memory, if it has one
 
 # Windows of trials in a minibatch, beside TASK, MEMORY_STATE and CRITIC_STATE.

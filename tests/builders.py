@@ -228,9 +228,9 @@ def minibatch_of(
 def whole_loss(learner: Learner, minibatch: TensorDictBase) -> Tensor:
     """The loss of all parameters: of a minibatch of windows, and of the trials just prepared."""
     if not isinstance(learner, VariBAD):
-        return learner.training_step(minibatch, 0)
+        return learner.window_loss(minibatch)
     belief = learner.beliefs_of(learner.played)
-    return learner.minibatch_loss(minibatch) + learner.belief_loss(
+    return learner.window_loss(minibatch) + learner.belief_loss(
         belief, learner.played, every_prefix(belief)
     )
 

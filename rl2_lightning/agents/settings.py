@@ -56,6 +56,8 @@ class AgentSettings(Settings):
         policy_sees_observation: whether they also get the observation; a hypernetwork's always do.
         action_queries: settings of that matrix.
         belief: settings of a belief in place of the memory's features.
+        discount_embedding: width of an embedding of the learner's γ and λ, which it sees beside the
+            inputs; 0 for none.
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))
@@ -65,3 +67,4 @@ class AgentSettings(Settings):
     policy_sees_observation: bool = False
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)
     belief: BeliefSettings = field(default_factory=BeliefSettings)
+    discount_embedding: int = between(0, default=0)

@@ -56,8 +56,15 @@ class AgentSpec:
                 passed_on += ["previous_observation", "observation"]
         if self._shows_observation:
             passed_on.append("observation")
-        layers = self.settings.encoder_hidden_sizes
-        return Encoder(self.observations, self.actions, inputs, layers, passed_on)
+        settings = self.settings
+        return Encoder(
+            self.observations,
+            self.actions,
+            inputs,
+            settings.encoder_hidden_sizes,
+            passed_on,
+            settings.discount_embedding,
+        )
 
     def make_memory(self, encoder: Encoder) -> Memory:
         """A memory for the encodings of an encoder.

@@ -21,7 +21,6 @@ POLE_LENGTH = "pole_length"  # [B, 1], float32: half of it, in metres
 POLE_MASS = 0.1  # kilograms
 FORCE = 10.0  # newtons
 TIME_STEP = 0.02  # seconds
-START = 0.1  # largest absolute value of each number of the first state: twice gymnasium's
 LARGEST_POSITION = 2.4  # metres
 LARGEST_ANGLE = math.radians(12)
 # Costs of the regulator: of position, velocity, angle and angular velocity; and of the force.
@@ -39,6 +38,7 @@ class CartPoleSettings(Settings):
         gravity: its range, in metres a second squared.
         flips: whether the two actions are swapped in half of the tasks.
         shows_velocities: whether velocities are observed, too.
+        largest_start: largest absolute value of each number of an episode's first state.
         horizon: length at which an episode is cut, in env steps.
     """
 
@@ -47,6 +47,7 @@ class CartPoleSettings(Settings):
     gravity: list[float] = range_within(0.1, 100, default=(5.0, 20.0))
     flips: bool = True
     shows_velocities: bool = False
+    largest_start: float = between(0, 0.2, default=0.1)
     horizon: int = between(1, default=200)
 
 
@@ -89,7 +90,8 @@ class CartPole(TaskEnv):
     def begin_episodes(self, rows: Tensor) -> Tensor:
         """Reset the given rows to a nearly upright pole."""
         draw = torch.rand(self.num_tasks, 4, generator=self.generator, device=self.device)
-        self._state = torch.where(rows, START * (2 * draw - 1), self._state)
+        start = self.settings.largest_start * (2 * draw - 1)
+        self._state = torch.where(rows, start, self._state)
         return self._seen()
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
-from rl2_lightning.errors import UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic, CriticSettings
@@ -26,7 +27,8 @@ from rl2_lightning.learners.learner import (
     require_division,
     zero_loss,
 )
-from rl2_lightning.learners.ranks import over_all_ranks, world_size
+from rl2_lightning.learners.pooling import SMALL, normalised, pooled
+from rl2_lightning.learners.ranks import world_size
 from rl2_lightning.learners.value_scale import ValueScale
 from rl2_lightning.learners.windows import (
     line_up_entries,
@@ -34,8 +36,6 @@ from rl2_lightning.learners.windows import (
     with_following_steps,
 )
 from rl2_lightning.settings import between
-
-SMALL = 1e-8
 
 
 @dataclass
@@ -52,7 +52,6 @@ class ActorCriticSettings(LearnerSettings):
         value_norm_decay: decay per iteration of the running scale of the value targets.
         entropy_coefficient: weight of the entropy at the start.
         final_entropy_coefficient: weight of the entropy at the end of the run; linear schedule.
-        num_epochs: passes over the windows of an iteration.
         num_minibatches: minibatches of a pass.
     """
 
@@ -65,8 +64,12 @@ class ActorCriticSettings(LearnerSettings):
     value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 the scale would never change
     entropy_coefficient: float = between(0, default=0.01)
     final_entropy_coefficient: float = between(0, default=0.0)
-    num_epochs: int = between(1, default=4)
     num_minibatches: int = between(1, default=8)
+
+    @property
+    def num_passes(self) -> int:
+        """The number of passes over the windows of an iteration."""
+        return 1
 
     def check_run(self, run: RunShape) -> None:
         """Check that trials divide into minibatches and ranks; see `LearnerSettings.check_run`."""
@@ -87,7 +90,17 @@ class ActorCriticLearner(Learner):
         settings: the hyper-parameters.
         plan: what the run will collect.
         task_sizes: number of elements of each task parameter, by (dotted) name.
+
+    Attributes:
+        loss_entries: entries of a window's steps, `[N, W]`, that the loss reads.
     """
+
+    loss_entries: ClassVar[tuple[str, ...]] = (
+        keys.ACTION,
+        keys.ACTION_LOG_PROB,
+        keys.ADVANTAGE,
+        keys.VALUE_TARGET,
+    )
 
     def __init__(
         self,
@@ -103,6 +116,7 @@ class ActorCriticLearner(Learner):
         self.value_scale = ValueScale(settings.value_norm_decay)
         self.reads_tasks = settings.critic.sees_task
         self._steps_per_minibatch = 1.0
+        self.show_discounts(settings.gamma, settings.gae_lambda)
 
     def make_source(
         self,
@@ -113,7 +127,7 @@ class ActorCriticLearner(Learner):
         return OnPolicySource(
             collect,
             shuffle_seed,
-            num_epochs=self.settings.num_epochs,
+            num_epochs=self.settings.num_passes,
             num_minibatches=self.settings.num_minibatches,
         )
 
@@ -140,11 +154,11 @@ class ActorCriticLearner(Learner):
         """
         return False
 
-    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Tensor | None:
-        """The loss of a minibatch of windows `[N]`."""
-        return self.minibatch_loss(minibatch)
+    def training_step(self, minibatch: TensorDictBase, batch_index: int) -> Any:
+        """See `window_loss`."""
+        return self.window_loss(minibatch)
 
-    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The loss of a minibatch of windows `[N]`, weighted by its number of steps."""
         steps = self.lined_up_steps(minibatch)
         num_steps = len(steps)
@@ -163,11 +177,16 @@ class ActorCriticLearner(Learner):
         """A loss independent of all parameters: gradients stay None, and Adam changes nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | list[torch.optim.Optimizer]:
         """Adam over the parameters of agent and critic."""
         parameters = [*self.agent.parameters(), *self.critic.parameters()]
         settings = self.settings
         return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of this iteration."""
+        return self.linear(self.settings.learning_rate, self.settings.final_learning_rate)
 
     @property
     def entropy_coefficient(self) -> float:
@@ -175,9 +194,13 @@ class ActorCriticLearner(Learner):
         settings = self.settings
         return self.linear(settings.entropy_coefficient, settings.final_entropy_coefficient)
 
+    def on_train_start(self) -> None:
+        """Show the discounts of this run, if the agent comes from another one."""
+        self.show_discounts(*self.discounts)
+
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
-        self.set_learning_rate(self.settings.learning_rate, self.settings.final_learning_rate)
+        self.set_learning_rate(self.learning_rate)
         self.log("train/entropy_coefficient", self.entropy_coefficient)
 
     @torch.no_grad()
@@ -192,27 +215,46 @@ class ActorCriticLearner(Learner):
         values = self.values_of(trials.get(keys.STEPS))
         trials = clear_idle_steps(trials, state_steps)
         steps = trials.get(keys.STEPS)
-        advantages, targets = trial_advantages(
-            steps, values, gamma=self.settings.gamma, gae_lambda=self.settings.gae_lambda
-        )
+        self.add_credit(steps, values)
+        self.count_iteration(steps.get(keys.MASK).sum())
+        self.note({"return": steps.get(keys.REWARD).sum(dim=1).mean()})
+        return trials.set(keys.STEPS, steps)
+
+    @property
+    def discounts(self) -> tuple[float, float]:
+        """γ and GAE's λ of this iteration."""
+        return self.settings.gamma, self.settings.gae_lambda
+
+    def scaled(self, advantages: Tensor, all_advantages: Tensor) -> Tensor:
+        """Advantages, `[...]`, in the units of the loss, given those of all ranks, `[M]`."""
+        return normalised(advantages, all_advantages)
+
+    def show_discounts(self, gamma: float, gae_lambda: float) -> None:
+        """Show γ and λ to the networks, if they embed them."""
+        for module in self.modules():
+            if isinstance(module, Encoder):
+                module.set_discounts(gamma, gae_lambda)
+
+    def add_credit(self, steps: TensorDictBase, values: Tensor) -> None:
+        """Add advantages and value targets to the steps of whole trials.
+
+        Args:
+            steps: `[B, T]`, idle ones set to zero; changed in place.
+            values: values in units of the reward, `[B, T, 1]`.
+        """
+        gamma, gae_lambda = self.discounts
+        advantages, targets = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
         mask = steps.get(keys.MASK)
-        all_advantages, all_targets, all_values = _pooled(mask, advantages, targets, values)
+        all_advantages, all_targets, all_values = pooled(mask, advantages, targets, values)
         self.require_finite("a collected reward or value", all_targets.sum())
         residual = all_targets - all_values
         self.value_scale.update(all_targets.unsqueeze(1))
         parts = world_size() * self.settings.num_minibatches
         self._steps_per_minibatch = len(all_targets) / parts
-        self.count_iteration(mask.sum())
-        self.note(
-            {
-                "return": steps.get(keys.REWARD).sum(dim=1).mean(),
-                "explained_variance": 1 - residual.var() / all_targets.var().clamp(min=SMALL),
-            }
-        )
-        centred = advantages - all_advantages.mean()
-        steps.set(keys.ADVANTAGE, centred / all_advantages.std().clamp(min=SMALL))
+        explained = 1 - residual.var() / all_targets.var().clamp(min=SMALL)
+        self.note({"explained_variance": explained})
+        steps.set(keys.ADVANTAGE, self.scaled(advantages, all_advantages))
         steps.set(keys.VALUE_TARGET, self.value_scale.normalize(targets))
-        return trials.set(keys.STEPS, steps)
 
     def values_of(self, steps: TensorDictBase) -> Tensor:
         """The critic's values in units of the reward, `[B, T, 1]`; zero where none is needed."""
@@ -232,8 +274,7 @@ class ActorCriticLearner(Learner):
         """
         window = minibatch.get(keys.WINDOW)
         features = self.features_of(minibatch)
-        names = (keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
-        entries = {name: window.get(name) for name in names}
+        entries = {name: window.get(name) for name in self.loss_entries}
         entries |= {
             keys.OLD_STATE_VALUE: window.get(keys.STATE_VALUE),
             keys.FEATURES: features,
@@ -276,23 +317,3 @@ class ActorCriticLearner(Learner):
         equally.
         """
         return num_steps / self._steps_per_minibatch
-
-
-def _pooled(mask: Tensor, *entries: Tensor) -> list[Tensor]:
-    """The entries `[M]` of the steps that count, over all ranks.
-
-    Args:
-        mask: which steps count, `[B, T, 1]`, bool.
-        *entries: entries of the steps, `[B, T, 1]`.
-
-    Raises:
-        UserError: fewer than two steps count.
-    """
-    is_full = bool(mask.all())  # then no selection is needed
-    pooled = [over_all_ranks(entry.flatten() if is_full else entry[mask]) for entry in entries]
-    if len(pooled[0]) < 2:
-        raise UserError(
-            f"an iteration of {len(pooled[0])} env steps has no spread to learn from: raise "
-            "collection.num_trials"
-        )
-    return pooled

@@ -52,7 +52,7 @@ def clear(entries: TensorDictBase, mask: Tensor) -> TensorDictBase:
 
 
 def trial_advantages(
-    steps: TensorDictBase, values: Tensor, *, gamma: float, gae_lambda: float
+    steps: TensorDictBase, values: Tensor, *, gamma: float | Tensor, gae_lambda: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation over whole trials (arXiv 1506.02438, equation 16).
 
@@ -61,15 +61,18 @@ def trial_advantages(
     Args:
         steps: `[B, T]`, idle ones set to zero.
         values: `[B, T, 1]`, in units of the reward; zero after a trial that terminated.
-        gamma: discount of one env step.
-        gae_lambda: GAE's λ, the weight of longer returns.
+        gamma: discount of one env step; a tensor, `[]`, can be differentiated by.
+        gae_lambda: GAE's λ, the weight of longer returns; likewise.
 
     Returns:
         Advantages and value targets, `[B, T, 1]` each, in units of the reward.
     """
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
     # TorchRL would convert Python numbers to the default dtype.
-    discount, decay = values.new_tensor(gamma), values.new_tensor(gae_lambda)
+    discount, decay = (
+        torch.as_tensor(number, dtype=values.dtype, device=values.device)
+        for number in (gamma, gae_lambda)
+    )
     advantages, targets = generalized_advantage_estimate(
         discount,
         decay,
@@ -80,6 +83,31 @@ def trial_advantages(
         steps.get(keys.TERMINATED),
     )
     return advantages, targets
+
+
+def discount_derivatives(
+    steps: TensorDictBase, values: Tensor, *, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """The derivatives of what `trial_advantages` returns with respect to γ and λ.
+
+    Args:
+        steps: `[B, T]`, idle ones set to zero.
+        values: `[B, T, 1]`, in units of the reward; they do not depend on γ and λ.
+        gamma: discount of one env step.
+        gae_lambda: GAE's λ.
+
+    Returns:
+        Those of the advantages and of the value targets, `[B, T, 2]` each.
+    """
+
+    def credit(gamma: Tensor, gae_lambda: Tensor) -> tuple[Tensor, Tensor]:
+        return trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
+
+    at = values.new_tensor([gamma, gae_lambda])
+    directions = torch.eye(2, dtype=at.dtype, device=at.device)
+    columns = [torch.func.jvp(credit, tuple(at), tuple(one))[1] for one in directions]
+    of_advantages, of_targets = zip(*columns, strict=True)
+    return torch.cat(of_advantages, dim=-1), torch.cat(of_targets, dim=-1)
 
 
 def off_policy_advantages(

@@ -133,9 +133,8 @@ class Learner(pl.LightningModule):
         """A linear schedule over the budget, without state, so that runs resume exactly."""
         return first + self.progress * (last - first)
 
-    def set_learning_rate(self, first: float, last: float) -> None:
-        """Set the learning rate of the first optimiser by a linear schedule, and log it."""
-        rate = self.linear(first, last)
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the first optimiser for an iteration, and log it."""
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         self.log("train/learning_rate", rate)
@@ -209,6 +208,10 @@ class Learner(pl.LightningModule):
         self, parameters: Iterable[nn.Parameter], name: str = "gradient_norm"
     ) -> None:
         """Record the norm of the gradient of some parameters as a diagnostic.
+
+        Args:
+            parameters: the parameters.
+            name: name of the diagnostic.
 
         Raises:
             NonFiniteLossError: it is not finite.

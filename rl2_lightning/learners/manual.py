@@ -1,9 +1,10 @@
 """Manual optimisation, with the features of Lightning's automatic optimisation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from rl2_lightning.learners.learner import Learner
@@ -37,17 +38,43 @@ class ManualLearner(Learner):
         Raises:
             NonFiniteLossError: the gradient is not finite.
         """
-        optimizers = self.optimizers()
-        optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
+        optimizer = self.optimizer_at(index)
         optimizer.zero_grad()
         self.manual_backward(loss, **backward)
         optimizer.step()
 
+    def apply_gradients(self, index: int, gradients: Iterable[Tensor]) -> None:
+        """Update the parameters of one optimiser with gradients that have been computed.
+
+        DDP takes no notice: they have to be the same on all ranks.
+
+        Args:
+            index: index of the optimiser among those of `configure_optimizers`.
+            gradients: the gradients of its parameters, in their order.
+
+        Raises:
+            NonFiniteLossError: the gradient is not finite.
+        """
+        optimizer = self.optimizer_at(index)
+        for parameter, gradient in zip(parameters_of(optimizer.optimizer), gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+    def optimizer_at(self, index: int) -> LightningOptimizer:
+        """One of the optimisers of `configure_optimizers`, by its index."""
+        optimizers = self.optimizers()
+        return optimizers[index] if isinstance(optimizers, list) else optimizers
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure and clip the gradient, which is already unscaled."""
-        parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        names = self.gradient_names
+        parameters = parameters_of(optimizer)
         number = [one is optimizer for one in self.trainer.optimizers].index(True)
+        names = self.gradient_names
         self.watch_gradient(parameters, names[number] if names else "gradient_norm")
         if self.gradient_clip_val:
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that an optimiser updates."""
+    return [one for group in optimizer.param_groups for one in group["params"]]

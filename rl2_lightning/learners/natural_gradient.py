@@ -28,14 +28,22 @@ class Found(NamedTuple):
 
 
 def flat_gradient(
-    value: Tensor, parameters: Sequence[Tensor], *, create_graph: bool = False
+    value: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
 ) -> Tensor:
     """The gradient of a value, `[]`, with respect to P numbers in some parameters, `[P]`.
 
     It does not touch `grad`, so DDP takes no notice of it.
     """
     gradients = torch.autograd.grad(
-        value, parameters, create_graph=create_graph, materialize_grads=True
+        value,
+        parameters,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        materialize_grads=True,
     )
     return parameters_to_vector(gradients)
 

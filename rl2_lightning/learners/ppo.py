@@ -38,6 +38,7 @@ class PPOSettings(ActorCriticSettings):
         value_clip: clipping range of the value around the old one, in units of the value scale;
             None for no clipping.
         value_coefficient: weight of the critic's loss.
+        num_epochs: passes over the windows of an iteration.
         target_kl: KL divergence from the old policy above which an iteration makes no more updates;
             None for no limit.
     """
@@ -45,7 +46,13 @@ class PPOSettings(ActorCriticSettings):
     clip_epsilon: float = between(0, default=0.2)
     value_clip: float | None = between(0, default=None)
     value_coefficient: float = between(1e-6, default=0.5)
+    num_epochs: int = between(1, default=4)
     target_kl: float | None = between(0, default=None)
+
+    @property
+    def num_passes(self) -> int:
+        """See `ActorCriticSettings.num_passes`."""
+        return self.num_epochs
 
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
@@ -137,9 +144,9 @@ class PPO(ActorCriticLearner):
         self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
         self._stopped = False
 
-    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`."""
-        return self.no_update() if self._stopped else super().minibatch_loss(minibatch)
+        return self.no_update() if self._stopped else super().window_loss(minibatch)
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`."""

@@ -246,7 +246,8 @@ class R2D2(Learner):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
-        self.set_learning_rate(self.settings.learning_rate, self.settings.final_learning_rate)
+        settings = self.settings
+        self.set_learning_rate(self.linear(settings.learning_rate, settings.final_learning_rate))
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
         """Check the weights, and let the target network follow."""

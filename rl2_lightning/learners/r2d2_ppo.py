@@ -18,9 +18,9 @@ from rl2_lightning.data.replay import MixedSource, ReplaySource
 from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.actor_critic import SMALL
 from rl2_lightning.learners.credit import off_policy_advantages, valued_steps
 from rl2_lightning.learners.learner import RunShape
+from rl2_lightning.learners.pooling import SMALL
 from rl2_lightning.learners.ppo import PPO, PPOSettings
 from rl2_lightning.learners.ranks import (
     local_world_size,
@@ -129,12 +129,12 @@ class R2D2PPO(PPO):
         self._source = MixedSource(fresh, replayed)
         return self._source
 
-    def minibatch_loss(self, minibatch: TensorDictBase) -> Tensor:
+    def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The clipped loss of a minibatch of windows `[N]`, replayed if they have an `index`."""
         self._is_replayed = keys.INDEX in minibatch.keys()  # noqa: SIM118 - not a dictionary
         if self._is_replayed:
             minibatch = self.with_credit(minibatch)
-        return super().minibatch_loss(minibatch)
+        return super().window_loss(minibatch)
 
     @torch.no_grad()
     def with_credit(self, minibatch: TensorDictBase) -> TensorDictBase:

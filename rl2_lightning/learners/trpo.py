@@ -46,6 +46,7 @@ class TRPOSettings(ActorCriticSettings):
     """Settings of TRPO; learning rate, epochs and minibatches are those of the critic.
 
     Attributes:
+        num_epochs: passes over the windows of an iteration.
         target_kl: largest mean KL divergence of an iteration's policy from the one before, in nats.
         damping: multiple of the identity that is added to the Fisher matrix.
         conjugate_gradient_steps: Fisher-vector products for the direction.
@@ -54,11 +55,17 @@ class TRPOSettings(ActorCriticSettings):
     """
 
     critic: SeparateCriticSettings = field(default_factory=SeparateCriticSettings)
+    num_epochs: int = between(1, default=4)
     target_kl: float = between(1e-8, default=0.01)
     damping: float = between(0, default=1e-3)
     conjugate_gradient_steps: int = between(1, default=10)
     fisher_stride: int = between(1, default=8)
     line_search_steps: int = between(1, 100, default=10)
+
+    @property
+    def num_passes(self) -> int:
+        """See `ActorCriticSettings.num_passes`."""
+        return self.num_epochs
 
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""

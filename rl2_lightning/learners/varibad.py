@@ -149,7 +149,7 @@ class VariBAD(ManualLearner, PPO):
         """The agent, whose features are stored; see `Learner.make_actor`."""
         return AgentActor(self.agent, generator, keeps_features=True)
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam over policy and critic, and Adam over encoder, memory and decoders."""
         agent, epsilon = self.agent, self.settings.adam_epsilon
         of_policy = [*agent.policy.parameters(), *self.critic.parameters()]
@@ -187,7 +187,7 @@ class VariBAD(ManualLearner, PPO):
     def training_step(self, minibatch: TensorDictBase, batch_index: int) -> None:
         """Update the belief on past trials, which have an `index`, or the policy on windows."""
         if keys.INDEX not in minibatch.keys():  # noqa: SIM118 - not a dictionary
-            self.step(POLICY, self.minibatch_loss(minibatch))
+            self.step(POLICY, self.window_loss(minibatch))
             return
         belief = self.beliefs_of(minibatch)
         generator = torch.Generator(self.device).manual_seed(self._draw_seed(self._num_drawn))

@@ -17,9 +17,10 @@ def encoder_of(
     observations: Observations,
     inputs: tuple[str, ...] = ("observation", "previous_reward"),
     actions: Actions = Discrete(2),  # noqa: B008  it is frozen
+    **options: int,
 ) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(observations, actions, inputs, ())
+    return Encoder(observations, actions, inputs, (), **options)
 
 
 def shown(observation: Tensor, previous_action: Tensor | None = None) -> Inputs:
@@ -127,3 +128,23 @@ def test_images_of_numbers_are_taken_as_they_are() -> None:
     bytes_shown = pictures(4)
     numbers_shown = bytes_shown._replace(observation=bytes_shown.observation.float() / 255)
     torch.testing.assert_close(encoder(numbers_shown), encoder(bytes_shown))
+
+
+@pytest.mark.parametrize("batch", [(3,), (3, 4)])
+def test_discounts_are_embedded_beside_the_inputs(batch: tuple[int, ...]) -> None:
+    given = shown(torch.ones(*batch, 2))
+    plain, encoder = encoder_of(Box((2,))), encoder_of(Box((2,)), discount_embedding=5)
+    assert encoder.output_size == plain.output_size + 5
+    found = []
+    for gamma, gae_lambda in ((0.9, 0.8), (0.99, 0.8), (0.99, 0.95)):
+        encoder.set_discounts(gamma, gae_lambda)
+        encoding = encoder(given)
+        torch.testing.assert_close(encoding[..., :3], plain(given))
+        expected = encoder.embedding.weight @ torch.tensor([gamma, gae_lambda])
+        torch.testing.assert_close(encoding[..., 3:], expected.expand(*batch, 5))
+        found.append(expected)
+    assert len({tuple(one.tolist()) for one in found}) == 3
+    # Without an embedding they are not even stored.
+    plain.set_discounts(0.9, 0.8)
+    assert "discounts" in encoder.state_dict()
+    assert not plain.state_dict()

@@ -22,7 +22,7 @@ from tests.builders import (
     minibatch_of,
 )
 from tests.house.command import run
-from tests.house.own_parts.a2c import A2C
+from tests.house.own_parts.reinforce import Reinforce
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(__file__).parent / "own_parts"
@@ -133,20 +133,20 @@ def test_a_memory_needs_one_file(tmp_path: Path, folder: Path) -> None:
 
 
 def test_a_learner_needs_one_file(tmp_path: Path, folder: Path) -> None:
-    first, whole = train_test_and_resume(tmp_path, folder, "learner=a2c", *IDLE_WINDOWS)
+    first, whole = train_test_and_resume(tmp_path, folder, "learner=reinforce", *IDLE_WINDOWS)
     assert_all_weights_moved(first, whole)
 
 
 def test_minibatches_of_idle_steps_are_not_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LEARNERS, "a2c", A2C)
+    monkeypatch.setitem(LEARNERS, "reinforce", Reinforce)
     env = corridor_trials(6)
-    learner = make_learner(make_agent(env), env, "a2c", num_epochs=1)
+    learner = make_learner(make_agent(env), env, "reinforce")
     minibatch = minibatch_of(learner, env, window=5)
     assert all(gradient.any() for gradient in gradients(learner, minibatch).values())
     playing = minibatch[keys.WINDOW, keys.MASK].flatten(1).any(dim=1)
     assert 0 < playing.sum() < len(playing)
     idle = minibatch[~playing]
-    assert learner.training_step(idle, 0) == 0
+    assert learner.window_loss(idle) == 0
     assert all((gradient == 0).all() for gradient in gradients(learner, idle).values())
 
 
@@ -158,7 +158,7 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     choice = (
         "experiment=mdp_n10",
         "memory._target_=leaky.Leaky",
-        "learner._target_=tests.house.own_parts.a2c.A2C",
+        "learner._target_=tests.house.own_parts.reinforce.Reinforce",
     )
     cfg = compose_config(tmp_path, *choice, "learner.clip_epsilon=0.3")
     rate, separate = cfg.learner.learning_rate, cfg.learner.critic.separate
@@ -167,12 +167,12 @@ def test_an_experiment_goes_with_another_memory_and_learner(
     assert [str(one.message).partition(":")[0] for one in told] == [
         "Leaky has no memory.hidden_size, memory.num_layers, memory.num_heads, memory.matrix_size, "
         "memory.feed_forward_factor, memory.max_timescale",
-        "A2C has no learner.value_clip, learner.target_kl",
+        "Reinforce has no learner.value_clip, learner.num_epochs, learner.target_kl",
     ]
     assert cfg.learner.learning_rate == rate
     assert cfg.learner.critic.separate is separate
     with pytest.raises(UserError, match=r"unknown config key 'learner.clip_epsilon'"):
-        read_settings(cfg, "learner", A2C.Settings)
+        read_settings(cfg, "learner", Reinforce.Settings)
 
 
 def test_a_misspelt_field_of_an_experiment_is_told(tmp_path: Path) -> None:
@@ -182,6 +182,6 @@ def test_a_misspelt_field_of_an_experiment_is_told(tmp_path: Path) -> None:
         read_settings(cfg, "memory", find_class(cfg, "memory", Memory).Settings)
 
 
-@pytest.mark.parametrize(("file", "most"), [("treasure", 100), ("leaky", 60), ("a2c", 60)])
+@pytest.mark.parametrize(("file", "most"), [("treasure", 100), ("leaky", 60), ("reinforce", 60)])
 def test_a_part_is_a_short_file(file: str, most: int) -> None:
     assert len((PARTS / f"{file}.py").read_text().splitlines()) < most

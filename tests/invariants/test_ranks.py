@@ -115,6 +115,24 @@ def step_on_share(rank: int, memory: str) -> Tensor:
     return step_on(learner, env, trials[own])
 
 
+def meta_gradient(memory: str):
+    """A learner of its own discounts, and the trials of both ranks."""
+    env, learner, trials = of_both("meta_gradient", memory, {})
+    return learner, env, trials
+
+
+def meta_steps(learner: Learner, env: TrialEnv, trials: TensorDictBase) -> tuple[Tensor, ...]:
+    """What an inner and an outer step on these trials use."""
+    windows = as_minibatch(learner, env, learner.prepare(trials, [0]))
+    return *learner.inner_derivatives(windows), learner.outer_gradient(windows)
+
+
+def meta_steps_on_share(rank: int, memory: str) -> tuple[Tensor, ...]:
+    learner, env, trials = meta_gradient(memory)
+    own = slice(rank * NUM_TRIALS // 2, (rank + 1) * NUM_TRIALS // 2)
+    return meta_steps(learner, env, trials[own])
+
+
 KINDS = {
     f"{learner}, {memory}{', '.join(['', *critic])}": (learner, memory, critic)
     for learner in ACTOR_CRITICS
@@ -133,6 +151,7 @@ def learn(rank: int, port: int, folder: str) -> None:
     found["stop"] = learn_share(rank, 0.01, "ppo", "gru", {})
     found["steps"] = {memory: step_on_share(rank, memory) for memory in MEMORIES}
     found["replayed"] = {name: learn_replayed(rank, name) for name in REPLAYING}
+    found["meta"] = {memory: meta_steps_on_share(rank, memory) for memory in MEMORIES}
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
@@ -186,6 +205,16 @@ def test_two_ranks_take_the_step_of_one(ranks: list[dict[str, Any]], memory: str
     first, second = (rank["steps"][memory] for rank in ranks)
     assert torch.equal(first, second)
     assert (first - before - step).norm() < 0.01 * step.norm()
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_two_ranks_have_the_meta_gradient_of_one(ranks: list[dict[str, Any]], memory: str) -> None:
+    whole = meta_steps(*meta_gradient(memory))
+    for parts in zip(whole, *(rank["meta"][memory] for rank in ranks), strict=True):
+        expected, first, second = parts
+        assert expected.any()
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_all_ranks_stop_together(ranks: list[dict[str, Any]]) -> None:

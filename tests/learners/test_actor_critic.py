@@ -207,7 +207,7 @@ def test_a_minibatch_of_idle_steps_teaches_nothing(learner: str) -> None:
     minibatch = minibatch_of(teacher, env)
     mask = minibatch[keys.WINDOW, keys.MASK]
     minibatch[keys.WINDOW, keys.MASK] = torch.zeros_like(mask)
-    loss = teacher.minibatch_loss(minibatch)
+    loss = teacher.window_loss(minibatch)
     assert loss == 0
     loss.backward()
     assert all((parameter.grad == 0).all() for parameter in teacher.parameters())
@@ -234,8 +234,8 @@ def test_minibatches_weigh_by_their_steps(learner: str) -> None:
         make_agent(env, **agent_settings(learner)), env, learner, num_minibatches=3
     )
     windows = as_minibatch(teacher, env, teacher.prepare(collect(env, teacher), [0]))
-    parts = [teacher.minibatch_loss(part) for part in windows.chunk(3)]
-    whole = teacher.minibatch_loss(windows) / 3
+    parts = [teacher.window_loss(part) for part in windows.chunk(3)]
+    whole = teacher.window_loss(windows) / 3
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
     sizes = {int(part[keys.WINDOW, keys.MASK].sum()) for part in windows.chunk(3)}
     assert len(sizes) > 1

@@ -82,7 +82,7 @@ def test_a_poisoned_policy_loss_does_not_reach_the_belief(form: str) -> None:
     for name in (keys.ADVANTAGE, keys.VALUE_TARGET):
         window[name] = torch.full_like(window[name], torch.nan)
     learner.require_finite = lambda *_: None
-    learner.minibatch_loss(minibatch).backward()
+    learner.window_loss(minibatch).backward()
     assert all(one.grad is None for one in of_belief(learner).values())
     for name, parameter in of_policy(learner).items():
         assert parameter.grad.isnan().all(), name

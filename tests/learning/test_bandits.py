@@ -53,6 +53,14 @@ def test_trpo_learns_a_small_bandit(tmp_path: Path) -> None:
     assert share > 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["a2c", "meta_gradient"])
+def test_one_pass_over_trials_learns_a_small_bandit(tmp_path: Path, learner: str) -> None:
+    own = (f"learner={learner}", "learner.num_minibatches=8", "collection.total_env_steps=204800")
+    _, share = shares(tmp_path, *SMALL, *own)  # 100 iterations
+    assert share > 0.92  # a random player has 0.84
+
+
 def test_without_the_reward_as_input_the_agent_stays_at_chance(tmp_path: Path) -> None:
     inputs = "agent.inputs=[observation,previous_action,previous_done]"
     trial_return, _ = shares(tmp_path, *SMALL, inputs)

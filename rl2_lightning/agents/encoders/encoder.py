@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
-from rl2_lightning.agents.initialisation import fully_connected
+from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
 from rl2_lightning.agents.spaces import Actions, Discrete, Observations
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation
@@ -27,6 +27,8 @@ class Encoder(nn.Module):
         hidden_sizes: widths of the layers, each followed by a ReLU; without any, the encoding is
             the concatenated inputs.
         passed_on: names of the fields that are appended to the encoding unchanged.
+        discount_embedding: width of an embedding of the learner's discounts, which is appended to
+            the inputs (arXiv 1805.09801, equations 14 and 15); 0 for none.
 
     Raises:
         UserError: there is no input, or an unknown one.
@@ -40,6 +42,7 @@ class Encoder(nn.Module):
     one_hot: Tensor
     centre: Tensor
     half_width: Tensor
+    discounts: Tensor
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Encoder(nn.Module):
         inputs: Sequence[str],
         hidden_sizes: Sequence[int],
         passed_on: Sequence[str] = (),
+        discount_embedding: int = 0,
     ) -> None:
         super().__init__()
         unknown = set(inputs) - set(Inputs._fields)
@@ -83,7 +87,13 @@ class Encoder(nn.Module):
             name: slice(end - sizes[name], end)
             for name, end in zip(self._inputs, ends, strict=True)
         }
-        size = ends[-1]
+        size = ends[-1] + discount_embedding
+        self.embedding: nn.Linear | None = None
+        if discount_embedding:
+            # They are learnt with the weights, and so part of a checkpoint.
+            self.register_buffer("discounts", torch.zeros(2))
+            self.embedding = nn.Linear(2, discount_embedding, bias=False)
+            initialise_linear(self.embedding, 1.0)
         self.layers = fully_connected(size, hidden_sizes)
         own_size = hidden_sizes[-1] if hidden_sizes else size
         self.sizes = [own_size, *(sizes[name] for name in passed_on)]
@@ -98,10 +108,19 @@ class Encoder(nn.Module):
         """
         names = dict.fromkeys([*self._inputs, *self._passed_on])
         parts = {name: self._part_of(name, getattr(inputs, name), playing) for name in names}
-        own = self.layers(torch.cat([parts[name] for name in self._inputs], dim=-1))
+        seen = [parts[name] for name in self._inputs]
+        if self.embedding is not None:
+            embedding = self.embedding(self.discounts)
+            seen.append(embedding.expand(*seen[0].shape[:-1], -1))
+        own = self.layers(torch.cat(seen, dim=-1))
         if not self._passed_on:
             return cast(Tensor, own)
         return torch.cat([own, *(parts[name] for name in self._passed_on)], dim=-1)
+
+    def set_discounts(self, gamma: float, gae_lambda: float) -> None:
+        """Set the discounts that are embedded, if they are: γ and GAE's λ."""
+        if self.embedding is not None:
+            self.discounts.copy_(self.discounts.new_tensor([gamma, gae_lambda]))
 
     def _make_parts(self, name: str) -> int:
         """Build the layers that an observation needs, and return the width of its encoding."""

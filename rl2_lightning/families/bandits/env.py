@@ -12,20 +12,23 @@ ARM_PROBABILITIES = "arm_probabilities"  # [B, K], float32
 
 
 class BanditEnv(TaskEnv):
-    """Bandits: an episode is one pull, and the observation, `[B, 1]`, is the constant 1.
+    """Bandits: the observation, `[B, 1]`, is the constant 1, and an episode is one pull.
 
     Args:
         num_tasks: B, the number of bandits played at once.
         num_arms: K, the number of arms.
         device: where they are played.
+        max_pulls: length at which an episode is cut, in families that do not end it after a pull.
     """
 
-    def __init__(self, num_tasks: int, num_arms: int, device: torch.device | str) -> None:
+    def __init__(
+        self, num_tasks: int, num_arms: int, device: torch.device | str, max_pulls: int = 1
+    ) -> None:
         super().__init__(
             num_tasks,
             observation_spec=Unbounded((1,)),
             action_spec=Categorical(num_arms),
-            max_episode_steps=1,
+            max_episode_steps=max_pulls,
             device=device,
         )
         self._observation = torch.ones(num_tasks, 1, device=self.device)

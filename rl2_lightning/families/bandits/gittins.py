@@ -1,4 +1,4 @@
-"""The finite-horizon Gittins index of a Bernoulli arm with the prior Beta(1, 1)."""
+"""The Gittins index of a Bernoulli arm with the prior Beta(1, 1), for a finite horizon."""
 
 from functools import cached_property
 
@@ -29,11 +29,13 @@ class GittinsIndex(BanditPlayer):
     Args:
         num_arms: K, the number of arms.
         num_pulls: length of a trial, in pulls.
+        discount: discount of one pull, or the probability with which a trial goes on after it.
     """
 
-    def __init__(self, num_arms: int, num_pulls: int) -> None:
+    def __init__(self, num_arms: int, num_pulls: int, discount: float = 1.0) -> None:
         super().__init__(num_arms)
         self.num_pulls = num_pulls
+        self.discount = discount
 
     def prepare(self) -> None:
         """Compute the table, or read it from the cache."""
@@ -48,10 +50,11 @@ class GittinsIndex(BanditPlayer):
 
     @cached_property
     def _table(self) -> Tensor:
+        discounted = "" if self.discount == 1 else f"-discount-{self.discount}"
         table = cached_array(
-            f"gittins-{self.num_pulls}-pulls-{NUM_PRICES}-prices",
+            f"gittins-{self.num_pulls}-pulls-{NUM_PRICES}-prices{discounted}",
             (_num_states_before(self.num_pulls),),
-            lambda: gittins_table(self.num_pulls),
+            lambda: gittins_table(self.num_pulls, self.discount),
         )
         return torch.from_numpy(table)
 
@@ -65,16 +68,18 @@ def state_number(tally: Tally) -> Tensor:
     return (tally.pulls * (tally.pulls + 1) / 2 + tally.totals).long()
 
 
-def gittins_table(num_pulls: int) -> npt.NDArray[np.int16]:
+def gittins_table(num_pulls: int, discount: float = 1.0) -> npt.NDArray[np.int16]:
     """Compute the index of every state of an arm before every pull of a trial.
 
-    With m pulls left and the price x, W_m(s, f) = p - x + p V(s+1, f) + (1-p) V(s, f+1),
-    where p is the posterior mean and V = max(0, W_{m-1}); the index is sup {x: W_m > 0}. One
-    backward pass over m handles many prices at once. As W decreases with the price, the number of
-    prices of a uniform grid at which it is positive gives the index in steps of that grid.
+    With m pulls left and the price x, W_m(s, f) = p - x + d (p V(s+1, f) + (1-p) V(s, f+1)),
+    where p is the posterior mean, d the discount and V = max(0, W_{m-1}); the index is
+    sup {x: W_m > 0}. One backward pass over m handles many prices at once. As W decreases with the
+    price, the number of prices of a uniform grid at which it is positive gives the index in steps
+    of that grid.
 
     Args:
         num_pulls: length of a trial, in pulls.
+        discount: discount of one pull.
 
     Returns:
         For each pull 0, 1, ... the indices of the states with no more pulls than that, in the
@@ -94,7 +99,7 @@ def gittins_table(num_pulls: int) -> npt.NDArray[np.int16]:
             side = slice(0, pull + 1)
             after_failure, after_success = value[:, 1:, :-1], value[:, 1:, 1:]
             value = torch.lerp(after_failure, after_success, mean[side, side])
-            value = value.add_(mean[side, side]).sub_(prices[:, None, None]).relu_()
+            value = value.mul_(discount).add_(mean[side, side]).sub_(prices[:, None, None]).relu_()
             num_positive = value.sign().sum(0).numpy()[is_state[side, side]]
             start = _num_states_before(pull)
             table[start : start + _num_states(pull)] += num_positive.astype(np.int16)

@@ -1,4 +1,4 @@
-"""A user-defined learner: plain advantage actor-critic (arXiv 1602.01783)."""
+"""A user-defined learner: REINFORCE with a baseline (Williams 1992)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,16 @@ from rl2_lightning.settings import between
 
 
 @dataclass
-class A2CSettings(ActorCriticSettings):
+class ReinforceSettings(ActorCriticSettings):
     """Settings of an actor-critic learner, with a single pass over the data."""
 
     value_coefficient: float = between(0, default=0.5)
-    num_epochs: int = between(1, 1, default=1)  # after a pass the windows are off-policy
 
 
-class A2C(ActorCriticLearner):
+class Reinforce(ActorCriticLearner):
     """One policy gradient step for each minibatch of windows."""
 
-    Settings = A2CSettings
+    Settings = ReinforceSettings
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         policy = self.agent.policy(steps[keys.FEATURES])

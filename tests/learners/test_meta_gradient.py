@@ -1,0 +1,301 @@
+"""Meta-gradients: exact, of the update that is made, and without effect where they are off."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from rl2_lightning import keys
+from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.errors import UserError
+from rl2_lightning.learners.learner import Learner, RunShape
+from rl2_lightning.learners.meta_gradient import MetaGradient
+from rl2_lightning.learners.meta_parameters import MetaGradientSettings
+from rl2_lightning.settings import make_settings
+from tests.builders import (
+    MEMORIES,
+    as_minibatch,
+    bandit_trials,
+    collect,
+    compose_config,
+    corridor_trials,
+    minibatch_of,
+    point_trials,
+    poisoned,
+    starts_of,
+)
+from tests.command_line.program import run_program
+from tests.learners.meta_gradients import ALL, Problem, make_meta_learner
+
+SMALL = (
+    "collection.num_trials=16",
+    "collection.total_env_steps=320",  # 5 iterations of 64 steps
+    "trial.episodes_per_trial=4",
+    "memory.hidden_size=4",
+    "evaluation.validation_tasks=4",
+    "evaluation.test_tasks=4",
+    "trainer.accelerator=cpu",
+)
+
+
+@pytest.fixture(autouse=True)
+def _default_dtype() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def fit(folder: Path, *overrides: str, callback: Callback | None = None) -> Any:
+    cfg = compose_config(folder, *SMALL, *overrides)
+    data = build_data(cfg)
+    learner = build_learner(cfg, data)
+    trainer = build_trainer(cfg, data, learner)
+    trainer.callbacks = [] if callback is None else [callback]
+    trainer.fit(learner, data)
+    return learner
+
+
+def require_finite_differences(problem: Problem, names: list[str]) -> None:
+    learner = problem.learner
+    found = dict(zip(learner.meta.names, problem.meta_gradient().tolist(), strict=True))
+    for name in names:
+        expected = problem.finite_difference(name, 1e-4)
+        assert abs(expected) > 1e-7
+        assert found[name] == pytest.approx(expected, rel=1e-5), name
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("embedding", [0, 4])
+@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials])
+def test_meta_gradient_is_a_finite_difference(
+    monkeypatch: pytest.MonkeyPatch, make_trials, embedding: int, clip: float | None
+) -> None:
+    env = make_trials(8)
+    agent = {"discount_embedding": embedding, "gain": 3}
+    learner = make_meta_learner(env, clip=clip, agent=agent, normalise_advantages=clip is None)
+    require_finite_differences(Problem(learner, env, monkeypatch), ALL)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_so_it_is_with_each_memory_in_windows(
+    monkeypatch: pytest.MonkeyPatch, memory: str, separate: bool
+) -> None:
+    env = corridor_trials(8)
+    learner = make_meta_learner(
+        env,
+        memory=memory,
+        agent={"discount_embedding": 4, "gain": 3},
+        critic={"separate": separate},
+        meta_parameters=["gamma", "gae_lambda"],
+    )
+    require_finite_differences(Problem(learner, env, monkeypatch, window=6), learner.meta.names)
+
+
+def test_the_trace_decays() -> None:
+    env = corridor_trials(8)
+    kept = make_meta_learner(env, trace_decay=0.5)
+    plain = make_meta_learner(env)
+    expected = torch.zeros_like(kept.trace)
+    for seed in (1, 2, 3):
+        derivatives = plain.inner_derivatives(minibatch_of(plain, env, seed=seed))
+        for learner in (plain, kept):
+            learner.update(*derivatives)
+        expected = 0.5 * expected + plain.trace
+        torch.testing.assert_close(kept.trace, expected)
+    assert not torch.equal(kept.trace, plain.trace)
+
+
+@pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 3)])
+def test_masked_steps_change_nothing(window: int | None, burn_in: int) -> None:
+    env, sizes = corridor_trials(9), {"window": window, "burn_in": burn_in}
+    starts, found = starts_of(env, **sizes), []
+    for poison in (False, True):
+        learner = make_meta_learner(env, critic={"separate": True}, meta_parameters=ALL[:2])
+        trials = collect(env, learner, **sizes)
+        prepared = learner.prepare(poisoned(trials, starts) if poison else trials, starts)
+        windows = as_minibatch(learner, env, prepared, **sizes)
+        learner.update(*learner.inner_derivatives(windows))
+        found.append((learner.trace, learner.outer_gradient(windows)))
+    for one, other in zip(*found, strict=True):
+        assert one.any()
+        assert torch.equal(one, other)
+
+
+def test_the_outer_gradient_does_not_depend_on_the_chunks() -> None:
+    env, found = corridor_trials(12), []
+    for num_minibatches in (1, 3):
+        learner = make_meta_learner(env, num_minibatches=num_minibatches)
+        found.append(learner.outer_gradient(minibatch_of(learner, env)))
+    torch.testing.assert_close(*found)
+
+
+def test_windows_of_idle_steps_change_nothing() -> None:
+    env = corridor_trials(9)
+    learner = make_meta_learner(env, num_minibatches=2)
+    windows = minibatch_of(learner, env, window=5)
+    playing = windows[keys.WINDOW, keys.MASK].flatten(1).any(dim=1)
+    idle = windows[~playing]
+    assert 0 < len(idle) < len(windows)
+    gradient, derivatives = learner.inner_derivatives(idle)
+    assert not gradient.any()
+    assert not derivatives.any()
+    expected = learner.outer_gradient(windows)
+    ordered = torch.cat([windows[playing], idle])
+    torch.testing.assert_close(learner.outer_gradient(ordered), expected)
+
+
+@pytest.mark.parametrize("embedding", [0, 4])
+def test_it_runs_in_bfloat16(tmp_path: Path, embedding: int) -> None:
+    choice = ("learner=meta_gradient", f"agent.discount_embedding={embedding}")
+    learner = fit(tmp_path, *choice, "trainer.precision=bf16-mixed")
+    assert learner.trace.dtype == torch.float32
+    assert learner.trace.any()
+    assert learner.discounts != pytest.approx((0.95, 0.95), rel=1e-6)
+
+
+def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
+    same = ("learner.gamma=0.9", "learner.gae_lambda=0.8", "learner.num_minibatches=2")
+    plain = fit(tmp_path / "plain", "learner=a2c", *same)
+    still = ("learner=meta_gradient", "learner.outer_learning_rate=0")
+    meta = fit(tmp_path / "meta", *still, *same)
+    assert meta.trace.any()
+    assert meta.discounts == pytest.approx((0.9, 0.8))
+    state = meta.state_dict()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(state[name], tensor, msg=name)
+
+
+class Discounts(Callback):
+    """Records γ and λ, and what the agent sees of them, in each iteration."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append([*pl_module.discounts, *pl_module.agent.encoder.discounts.tolist()])
+
+
+def test_what_is_learnt_moves_and_is_logged(tmp_path: Path) -> None:
+    watch = Discounts()
+    learner = fit(
+        tmp_path,
+        "learner=meta_gradient",
+        "learner.outer_learning_rate=0.1",
+        f"learner.meta_parameters=[{','.join(ALL)}]",
+        "learner.critic.separate=false",
+        "agent.discount_embedding=4",
+        callback=watch,
+    )
+    assert len(watch.seen) == 5
+    for gamma, gae_lambda, *embedded in watch.seen:
+        assert embedded == pytest.approx([gamma, gae_lambda])
+    # Nothing is known before the first update.
+    assert watch.seen[0] == pytest.approx([0.95] * 4)
+    assert watch.seen[1] == pytest.approx(watch.seen[0])
+    assert abs(watch.seen[4][0] - 0.95) > 1e-3
+    logged = learner.trainer.callback_metrics
+    assert logged["train/gamma"] == pytest.approx(watch.seen[4][0])
+    assert logged["train/gae_lambda"] == pytest.approx(watch.seen[4][1])
+    assert all(f"train/meta_gradient_{name}" in logged for name in ALL)
+    # At the end of the run's schedules, the learnt factors still count.
+    for name, scheduled in (
+        ("value_coefficient", 0.25),
+        ("entropy_coefficient", 0.02 * 0.2),
+        ("learning_rate", 3e-3 * 0.2),
+    ):
+        factor = float(logged[f"train/{name}"]) / scheduled
+        assert factor != pytest.approx(1, abs=1e-4)
+        assert 0.5 < factor < 2
+
+
+def test_the_outer_step_changes_no_weight() -> None:
+    env = corridor_trials(6)
+    learner = make_meta_learner(env)
+    learner.update(*learner.inner_derivatives(minibatch_of(learner, env)))
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    learner.apply_gradients(1, torch.ones(len(ALL)).unbind())
+    moved = {n for n, one in learner.state_dict().items() if not torch.equal(one, before[n])}
+    assert moved == {f"meta.free.{name}" for name in ALL}
+
+
+def test_a_training_from_weights_forgets_the_trace() -> None:
+    env = corridor_trials(6)
+    trained, fresh = make_meta_learner(env), make_meta_learner(env)
+    trained.update(*trained.inner_derivatives(minibatch_of(trained, env)))
+    assert trained.trace.any()
+    fresh.take_weights(trained.state_dict())
+    assert not fresh.trace.any()
+    assert torch.equal(fresh.critic.of_features.weight, trained.critic.of_features.weight)
+
+
+MISTAKES = {
+    "gamma of 1": ({"gamma": 1.0}, r"^learner.gamma=1.0 is learned through a sigmoid.*e.g. 0.99"),
+    "gamma of 0": ({"gamma": 0.0}, r"^learner.gamma=0.0 is learned"),
+    "gamma above 1": ({"gamma": 1.5}, r"^learner.gamma=1.5 is out of range: set it to at most 1"),
+    "lambda of 1": ({"gae_lambda": 1.0}, r"^learner.gae_lambda=1.0 is learned"),
+    "no number": ({"gamma": float("nan")}, r"^learner.gamma=nan is out of range"),
+    "nothing": ({"meta_parameters": []}, r"leaves nothing to learn: use learner=a2c$"),
+    "unknown": ({"meta_parameters": ["alpha"]}, r"alpha is unknown or twice; known are gamma, "),
+    "twice": ({"meta_parameters": ["gamma"] * 2}, r"gamma is unknown or twice"),
+    "no entropy": (
+        {"meta_parameters": ["entropy_coefficient"], "entropy_coefficient": 0.0},
+        r"entropy_coefficient has no effect with learner.entropy_coefficient=0; .* leave it out$",
+    ),
+    "no critic's loss": (
+        {"meta_parameters": ["gamma", "value_coefficient"], "value_coefficient": 0.0},
+        r"value_coefficient has no effect with learner.value_coefficient=0",
+    ),
+    "separate critic": (
+        {"meta_parameters": ["value_coefficient"], "critic": {"separate": True}},
+        r"value_coefficient has no effect with learner.critic.separate=true",
+    ),
+    "no rate": (
+        {"meta_parameters": ["learning_rate"], "learning_rate": 0.0},
+        r"learning_rate has no effect with learner.learning_rate=0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_told_in_a_line(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        make_settings(MetaGradientSettings, given, "learner")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_learnt_may_be_anything() -> None:
+    settings = make_settings(
+        MetaGradientSettings, {"gamma": 1.0, "meta_parameters": ["gae_lambda"]}, "learner"
+    )
+    with pytest.raises(UserError, match=r"set trainer.precision=bf16-mixed$"):
+        settings.check_run(RunShape({}, 1, "16-mixed"))
+
+
+def test_discounts_need_trials_of_several_steps() -> None:
+    env = bandit_trials(6, num_episodes=1)
+    learner: Learner = make_meta_learner(env)
+    with pytest.raises(UserError, match="gae_lambda has no effect in trials of 1 env step; "):
+        minibatch_of(learner, env)
+
+
+def test_two_ranks_run(tmp_path: Path) -> None:
+    done = run_program(
+        tmp_path,
+        *("learner=meta_gradient", "debug=fast", "trainer.accelerator=cpu", "trainer.devices=2"),
+        *("trainer.max_epochs=2", "hydra.run.dir=run"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = Checkpoint.read(tmp_path / "run" / "last.ckpt").content
+    assert found["global_step"] == 2 * 2
+    assert len(found["optimizer_states"]) == 2
+    assert found["state_dict"]["trace"].any()
+    assert not torch.equal(found["state_dict"]["meta.free.gamma"], torch.tensor(0.95).logit())
+    assert keys.STEPS not in found["state_dict"]
+
+
+def test_the_learner_is_manual() -> None:
+    assert not MetaGradient.automatic_optimization
