@@ -140,7 +140,7 @@ class TaskEnv(EnvBase):
         """Play one step of the rows that are playing.
 
         Args:
-            action: `[B]`, int64, or `[B, A]`, float32.
+            action: `[B]`, int64, or `[B, A]`, int64 or float32.
             playing: `[B, 1]`, bool. The other rows do not change; their actions and results are
                 ignored.
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
 from rl2_lightning.agents.initialisation import fully_connected
-from rl2_lightning.agents.spaces import Actions, Discrete, Observations
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation
 
@@ -38,6 +38,7 @@ class Encoder(nn.Module):
     """
 
     one_hot: Tensor
+    first_rows: Tensor
     centre: Tensor
     half_width: Tensor
 
@@ -64,17 +65,19 @@ class Encoder(nn.Module):
                     f"the observation {name} is a scalar without a dimension: give its spec the "
                     "shape (1,)"
                 )
-        self._is_discrete = isinstance(actions, Discrete)
-        num_actions = actions.n if isinstance(actions, Discrete) else actions.size
-        if isinstance(actions, Discrete):
-            # The last row encodes that there was no action.
-            one_hot = torch.eye(num_actions + 1, num_actions)
-            self.register_buffer("one_hot", one_hot, persistent=False)
-        else:
+        self._actions = actions
+        if isinstance(actions, Box):
             self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
             self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
+        else:
+            nvec = actions.nvec if isinstance(actions, MultiDiscrete) else (actions.n,)
+            # The last row of each number encodes that there was no action.
+            one_hot = torch.block_diag(*(torch.eye(n + 1, n) for n in nvec))
+            self.register_buffer("one_hot", one_hot, persistent=False)
+            first_rows = torch.tensor([0, *accumulate(n + 1 for n in nvec[:-1])])
+            self.register_buffer("first_rows", first_rows, persistent=False)
         self.images = nn.ModuleDict()
-        sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
+        sizes = {"previous_action": actions.size, "previous_reward": 1, "previous_done": 1}
         for name in [*self._inputs, *passed_on]:
             if name not in sizes:
                 sizes[name] = self._make_parts(name)
@@ -119,8 +122,10 @@ class Encoder(nn.Module):
         """A field of the inputs as a vector, `[..., size]`."""
         if name == "previous_action":
             action = cast(Tensor, entry)
-            if self._is_discrete:
+            if isinstance(self._actions, Discrete):
                 return functional.embedding(action, self.one_hot)
+            if isinstance(self._actions, MultiDiscrete):
+                return functional.embedding(action + self.first_rows, self.one_hot).sum(dim=-2)
             # Scaled, so that the unit of the actions does not matter.
             return (action - self.centre) / self.half_width
         if name in ("previous_reward", "previous_done"):
