@@ -1,0 +1,275 @@
+"""Trials through the bridge are those of the environment stepped by hand, in every backend."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from torch import Tensor
+from torchrl.envs import check_env_specs
+
+from rl2_lightning.families.execution import Execution
+from rl2_lightning.families.gymnasium import GymnasiumTasks
+from rl2_lightning.families.gymnasium.backends import BACKENDS
+from rl2_lightning.families.trial_env import TrialEnv
+from tests.families.draws import draw_actions
+from tests.families.gymnasium import envs
+
+ENVS = "tests.families.gymnasium.envs"
+NUM_TASKS, NUM_EPISODES, HORIZON = 5, 3, 6
+WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="pip install rl2-lightning[ray]")
+
+
+@pytest.fixture(params=[pytest.param(b, marks=[WITHOUT_RAY] * (b == "ray")) for b in BACKENDS])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def tasks_of(name: str, backend: str = "batched", num_workers: int = 2, **settings: Any):
+    own = {"id": f"{ENVS}:{name}", "horizon": HORIZON} if name in vars(envs) else {"id": name}
+    execution = Execution(backend, num_workers, worker_timeout=60)
+    return GymnasiumTasks(NUM_TASKS, execution=execution, **{**own, **settings})
+
+
+def by_hand(
+    env: gymnasium.Env, actions: Tensor, horizon: int, decode: Any, **first_reset: Any
+) -> dict[str, list[Any]]:
+    """Step an environment for one trial, episode by episode."""
+    found: dict[str, list[Any]] = {"reward": [], "shown": [], "last": [], "ended": []}
+    shown, _ = env.reset(**first_reset)
+    episodes = length = 0
+    for action in actions:
+        if episodes == NUM_EPISODES:
+            break
+        found["shown"].append(shown)
+        shown, reward, terminated, truncated, _ = env.step(decode(action))
+        length += 1
+        ended = terminated or truncated or length == horizon
+        found["reward"].append(reward)
+        found["ended"].append(ended)
+        if ended:
+            found["last"].append(shown)
+            episodes, length = episodes + 1, 0
+            again = {} if "options" not in first_reset else {"options": first_reset["options"]}
+            shown, _ = env.reset(**again)
+    env.close()
+    return found
+
+
+def play(env: TrialEnv, actions: Tensor) -> dict[str, list[Any]]:
+    """The same of all rows of the bridge, without what idle rows return."""
+    found: dict[str, list[Any]] = {"reward": [], "shown": [], "last": [], "ended": [], "mask": []}
+    step = env.begin()
+    for action in actions:
+        found["mask"].append(step.playing)
+        found["shown"].append(step.inputs.observation)
+        result = env.advance(action)
+        found["reward"].append(result.reward)
+        found["ended"].append(result.episode_done)
+        found["last"].append(result.last_observation)
+        step = result.following
+    return found
+
+
+def compare(found: dict[str, list[Any]], row: int, expected: dict[str, list[Any]], see: Any):
+    """Compare a row of what the bridge played with what was played by hand."""
+    playing = [t for t, mask in enumerate(found["mask"]) if mask[row]]
+    assert playing == list(range(len(expected["reward"])))
+    assert [found["reward"][t][row].item() for t in playing] == [
+        float(np.float32(one)) for one in expected["reward"]
+    ]
+    assert [bool(found["ended"][t][row]) for t in playing] == expected["ended"]
+    for t, one in zip(playing, expected["shown"], strict=True):
+        see(found["shown"][t], row, one)
+    ends = [t for t in playing if found["ended"][t][row]]
+    for t, one in zip(ends, expected["last"], strict=True):
+        see(found["last"][t], row, one)
+
+
+def see_vector(shown: Tensor, row: int, expected: np.ndarray) -> None:
+    assert shown[row].tolist() == expected.tolist()
+
+
+def see_several(shown: dict[str, Tensor], row: int, expected: dict[str, Any]) -> None:
+    assert set(shown) == {"number", "picture", "flags", "inner_double"}
+    assert shown["number"][row].argmax() + 1 == expected["number"]
+    assert shown["number"][row].sum() == 1
+    assert torch.equal(shown["picture"][row], torch.tensor(expected["picture"]).permute(2, 0, 1))
+    assert shown["flags"][row].tolist() == expected["flags"].tolist()
+    assert shown["inner_double"][row].item() == np.float32(expected["inner"]["double"][0])
+
+
+@pytest.mark.parametrize("ends", ["never", "terminated", "truncated", "mixed"])
+def test_ends_of_episodes(backend: str, ends: str) -> None:
+    settings = {"kwargs": {"ends": ends}, "tasks": [1.0, 6.0], "task_by": "method"}
+    task_env = tasks_of("Counting", backend, **settings)
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    env.set_seed(1)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+    assert len({mask.sum().item() for mask in found["mask"]}) > (ends == "mixed")
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        hand = envs.Counting(task, ends)
+        expected = by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1)
+        compare(found, row, expected, see_vector)
+    # The end by the environment's own limit is no end of the task.
+    assert (ends == "truncated") <= (not task_env._rows.results.terminated.any())
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tasks": [1.0, 3.0], "task_by": "options"},
+        {"tasks": [1.0, 3.0], "task_by": "method", "task_name": "set_task"},
+        {"sampler": f"{ENVS}:draw_array", "task_by": "method"},
+        {"tasks": {"task": [1.0, 3.0]}, "task_by": "attributes"},
+        {"sampler": f"{ENVS}:draw_dictionary", "task_by": "attributes"},
+        {"tasks": {"task": [1.0, 3.0]}, "task_by": "constructor"},
+        {"sampler": f"{ENVS}:draw", "task_by": "constructor"},
+        {"tasks": 4, "task_by": "options"},
+    ],
+)
+def test_a_task_changes_the_reward(backend: str, settings: dict[str, Any]) -> None:
+    task_env = tasks_of("Counting", backend, **settings)
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    for seed in (1, 2):  # new tasks in the same environments
+        env.set_seed(seed)
+        actions = draw_actions(env, env.max_steps, seed)
+        found = play(env, actions)
+        for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+            expected = by_hand(envs.Counting(task), actions[:, row], HORIZON, lambda a: int(a) - 1)
+            rewards = [float(np.float32(one)) for one in expected["reward"]]
+            assert [reward[row].item() for reward in found["reward"]] == rewards
+    env.close()
+
+
+def test_a_wrapper_takes_the_task(backend: str) -> None:
+    wrapper = f"{ENVS}:Doubling"
+    task_env = tasks_of("Counting", backend, tasks=[1.0, 3.0], task_by="wrapper", wrapper=wrapper)
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        hand = envs.Doubling(envs.Counting(), task)
+        compare(
+            found, row, by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1), see_vector
+        )
+    env.close()
+
+
+def test_dictionaries_and_several_actions(backend: str) -> None:
+    task_env = tasks_of("Several", backend, tasks={"task": [1.0, 3.0]}, task_by="attributes")
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        hand = envs.Several(task=task)
+        expected = by_hand(hand, actions[:, row], HORIZON, lambda a: a.numpy())
+        compare(found, row, expected, see_several)
+    env.close()
+
+
+@pytest.mark.parametrize("bound", [2.0, np.inf])
+def test_numbers_as_actions(backend: str, bound: float) -> None:
+    settings = {"tasks": [1.0, 3.0], "task_by": "method", "kwargs": {"bound": bound}}
+    task_env = tasks_of("Pushing", backend, action_bound=5.0, **settings)
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    assert env.action_spec.space.high.unique().item() == (2 if bound == 2 else 5)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+
+    def decode(action: Tensor) -> np.ndarray:
+        return action.double().reshape(2, 1).numpy()
+
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        hand = envs.Pushing(bound, task=task)
+        compare(found, row, by_hand(hand, actions[:, row], HORIZON, decode), see_vector)
+    env.close()
+
+
+def test_seeds_are_tasks(backend: str) -> None:
+    task_env = tasks_of("CartPole-v1", backend)
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    env.set_seed(1)
+    actions = draw_actions(env, 200)
+    found = play(env, actions)
+    for row, seed in enumerate(task_env.tasks["task"].flatten().tolist()):
+        again = gymnasium.make("CartPole-v1")
+        shown = again.reset(seed=seed)[0]
+        starts = [t for t, ended in enumerate(found["ended"]) if ended[row]]
+        for t in [-1, *starts[:-1]]:
+            see_vector(found["shown"][t + 1], row, shown)
+        assert len(starts) == NUM_EPISODES
+        expected = by_hand(again, actions[: starts[0] + 1, row], 500, int, seed=seed)
+        assert expected["ended"] == [False] * starts[0] + [True]
+    env.close()
+
+
+def test_drawn_numbers_do_not_depend_on_the_backend(backend: str) -> None:
+    def rewards(backend: str, num_workers: int, seed: int) -> Tensor:
+        settings = {"kwargs": {"noise": 1.0}, "tasks": [1.0, 3.0], "task_by": "options"}
+        env = TrialEnv(tasks_of("Counting", backend, num_workers, **settings), steps_per_trial=15)
+        env.set_seed(seed)
+        found = torch.stack(play(env, draw_actions(env, 15))["reward"])
+        env.close()
+        return found
+
+    expected = rewards("batched", 1, 3)
+    assert torch.equal(rewards(backend, 3, 3), expected)
+    assert not torch.equal(rewards(backend, 3, 4), expected)
+    assert len(expected[0].unique()) == NUM_TASKS
+
+
+def test_finite_lists_of_tasks_are_drawn_equally_often() -> None:
+    settings = {"training_tasks": [1, 2], "held_out_tasks": [3, 4, 5]}
+    env = tasks_of("Counting", task_by="method", **settings)
+    for sample, expected in (
+        (env.sample_training_tasks, [1, 2]),
+        (env.sample_tasks, [3, 4, 5]),
+    ):
+        drawn = sample(30)["task"]
+        values, counts = drawn.unique(return_counts=True)
+        assert values.tolist() == expected
+        assert set(counts.tolist()) == {30 // len(expected)}
+    named = tasks_of("Counting", task_by="method", **dict.fromkeys(settings, f"{ENVS}:FEW_TASKS"))
+    assert named.sample_tasks(3)["task"].dtype == torch.int64
+
+
+def test_what_follows_from_attributes() -> None:
+    derived = {"total_mass": "masscart + masspole", "polemass_length": "masspole * length"}
+    tasks = {"length": [0.3, 0.4], "masscart": [1.0, 2.0]}
+    env = tasks_of("CartPole-v1", tasks=tasks, task_by="attributes", derived=derived)
+    env.reset()
+    for row, task in zip(env._rows._rows, env.tasks, strict=True):
+        cart = row.env.unwrapped
+        assert cart.length == task["length"].item()
+        assert cart.total_mass == task["masscart"].item() + 0.1
+        assert cart.polemass_length == 0.1 * task["length"].item()
+
+
+@pytest.mark.parametrize("name", ["Counting", "Several", "Pushing"])
+def test_specs(backend: str, name: str) -> None:
+    env = tasks_of(name, backend, tasks=[1.0, 2.0], task_by="options")
+    check_env_specs(env, seed=0)
+    check_env_specs(TrialEnv(env, episodes_per_trial=2), seed=0)
+    env.close()
+    assert env.is_closed
+    check_env(vars(envs)[name](), skip_render_check=True)
+
+
+def test_idle_rows_are_not_stepped(backend: str) -> None:
+    env = tasks_of("Counting", backend, tasks=[1.0, 2.0], task_by="options")
+    env.reset()
+    playing = torch.tensor([[True], [False], [True], [False], [False]])
+    for _ in range(3):
+        env.play(torch.zeros(NUM_TASKS, dtype=torch.int64), playing)
+    nowhere = torch.zeros_like(playing)
+    assert env.begin_episodes(nowhere)[:, 0].tolist() == [3, 0, 3, 0, 0]
+    env.play(torch.zeros(NUM_TASKS, dtype=torch.int64), nowhere)
+    assert env.begin_episodes(~playing).tolist() == [[3, 1], [0, 2], [3, 1], [0, 2], [0, 2]]
+    assert env.episode_steps.flatten().tolist() == [3, 0, 3, 0, 0]
+    env.close()
