@@ -177,7 +177,8 @@ class GymnasiumTasks(TaskEnv):
         self._rows: Rows | None = None  # made when an episode begins
         self._seeds = np.zeros(num_tasks, np.int64)
         self._has_new_task = np.ones(num_tasks, bool)
-        self._shown: Observation | None = None
+        # A list, since setting an attribute of a module takes as long as a tensor operation.
+        self._shown: list[Observation] = []
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
         """Draw tasks, those to evaluate on if they are limited to some."""
@@ -203,8 +204,7 @@ class GymnasiumTasks(TaskEnv):
         if len(numbers):
             self._begin(numbers)
             self._show(begins)
-        assert self._shown is not None, "the first episodes begin in all rows"
-        return self._shown
+        return self._shown[0]
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
         """Step the environments of the rows that are playing."""
@@ -214,9 +214,9 @@ class GymnasiumTasks(TaskEnv):
         if steps.any():
             self._rows.step(action.cpu().numpy(), steps)
             self._show(steps)
-        assert self._shown is not None
-        self.truncated = self._column(results.truncated)
-        return self._shown, self._column(results.reward), self._column(results.terminated)
+        if results.truncated.any() or self.truncated is not None:
+            self.truncated = self._column(results.truncated)
+        return self._shown[0], self._column(results.reward), self._column(results.terminated)
 
     def players(self, num_episodes: int) -> Mapping[str, Player]:
         """A random player."""
@@ -258,11 +258,11 @@ class GymnasiumTasks(TaskEnv):
             name: torch.from_numpy(array).to(self.device)
             for name, array in layout.shown(arrays).items()
         }
-        self._shown = shown[""] if list(shown) == [""] else shown
+        self._shown[:] = [shown[""] if list(shown) == [""] else shown]
 
     def _column(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Results `[B]` as a column `[B, 1]`, copied."""
-        return torch.tensor(array, device=self.device).unsqueeze(1)
+        return torch.from_numpy(array[:, None].copy()).to(self.device)
 
     @staticmethod
     def _look(settings: GymnasiumSettings) -> tuple[Layouts, TaskLayout, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,10 +95,6 @@ class ObservationLayout:
         Raises:
             UserError: it is not of the shape that its space says.
         """
-        part = self._alone
-        if part is not None and getattr(observation, "shape", None) == part.shape:
-            arrays[""][row] = observation
-            return
         for name, one in self.parts.items():
             try:
                 entry = np.asarray(one.of(observation))
@@ -111,6 +107,15 @@ class ObservationLayout:
                     f"{list(one.shape)}, as its observation_space says: fix the environment"
                 )
             arrays[name][row] = entry
+
+    def write_all(self, arrays: Arrays, rows: Array, observations: Sequence[Any]) -> None:
+        """Store observations in rows `[N]`; like `write`, but faster."""
+        part = self._alone
+        if part is not None and all(getattr(o, "shape", None) == part.shape for o in observations):
+            arrays[""][rows] = np.array(observations)
+            return
+        for row, observation in zip(rows.tolist(), observations, strict=True):
+            self.write(arrays, row, observation)
 
     def require_within(self, arrays: Arrays, rows: Array) -> None:
         """Check the rows that have changed.

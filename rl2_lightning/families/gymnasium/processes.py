@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,7 @@ class ProcessRows:
         self._workers: list[Worker] = []
         self._finalizer = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         shared = Shared(buffers, shapes)
-        with _shared_out_threads(len(self._parts)):
+        with _shared_out_threads(len(self._parts)), _without_main_module():
             for number, rows in enumerate(self._parts):
                 ours, theirs = context.Pipe()
                 arguments = (number, rows, layouts, shared, theirs)
@@ -166,6 +168,17 @@ def _end(workers: list[Worker]) -> None:
             process.join()
         pipe.close()
     workers.clear()
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Start processes that do not import the program's main module, which may take long."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

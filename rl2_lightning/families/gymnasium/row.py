@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -18,6 +19,10 @@ class Row:
 
     Args:
         maker: makes the environment.
+
+    Attributes:
+        task: the task that is played.
+        step: the environment's own method.
     """
 
     def __init__(self, maker: EnvMaker) -> None:
@@ -26,6 +31,7 @@ class Row:
         self._base: gymnasium.Env[Any, Any] | None = None  # without a wrapper that takes the task
         self._env: gymnasium.Env[Any, Any] | None = None
         self.task: Any = None
+        self.step: Callable[[Any], Any] = self._step_unset
 
     @property
     def env(self) -> gymnasium.Env[Any, Any]:
@@ -43,6 +49,10 @@ class Row:
             UserError: the environment has no place for it.
         """
         self.task = task
+        self._give(task)
+        self.step = self.env.step
+
+    def _give(self, task: Any) -> None:
         maker = self._maker
         if maker.task_by == "constructor":
             self.close()
@@ -82,6 +92,9 @@ class Row:
         if self._env is not None:
             self._env.close()
             self._env = self._base = None
+
+    def _step_unset(self, action: Any) -> Any:
+        raise AssertionError("a task has to be set first")
 
     def _method(self) -> Any:
         try:

@@ -139,20 +139,24 @@ class LocalRows:
         """See `Rows.step`."""
         numbers = np.flatnonzero(playing)
         decoded = self._layouts.actions.decoded(actions[numbers])
-        write, rows, current = self._layouts.observations.write, self._rows, self._current
-        results = self.results
-        observations, rewards = results.observations, results.reward
-        terminations, truncations = results.terminated, results.truncated
+        rows, current = self._rows, self._current
+        shown, earned, ended, cut = [], [], [], []
         for number, action in zip(numbers.tolist(), decoded, strict=True):
             current[0] = number
             try:
-                observation, rewards[number], terminations[number], truncations[number], _ = rows[
-                    number
-                ].env.step(action)
+                observation, reward, terminated, truncated, _ = rows[number].step(action)
             except Exception as error:  # an environment can raise any exception
                 task = rows[number].task
                 raise failure(self._maker, "cannot play a step", task, error) from error
-            write(observations, number, observation)
+            shown.append(observation)
+            earned.append(reward)
+            ended.append(terminated)
+            cut.append(truncated)
+        results = self.results
+        self._layouts.observations.write_all(results.observations, numbers, shown)
+        results.reward[numbers] = earned
+        results.terminated[numbers] = ended
+        results.truncated[numbers] = cut
 
     def close(self) -> None:
         """See `Rows.close`."""

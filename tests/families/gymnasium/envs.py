@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -31,10 +32,10 @@ class Counting(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
-        if options is not None:
+        if options and "task" in options:
             self.task = np.asarray(options["task"]).item()
         self.count = 0
-        self.episodes += 1
+        self.episodes = 1 if seed is not None else self.episodes + 1
         return self.shown(), {}
 
     def step(self, action: int):
@@ -156,3 +157,22 @@ def fail(generator: np.random.Generator) -> None:
 
 FEW_TASKS = [1, 2, 3]
 NO_TASKS: list[int] = []
+
+
+class Leaving(Counting):
+    """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count."""
+
+    def __init__(self, folder: str, fault: str = "none", at: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.fault, self.at, self.steps = fault, at, 0
+        (Path(folder) / f"{os.getpid()}").touch()
+
+    def step(self, action: int):
+        self.steps += 1
+        if self.steps == self.at and self.fault == "raises":
+            raise ZeroDivisionError("the pole is nowhere")
+        if self.steps == self.at and self.fault == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps == self.at and self.fault == "hangs":
+            time.sleep(1000)
+        return super().step(action)

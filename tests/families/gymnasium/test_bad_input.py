@@ -4,14 +4,12 @@ from typing import Any
 
 import gymnasium
 import pytest
-import torch
 
 from rl2_lightning.errors import FailedEnvironmentError, UserError
-from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium import GymnasiumTasks
 from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.gymnasium.formulas import evaluate
-from tests.families.gymnasium.test_trials import ENVS
+from tests.families.gymnasium.played import ENVS, play_fault
 
 COUNTING = f"{ENVS}:Counting"
 RANGE = {"tasks": [1.0, 3.0], "task_by": "method"}
@@ -88,25 +86,6 @@ def test_a_formula_is_not_code(formula: str) -> None:
     assert evaluate("-(a + 2) * 3 / b - 1", {"a": 1.0, "b": 4.0}.__getitem__) == -3.25
 
 
-def play(fault: str, backend: str, timeout: float = 60) -> None:
-    env = GymnasiumTasks(
-        3,
-        execution=Execution(backend, 2, timeout),
-        id=f"{ENVS}:Faulty",
-        kwargs={"fault": fault},
-        horizon=6,
-        training_tasks=[1, 1, 2],
-        held_out_tasks=[1],
-        task_by="method",
-    )
-    try:
-        env.reset()
-        for _ in range(3):
-            env.play(torch.ones(3, dtype=torch.int64), torch.ones(3, 1, dtype=torch.bool))
-    finally:
-        env.close()
-
-
 LOCAL = [one for one in BACKENDS if one != "ray"]
 
 
@@ -123,7 +102,7 @@ def test_observations(fault: str, told: str, backend: str) -> None:
     if (backend, fault) == ("vector", "narrow"):
         pytest.skip("Gymnasium refuses it itself")
     with pytest.raises(UserError, match=told) as caught:
-        play(fault, backend)
+        play_fault(fault, backend)
     assert f"{ENVS}:Faulty returned an observation" in str(caught.value)
 
 
@@ -131,16 +110,16 @@ def test_observations(fault: str, told: str, backend: str) -> None:
 def test_an_environment_that_raises(backend: str) -> None:
     told = r":Faulty cannot play a step in the task 2: ZeroDivisionError: the pole is nowhere$"
     with pytest.raises(FailedEnvironmentError, match=told):
-        play("raises", backend)
+        play_fault("raises", backend)
 
 
 def test_a_worker_that_dies() -> None:
     told = r":Faulty has lost its process \(exit code -9\) in the task 2$"
     with pytest.raises(FailedEnvironmentError, match=told):
-        play("dies", "process")
+        play_fault("dies", "process")
 
 
 def test_a_worker_that_hangs() -> None:
     told = r":Faulty does not answer within 0\.3 s in the task 2$"
     with pytest.raises(FailedEnvironmentError, match=told):
-        play("hangs", "process", 0.3)
+        play_fault("hangs", "process", 0.3)

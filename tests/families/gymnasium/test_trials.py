@@ -1,5 +1,6 @@
 """Trials through the bridge are those of the environment stepped by hand, in every backend."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,95 +12,44 @@ from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 from torchrl.envs import check_env_specs
 
-from rl2_lightning.families.execution import Execution
-from rl2_lightning.families.gymnasium import GymnasiumTasks
+from rl2_lightning.errors import UserError
 from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.families.draws import draw_actions
 from tests.families.gymnasium import envs
+from tests.families.gymnasium.played import (
+    ENVS,
+    HORIZON,
+    NUM_EPISODES,
+    NUM_TASKS,
+    by_hand,
+    compare,
+    play,
+    play_fault,
+    see_several,
+    see_vector,
+    tasks_of,
+)
 
-ENVS = "tests.families.gymnasium.envs"
-NUM_TASKS, NUM_EPISODES, HORIZON = 5, 3, 6
 WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="pip install rl2-lightning[ray]")
+MARKS = {"ray": [WITHOUT_RAY, pytest.mark.slow]}
 
 
-@pytest.fixture(params=[pytest.param(b, marks=[WITHOUT_RAY] * (b == "ray")) for b in BACKENDS])
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """Ray, started once, since that takes long."""
+    import ray
+
+    ray.init(log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(params=[pytest.param(one, marks=MARKS.get(one, [])) for one in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray")
     return request.param
-
-
-def tasks_of(name: str, backend: str = "batched", num_workers: int = 2, **settings: Any):
-    own = {"id": f"{ENVS}:{name}", "horizon": HORIZON} if name in vars(envs) else {"id": name}
-    execution = Execution(backend, num_workers, worker_timeout=60)
-    return GymnasiumTasks(NUM_TASKS, execution=execution, **{**own, **settings})
-
-
-def by_hand(
-    env: gymnasium.Env, actions: Tensor, horizon: int, decode: Any, **first_reset: Any
-) -> dict[str, list[Any]]:
-    """Step an environment for one trial, episode by episode."""
-    found: dict[str, list[Any]] = {"reward": [], "shown": [], "last": [], "ended": []}
-    shown, _ = env.reset(**first_reset)
-    episodes = length = 0
-    for action in actions:
-        if episodes == NUM_EPISODES:
-            break
-        found["shown"].append(shown)
-        shown, reward, terminated, truncated, _ = env.step(decode(action))
-        length += 1
-        ended = terminated or truncated or length == horizon
-        found["reward"].append(reward)
-        found["ended"].append(ended)
-        if ended:
-            found["last"].append(shown)
-            episodes, length = episodes + 1, 0
-            again = {} if "options" not in first_reset else {"options": first_reset["options"]}
-            shown, _ = env.reset(**again)
-    env.close()
-    return found
-
-
-def play(env: TrialEnv, actions: Tensor) -> dict[str, list[Any]]:
-    """The same of all rows of the bridge, without what idle rows return."""
-    found: dict[str, list[Any]] = {"reward": [], "shown": [], "last": [], "ended": [], "mask": []}
-    step = env.begin()
-    for action in actions:
-        found["mask"].append(step.playing)
-        found["shown"].append(step.inputs.observation)
-        result = env.advance(action)
-        found["reward"].append(result.reward)
-        found["ended"].append(result.episode_done)
-        found["last"].append(result.last_observation)
-        step = result.following
-    return found
-
-
-def compare(found: dict[str, list[Any]], row: int, expected: dict[str, list[Any]], see: Any):
-    """Compare a row of what the bridge played with what was played by hand."""
-    playing = [t for t, mask in enumerate(found["mask"]) if mask[row]]
-    assert playing == list(range(len(expected["reward"])))
-    assert [found["reward"][t][row].item() for t in playing] == [
-        float(np.float32(one)) for one in expected["reward"]
-    ]
-    assert [bool(found["ended"][t][row]) for t in playing] == expected["ended"]
-    for t, one in zip(playing, expected["shown"], strict=True):
-        see(found["shown"][t], row, one)
-    ends = [t for t in playing if found["ended"][t][row]]
-    for t, one in zip(ends, expected["last"], strict=True):
-        see(found["last"][t], row, one)
-
-
-def see_vector(shown: Tensor, row: int, expected: np.ndarray) -> None:
-    assert shown[row].tolist() == expected.tolist()
-
-
-def see_several(shown: dict[str, Tensor], row: int, expected: dict[str, Any]) -> None:
-    assert set(shown) == {"number", "picture", "flags", "inner_double"}
-    assert shown["number"][row].argmax() + 1 == expected["number"]
-    assert shown["number"][row].sum() == 1
-    assert torch.equal(shown["picture"][row], torch.tensor(expected["picture"]).permute(2, 0, 1))
-    assert shown["flags"][row].tolist() == expected["flags"].tolist()
-    assert shown["inner_double"][row].item() == np.float32(expected["inner"]["double"][0])
 
 
 @pytest.mark.parametrize("ends", ["never", "terminated", "truncated", "mixed"])
@@ -273,3 +223,23 @@ def test_idle_rows_are_not_stepped(backend: str) -> None:
     assert env.begin_episodes(~playing).tolist() == [[3, 1], [0, 2], [3, 1], [0, 2], [0, 2]]
     assert env.episode_steps.flatten().tolist() == [3, 0, 3, 0, 0]
     env.close()
+
+
+@WITHOUT_RAY
+@pytest.mark.slow
+def test_ray_is_started_and_stopped() -> None:
+    import ray
+
+    was_running = ray.is_initialized()
+    env = tasks_of("Counting", "ray", tasks=[1.0, 2.0], task_by="options")
+    env.reset()
+    assert ray.is_initialized()
+    env.close()
+    assert ray.is_initialized() == was_running
+    with pytest.raises(UserError, match=r"Faulty cannot play a step in the task 2: ZeroDivision"):
+        play_fault("raises", "ray")
+    with pytest.raises(UserError, match=r"Faulty has lost a worker of Ray"):
+        play_fault("dies", "ray")
+    with pytest.raises(UserError, match=r"Faulty does not answer within 2 s of Ray"):
+        play_fault("hangs", "ray", 2)
+    assert ray.is_initialized() == was_running
