@@ -41,6 +41,8 @@ class AgentSettings(Settings):
             "action_queries", shared by all actions, which score a matrix's read for each action.
         policy_sees_observation: whether they also get the observation; a hypernetwork's always do.
         action_queries: settings of that matrix.
+        normalised: which of its inputs it sees in units of their running spread: "observation",
+            which leaves images as they are, and "reward".
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))
@@ -49,3 +51,4 @@ class AgentSettings(Settings):
     policy_head: str = one_of("layers", "hypernetwork", "action_queries", default="layers")
     policy_sees_observation: bool = False
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)
+    normalised: list[str] = field(default_factory=list)

@@ -57,7 +57,14 @@ class AgentSpec:
         if self._shows_observation:
             passed_on.append("observation")
         layers = self.settings.encoder_hidden_sizes
-        return Encoder(self.observations, self.actions, inputs, layers, passed_on)
+        return Encoder(
+            self.observations,
+            self.actions,
+            inputs,
+            layers,
+            passed_on,
+            normalised=self.settings.normalised,
+        )
 
     def make_memory(self, encoder: Encoder) -> Memory:
         """A memory for the encodings of an encoder."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
+from rl2_lightning.agents.encoders.normaliser import InputNormaliser
 from rl2_lightning.agents.initialisation import fully_connected
 from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.errors import UserError
@@ -26,7 +27,8 @@ class Encoder(nn.Module):
         inputs: names of the fields of `Inputs` that the agent sees.
         hidden_sizes: widths of the layers, each followed by a ReLU; without any, the encoding is
             the concatenated inputs.
-        passed_on: names of the fields that are appended to the encoding unchanged.
+        passed_on: names of the fields that are appended to the encoding.
+        normalised: which inputs are in units of their running spread; see `InputNormaliser`.
 
     Raises:
         UserError: there is no input, or an unknown one.
@@ -49,6 +51,8 @@ class Encoder(nn.Module):
         inputs: Sequence[str],
         hidden_sizes: Sequence[int],
         passed_on: Sequence[str] = (),
+        *,
+        normalised: Sequence[str] = (),
     ) -> None:
         super().__init__()
         unknown = set(inputs) - set(Inputs._fields)
@@ -65,6 +69,10 @@ class Encoder(nn.Module):
                     f"the observation {name} is a scalar without a dimension: give its spec the "
                     "shape (1,)"
                 )
+        vectors = {
+            name: box.size for name, box in self._boxes.items() if len(box.shape) != IMAGE_DIMS
+        }
+        self.normaliser = InputNormaliser(vectors, normalised) if normalised else None
         self._actions = actions
         if isinstance(actions, Box):
             self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
@@ -128,8 +136,11 @@ class Encoder(nn.Module):
                 return functional.embedding(action + self.first_rows, self.one_hot).sum(dim=-2)
             # Scaled, so that the unit of the actions does not matter.
             return (action - self.centre) / self.half_width
-        if name in ("previous_reward", "previous_done"):
+        if name == "previous_done":
             return cast(Tensor, entry)
+        if name == "previous_reward":
+            reward = cast(Tensor, entry)
+            return reward if self.normaliser is None else self.normaliser.earned(reward)
         parts = []
         for part, box in self._boxes.items():
             shown = entry if isinstance(entry, Tensor) else entry[part]
@@ -137,5 +148,8 @@ class Encoder(nn.Module):
             if key in self.images:
                 parts.append(self.images[key](shown, playing))
             else:
-                parts.append(shown.flatten(-len(box.shape)).float())
+                flat = shown.flatten(-len(box.shape)).float()
+                if self.normaliser is not None:
+                    flat = self.normaliser.observation(part, flat)
+                parts.append(flat)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
