@@ -7,10 +7,8 @@ machine: `SyncVectorEnv` beside this process, `AsyncVectorEnv` beside worker pro
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -23,74 +21,95 @@ from rl2_lightning.families.gymnasium import GymnasiumTasks
 from rl2_lightning.families.trial_env import TrialEnv
 
 PAIRS = {"batched": "sync", "vector": "sync", "process": "async"}
-# Within one process, the time of the processor does not depend on what else the machine does.
+# Within one process, the time of the processor; it does not pass while other programs run.
 CLOCKS = {"batched": time.process_time, "vector": time.process_time, "process": time.perf_counter}
-WARM_UP = 10  # steps before the clock starts
 FOREVER = 10**9
 
 
-def rate_of(step: Callable[[Any], None], actions: Any, clock: Callable[[], float]) -> float:
-    """Env steps per second of a function that steps all environments.
+class Own:
+    """The family, in one of its backends.
 
     Args:
-        step: the function.
-        actions: drawn beforehand, `[T, B, ...]`.
-        clock: the time, in seconds.
+        env_id: the environment.
+        backend: where it is played.
+        num_envs: B.
+        in_trials: whether trials are played, or the family alone.
     """
-    for action in actions[:WARM_UP]:
-        step(action)
+
+    def __init__(self, env_id: str, backend: str, num_envs: int, *, in_trials: bool) -> None:
+        execution = Execution(backend, min(num_cores(), num_envs))
+        self._env = GymnasiumTasks(num_envs, execution=execution, id=env_id)
+        self._trials = TrialEnv(self._env, steps_per_trial=FOREVER)
+        self._everywhere = torch.ones(num_envs, 1, dtype=torch.bool)
+        self._trials.begin()
+        self.step = self._trials.advance if in_trials else self._step
+        self.close = self._env.close
+
+    def draw(self, num_steps: int) -> list[Any]:
+        """Random actions of some steps."""
+        return [self._env.action_spec.rand() for _ in range(num_steps)]
+
+    def _step(self, action: Tensor) -> None:
+        self._env.start_episodes(self._env.play(action, self._everywhere).episode_done)
+
+
+class Theirs:
+    """Gymnasium's vector environment, which resets an environment in the step that ends an episode.
+
+    Args:
+        env_id: the environment.
+        mode: "sync" or "async".
+        num_envs: B.
+    """
+
+    def __init__(self, env_id: str, mode: str, num_envs: int) -> None:
+        options = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._env = gymnasium.make_vec(
+            env_id, num_envs=num_envs, vectorization_mode=mode, vector_kwargs=options
+        )
+        self._env.reset(seed=0)
+        self.step = self._env.step
+        self.close = self._env.close
+
+    def draw(self, num_steps: int) -> list[Any]:
+        """Random actions of some steps."""
+        return [self._env.action_space.sample() for _ in range(num_steps)]
+
+
+def seconds_for(
+    step: Callable[[Any], Any], actions: Sequence[Any], clock: Callable[[], float]
+) -> float:
+    """How long it takes to play some actions, in seconds of a clock."""
     start = clock()
     for action in actions:
         step(action)
-    return len(actions) * len(actions[0]) / (clock() - start)
-
-
-def own_rate(
-    env_id: str, backend: str, num_envs: int, num_steps: int, *, in_trials: bool = False
-) -> float:
-    """Env steps per second of the family; with `in_trials`, of trials of it."""
-    env = GymnasiumTasks(num_envs, execution=Execution(backend, num_cores()), id=env_id)
-    trials = TrialEnv(env, steps_per_trial=FOREVER)
-    everywhere = torch.ones(num_envs, 1, dtype=torch.bool)
-    actions = torch.stack([env.action_spec.rand() for _ in range(num_steps)])
-    trials.begin()
-
-    def step(action: Tensor) -> None:
-        env.start_episodes(env.play(action, everywhere).episode_done)
-
-    try:
-        return rate_of(trials.advance if in_trials else step, actions, CLOCKS[backend])
-    finally:
-        env.close()
-
-
-def gymnasium_rate(env_id: str, backend: str, num_envs: int, num_steps: int) -> float:
-    """Env steps per second of Gymnasium's vector environment."""
-    env = gymnasium.make_vec(
-        env_id,
-        num_envs=num_envs,
-        vectorization_mode=PAIRS[backend],
-        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-    )
-    actions = [env.action_space.sample() for _ in range(num_steps)]
-    env.reset(seed=0)
-    try:
-        return rate_of(env.step, actions, CLOCKS[backend])
-    finally:
-        env.close()
+    return clock() - start
 
 
 def compare(
     env_id: str, backend: str, num_envs: int, num_steps: int, repetitions: int
-) -> tuple[float, float, float]:
-    """Medians over repetitions in turns: the family's rate, that of trials, and Gymnasium's."""
-    own = partial(own_rate, env_id, backend, num_envs, num_steps)
-    measured = [
-        (own(), own(in_trials=True), gymnasium_rate(env_id, backend, num_envs, num_steps))
-        for _ in range(repetitions)
+) -> list[float]:
+    """Env steps per second of the family, of trials of it, and of Gymnasium.
+
+    They take turns, and the best turn of each counts, the one that other programs disturbed least.
+    """
+    players = [
+        Own(env_id, backend, num_envs, in_trials=False),
+        Own(env_id, backend, num_envs, in_trials=True),
+        Theirs(env_id, PAIRS[backend], num_envs),
     ]
-    family, trials, theirs = (statistics.median(rates) for rates in zip(*measured, strict=True))
-    return family, trials, theirs
+    try:
+        turns = [
+            [
+                seconds_for(player.step, player.draw(num_steps), CLOCKS[backend])
+                for player in players
+            ]
+            for _ in range(1 + repetitions)
+        ]
+    finally:
+        for player in players:
+            player.close()
+    return [num_envs * num_steps / min(times) for times in zip(*turns[1:], strict=True)]
 
 
 def main() -> None:
@@ -100,8 +119,8 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--num-processes-envs", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--backends", nargs="+", default=list(PAIRS), choices=list(PAIRS))
-    parser.add_argument("--env-steps", type=int, default=20_000)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--env-steps", type=int, default=2_000)
+    parser.add_argument("--repetitions", type=int, default=40)
     given = parser.parse_args()
     print(f"{'backend':8} {'envs':>5} {'family/s':>9} {'trials/s':>9} {'Gymnasium/s':>12} share")
     for backend in given.backends:

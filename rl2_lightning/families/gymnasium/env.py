@@ -174,6 +174,7 @@ class GymnasiumTasks(TaskEnv):
             max_episode_steps=self.settings.horizon or limit,
             device=device,
         )
+        self._is_on_cpu = self.device.type == "cpu"
         self._rows: Rows | None = None  # made when an episode begins
         self._seeds = np.zeros(num_tasks, np.int64)
         self._has_new_task = np.ones(num_tasks, bool)
@@ -193,13 +194,13 @@ class GymnasiumTasks(TaskEnv):
         super().set_tasks(tasks, rows)
         shape, device = (self.num_tasks,), self.device
         draw = torch.randint(LARGEST_SEED, shape, generator=self.generator, device=device)
-        new = rows.squeeze(1).cpu().numpy()
+        new = _as_array(rows)[:, 0]
         self._seeds = np.where(new, draw.cpu().numpy(), self._seeds)
         self._has_new_task |= new
 
     def begin_episodes(self, rows: Tensor) -> Observation:
         """Reset the environments of the given rows."""
-        begins = rows.squeeze(1).cpu().numpy()
+        begins = _as_array(rows)[:, 0]
         numbers = np.flatnonzero(begins)
         if len(numbers):
             self._begin(numbers)
@@ -209,10 +210,10 @@ class GymnasiumTasks(TaskEnv):
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
         """Step the environments of the rows that are playing."""
         assert self._rows is not None, "an episode has to begin first"
-        steps = playing.squeeze(1).cpu().numpy()
+        steps = _as_array(playing)[:, 0]
         results = self._rows.results
         if steps.any():
-            self._rows.step(action.cpu().numpy(), steps)
+            self._rows.step(_as_array(action), steps)
             self._show(steps)
         if results.truncated.any() or self.truncated is not None:
             self.truncated = self._column(results.truncated)
@@ -254,15 +255,16 @@ class GymnasiumTasks(TaskEnv):
         assert self._rows is not None
         layout, arrays = self._layouts.observations, self._rows.results.observations
         layout.require_within(arrays, changed)
-        shown = {
-            name: torch.from_numpy(array).to(self.device)
-            for name, array in layout.shown(arrays).items()
-        }
+        shown = {name: self._as_tensor(array) for name, array in layout.shown(arrays).items()}
         self._shown[:] = [shown[""] if list(shown) == [""] else shown]
 
     def _column(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Results `[B]` as a column `[B, 1]`, copied."""
-        return torch.from_numpy(array[:, None].copy()).to(self.device)
+        return self._as_tensor(array[:, None].copy())
+
+    def _as_tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self._is_on_cpu else tensor.to(self.device)
 
     @staticmethod
     def _look(settings: GymnasiumSettings) -> tuple[Layouts, TaskLayout, int]:
@@ -293,6 +295,11 @@ class GymnasiumTasks(TaskEnv):
                 "which an episode is cut"
             )
         return layouts, layout, limit or 1
+
+
+def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = (tensor if tensor.device.type == "cpu" else tensor.cpu()).numpy()
+    return array
 
 
 def _require_form(settings: GymnasiumSettings, layout: TaskLayout) -> None:
