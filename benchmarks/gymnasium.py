@@ -63,7 +63,9 @@ class Theirs:
     """
 
     def __init__(self, env_id: str, mode: str, num_envs: int) -> None:
-        options = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        options: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        if mode == "async":
+            options["context"] = "fork"  # spawned, each of its processes would import torch
         self._env = gymnasium.make_vec(
             env_id, num_envs=num_envs, vectorization_mode=mode, vector_kwargs=options
         )
@@ -93,10 +95,11 @@ def compare(
 
     They take turns, and the best turn of each counts, the one that other programs disturbed least.
     """
+    theirs = Theirs(env_id, PAIRS[backend], num_envs)  # forked before there are workers
     players = [
         Own(env_id, backend, num_envs, in_trials=False),
         Own(env_id, backend, num_envs, in_trials=True),
-        Theirs(env_id, PAIRS[backend], num_envs),
+        theirs,
     ]
     try:
         turns = [

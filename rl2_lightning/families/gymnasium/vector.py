@@ -37,6 +37,8 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         self._number = number
         self._maker = layouts.maker
         self._observation: Any = None
+        self._check = layouts.observations.write
+        self._scratch = layouts.observations.allocate(1, np.zeros)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -50,6 +52,7 @@ class IdleEnv(gymnasium.Env[Any, Any]):
             self._observation = self.row.begin(seed)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot begin an episode", self.row.task, error) from error
+        self._check(self._scratch, 0, self._observation)
         self.ended = (False, False)
         return self._observation, {}
 
@@ -62,6 +65,7 @@ class IdleEnv(gymnasium.Env[Any, Any]):
             self._observation, reward, *ended, _ = self.row.env.step(own)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
+        self._check(self._scratch, 0, self._observation)  # before it is batched
         self.ended = (bool(ended[0]), bool(ended[1]))
         return self._observation, float(reward), False, False, {}
 

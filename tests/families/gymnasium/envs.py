@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,13 @@ class Faulty(Counting):
             "narrow": np.zeros(1, np.float32),
         }
         return shown[self.fault], *others
+
+
+class Threads(Counting):
+    """Shows how many threads a library may use, and whether torch has been imported."""
+
+    def shown(self) -> Any:
+        return np.array([int(os.environ["OMP_NUM_THREADS"]), "torch" in sys.modules], np.float32)
 
 
 class Doubling(gymnasium.Wrapper):

@@ -99,8 +99,6 @@ LOCAL = [one for one in BACKENDS if one != "ray"]
     ],
 )
 def test_observations(fault: str, told: str, backend: str) -> None:
-    if (backend, fault) == ("vector", "narrow"):
-        pytest.skip("Gymnasium refuses it itself")
     with pytest.raises(UserError, match=told) as caught:
         play_fault(fault, backend)
     assert f"{ENVS}:Faulty returned an observation" in str(caught.value)

@@ -1,7 +1,9 @@
 """Trials through the bridge are those of the environment stepped by hand, in every backend."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from omegaconf import OmegaConf
 from torch import Tensor
 from torchrl.envs import check_env_specs
 
 from rl2_lightning.errors import UserError
+from rl2_lightning.families.gymnasium import GymnasiumTasks, processes
 from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.trial_env import TrialEnv
+from tests.builders import compose_config
 from tests.families.draws import draw_actions
 from tests.families.gymnasium import envs
 from tests.families.gymnasium.played import (
@@ -211,6 +216,20 @@ def test_specs(backend: str, name: str) -> None:
     check_env(vars(envs)[name](), skip_render_check=True)
 
 
+@pytest.mark.parametrize("experiment", ["gymnasium_cart_pole", "gymnasium_mountain_car"])
+def test_experiments_draw_their_tasks(tmp_path: Path, experiment: str) -> None:
+    settings = OmegaConf.to_container(compose_config(tmp_path, f"experiment={experiment}").env)
+    settings.pop("_target_")
+    env = GymnasiumTasks(NUM_TASKS, **settings)
+    check_env_specs(TrialEnv(env, episodes_per_trial=2), seed=0)
+    assert all(len(drawn.unique()) == NUM_TASKS for drawn in env.tasks.values())
+    for row, task in zip(env._rows._rows, env.tasks, strict=True):
+        for name, drawn in task.items():
+            assert getattr(row.env.unwrapped, name) == drawn.item()
+    check_env(env.settings.maker.make().unwrapped, skip_render_check=True)
+    env.close()
+
+
 def test_idle_rows_are_not_stepped(backend: str) -> None:
     env = tasks_of("Counting", backend, tasks=[1.0, 2.0], task_by="options")
     env.reset()
@@ -222,6 +241,21 @@ def test_idle_rows_are_not_stepped(backend: str) -> None:
     env.play(torch.zeros(NUM_TASKS, dtype=torch.int64), nowhere)
     assert env.begin_episodes(~playing).tolist() == [[3, 1], [0, 2], [3, 1], [0, 2], [0, 2]]
     assert env.episode_steps.flatten().tolist() == [3, 0, 3, 0, 0]
+    env.close()
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 4), ("7", 7)])
+def test_workers_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(processes, "num_cores", lambda: 8)
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    env = tasks_of("Threads", "process", num_workers=2)
+    assert env.reset()["observation"].tolist() == [[expected, 0]] * NUM_TASKS
+    assert os.environ.get("OMP_NUM_THREADS") == given
     env.close()
 
 
