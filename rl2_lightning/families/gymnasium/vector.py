@@ -10,7 +10,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.vector.utils import iterate
 
 from rl2_lightning.families.gymnasium.layouts import Array
 from rl2_lightning.families.gymnasium.row import Row
@@ -27,6 +26,11 @@ class IdleEnv(gymnasium.Env[Any, Any]):
     Args:
         number: index of the row.
         layouts: what is known of the environment.
+
+    Attributes:
+        row: the environment and its task.
+        observation: its last observation.
+        ended: whether its last step has terminated and truncated the episode.
     """
 
     def __init__(self, number: int, layouts: Layouts) -> None:
@@ -36,7 +40,7 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         self.action_space = spaces.Tuple((spaces.Discrete(2), layouts.actions.space))
         self._number = number
         self._maker = layouts.maker
-        self._observation: Any = None
+        self.observation: Any = None
         self._check = layouts.observations.write
         self._scratch = layouts.observations.allocate(1, np.zeros)
 
@@ -49,25 +53,25 @@ class IdleEnv(gymnasium.Env[Any, Any]):
             if start is not None:
                 task, seed = start
                 self.row.set_task(task)
-            self._observation = self.row.begin(seed)
+            self.observation = self.row.begin(seed)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot begin an episode", self.row.task, error) from error
-        self._check(self._scratch, 0, self._observation)
+        self._check(self._scratch, 0, self.observation)
         self.ended = (False, False)
-        return self._observation, {}
+        return self.observation, {}
 
     def step(self, action: tuple[Any, Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Play a step, or idle."""
         plays, own = action
         if not plays:
-            return self._observation, 0.0, False, False, {}
+            return self.observation, 0.0, False, False, {}
         try:
-            self._observation, reward, *ended, _ = self.row.env.step(own)
+            self.observation, reward, *ended, _ = self.row.env.step(own)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
-        self._check(self._scratch, 0, self._observation)  # before it is batched
+        self._check(self._scratch, 0, self.observation)  # before it is batched
         self.ended = (bool(ended[0]), bool(ended[1]))
-        return self._observation, float(reward), False, False, {}
+        return self.observation, float(reward), False, False, {}
 
     def close(self) -> None:
         """Close the environment."""
@@ -87,31 +91,31 @@ class VectorRows:
         self.results = Results.allocate(layouts.observations, num_rows)
         makers = [partial(IdleEnv, number, layouts) for number in range(num_rows)]
         self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self._idle_envs = cast(list[IdleEnv], self._envs.envs)
 
     def begin(self, starts: Mapping[int, Start]) -> None:
         """See `Rows.begin`."""
         begins = np.zeros(self._envs.num_envs, bool)
         begins[list(starts)] = True
-        observations, _ = self._envs.reset(options={"reset_mask": begins, "starts": starts})
-        self._write(observations, begins)
+        self._envs.reset(options={"reset_mask": begins, "starts": starts})
+        self._write(begins)
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
         own = self._layouts.actions.decoded(actions)
-        observations, rewards, *_ = self._envs.step((playing.astype(np.int64), np.asarray(own)))
-        ended = np.array([cast(IdleEnv, env).ended for env in self._envs.envs])
+        _, rewards, *_ = self._envs.step((playing.astype(np.int64), np.asarray(own)))
+        ended = np.array([env.ended for env in self._idle_envs])
         results = self.results
         results.reward[playing] = rewards[playing]
         results.terminated[playing], results.truncated[playing] = ended[playing].T
-        self._write(observations, playing)
+        self._write(playing)
 
     def close(self) -> None:
         """See `Rows.close`."""
         self._envs.close()
 
-    def _write(self, observations: Any, changed: Array) -> None:
-        layout, arrays = self._layouts.observations, self.results.observations
-        rows = iterate(self._envs.observation_space, observations)
-        for number, observation in enumerate(rows):
-            if changed[number]:
-                layout.write(arrays, number, observation)
+    def _write(self, changed: Array) -> None:
+        """Take over the observations of the rows that have changed."""
+        numbers = np.flatnonzero(changed)
+        shown = [self._idle_envs[number].observation for number in numbers.tolist()]
+        self._layouts.observations.write_all(self.results.observations, numbers, shown)
