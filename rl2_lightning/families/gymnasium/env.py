@@ -10,14 +10,6 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import (
-    Bounded,
-    Categorical,
-    Composite,
-    MultiCategorical,
-    TensorSpec,
-    Unbounded,
-)
 
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.execution import Execution
@@ -26,14 +18,15 @@ from rl2_lightning.families.gymnasium.layouts import ActionLayout, ObservationLa
 from rl2_lightning.families.gymnasium.maker import EnvMaker
 from rl2_lightning.families.gymnasium.row import Row
 from rl2_lightning.families.gymnasium.rows import Layouts, Rows, failure
+from rl2_lightning.families.gymnasium.specs import action_spec, observation_spec
 from rl2_lightning.families.gymnasium.tasks import (
     LARGEST_SEED,
-    Draw,
+    Source,
     TaskLayout,
     from_list,
     from_ranges,
     from_sampler,
-    seeds,
+    from_seeds,
 )
 from rl2_lightning.families.player import Player
 from rl2_lightning.families.random_player import RandomPlayer
@@ -113,8 +106,8 @@ class GymnasiumSettings(Settings):
             self.id, self.kwargs, self.wrapper, self.task_by, self.task_name, self.derived
         )
 
-    def draws(self) -> tuple[Draw, Draw]:
-        """How tasks are drawn for training, and how held-out ones are.
+    def sources(self) -> tuple[Source, Source]:
+        """Where tasks for training come from, and where held-out ones do.
 
         Raises:
             UserError: a field names something that cannot be used.
@@ -122,7 +115,7 @@ class GymnasiumSettings(Settings):
         if self.tasks is not None:
             drawn = from_ranges(self.tasks, self.id)
         else:
-            drawn = seeds if self.sampler is None else from_sampler(self.sampler)
+            drawn = from_seeds() if self.sampler is None else from_sampler(self.sampler)
         training, held_out = self.training_tasks, self.held_out_tasks
         return (
             drawn if training is None else from_list(training, "env.training_tasks"),
@@ -164,7 +157,7 @@ class GymnasiumTasks(TaskEnv):
         **settings: Any,
     ) -> None:
         self.settings = self.read_settings(GymnasiumSettings, settings)
-        self._draw_training, self._draw_held_out = self.settings.draws()
+        self._training, self._held_out = self.settings.sources()
         self._execution = execution
         self._layouts, self._task_layout, limit = self._look(self.settings)
         super().__init__(
@@ -183,11 +176,11 @@ class GymnasiumTasks(TaskEnv):
 
     def sample_tasks(self, num_tasks: int) -> TensorDict:
         """Draw tasks, those to evaluate on if they are limited to some."""
-        return self._sample(self._draw_held_out, num_tasks)
+        return self._sample(self._held_out, num_tasks)
 
     def sample_training_tasks(self, num_tasks: int) -> TensorDict:
         """Draw tasks to train on."""
-        return self._sample(self._draw_training, num_tasks)
+        return self._sample(self._training, num_tasks)
 
     def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
         """Set new tasks, and draw the seeds of their environments; see `TaskEnv.set_tasks`."""
@@ -230,11 +223,11 @@ class GymnasiumTasks(TaskEnv):
             self._rows = None
         super().close(raise_if_closed=raise_if_closed)
 
-    def _sample(self, draw: Draw, num_tasks: int) -> TensorDict:
+    def _sample(self, source: Source, num_tasks: int) -> TensorDict:
         # The user's lists and functions are of the CPU.
         seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
-        tasks = draw(num_tasks, torch.Generator().manual_seed(int(seed)))
-        return self._task_layout.pack(tasks, f"env of {self.settings.id}").to(self.device)
+        tasks = source.draw(num_tasks, torch.Generator().manual_seed(int(seed)))
+        return self._task_layout.pack(tasks, source.place).to(self.device)
 
     def _begin(self, numbers: np.ndarray[Any, Any]) -> None:
         if self._rows is None:
@@ -270,11 +263,12 @@ class GymnasiumTasks(TaskEnv):
     def _look(settings: GymnasiumSettings) -> tuple[Layouts, TaskLayout, int]:
         """The spaces of the environment, the form of its tasks, and its time limit."""
         generator = torch.Generator().manual_seed(0)
-        place = f"env of {settings.id}"
-        first, other = (draw(1, generator)[0] for draw in settings.draws())
-        layout = TaskLayout(first, settings.id, place)
-        tasks = layout.pack([first, other], place)
-        _require_form(settings, layout)
+        training, held_out = settings.sources()
+        (first,) = training.draw(1, generator)
+        layout = TaskLayout(first, settings.id, training.place)
+        layout.pack(held_out.draw(1, generator), held_out.place)
+        tasks = layout.pack([first], training.place)
+        layout.require_form(settings.task_by)
         row = Row(settings.maker)
         try:
             try:
@@ -286,7 +280,7 @@ class GymnasiumTasks(TaskEnv):
                 ObservationLayout(row.env.observation_space, settings.id),
                 ActionLayout(row.env.action_space, settings.id, settings.action_bound),
             )
-            limit = settings.maker.registered_limit() or _own_limit(row)
+            limit = settings.maker.registered_limit() or row.time_limit
         finally:
             row.close()
         if limit is None and settings.horizon is None:
@@ -300,52 +294,3 @@ class GymnasiumTasks(TaskEnv):
 def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = (tensor if tensor.device.type == "cpu" else tensor.cpu()).numpy()
     return array
-
-
-def _require_form(settings: GymnasiumSettings, layout: TaskLayout) -> None:
-    """Check that the tasks can be given in the way that the settings name."""
-    if settings.task_by == "seed" and not layout.is_integer:
-        raise UserError(
-            f"env.task_by=seed with tasks of {settings.id} that are not whole numbers: set "
-            "env.task_by to how the environment takes them"
-        )
-    if settings.task_by == "attributes" and not layout.is_dictionary:
-        raise UserError(
-            f"env.task_by=attributes with tasks of {settings.id} without names: give a dictionary "
-            "of attributes"
-        )
-
-
-def _own_limit(row: Row) -> int | None:
-    """The time limit of an environment that is wrapped in one."""
-    if not row.env.has_wrapper_attr("_max_episode_steps"):
-        return None
-    limit = row.env.get_wrapper_attr("_max_episode_steps")
-    return limit if isinstance(limit, int) else None
-
-
-def observation_spec(layout: ObservationLayout) -> TensorSpec:
-    """The spec of one observation."""
-
-    def one(name: str) -> TensorSpec:
-        part = layout.parts[name]
-        array = part.shown(np.full((1, *part.shape), part.low).astype(part.dtype))[0]
-        if part.dtype == "uint8":
-            return Bounded(0, 255, array.shape, dtype=torch.uint8)
-        if part.num_values:
-            return Bounded(0, 1, array.shape, dtype=torch.float32)
-        return Unbounded(array.shape)
-
-    if list(layout.parts) == [""]:
-        return one("")
-    return Composite({name: one(name) for name in layout.parts})
-
-
-def action_spec(layout: ActionLayout) -> TensorSpec:
-    """The spec of one action."""
-    if layout.is_single:
-        return Categorical(layout.num_values[0])
-    if layout.num_values:
-        return MultiCategorical(layout.num_values)
-    low, high = (torch.from_numpy(bound) for bound in (layout.low, layout.high))
-    return Bounded(low, high, low.shape, dtype=torch.float32)

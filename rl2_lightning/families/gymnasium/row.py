@@ -39,6 +39,14 @@ class Row:
         assert self._env is not None, "a task has to be set first"
         return self._env
 
+    @property
+    def time_limit(self) -> int | None:
+        """The time limit that the environment has been wrapped in, in env steps, if any."""
+        if not self.env.has_wrapper_attr("_max_episode_steps"):
+            return None
+        limit = self.env.get_wrapper_attr("_max_episode_steps")
+        return limit if isinstance(limit, int) else None
+
     def set_task(self, task: Any) -> None:
         """Change the task; an episode has to begin next.
 

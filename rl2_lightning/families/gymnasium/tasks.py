@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,17 @@ TASK = "task"  # name of a task that is not a dictionary
 LARGEST_SEED = 2**31
 RANGE_ENDS = 2
 
-Draw = Callable[[int, torch.Generator], list[Any]]
+
+class Source(NamedTuple):
+    """Where tasks come from.
+
+    Attributes:
+        place: the field of the config that says so.
+        draw: draws a number of tasks with a generator.
+    """
+
+    place: str
+    draw: Callable[[int, torch.Generator], list[Any]]
 
 
 class TaskLayout:
@@ -39,15 +49,26 @@ class TaskLayout:
             key: (leaf.shape, leaf.dtype) for key, leaf in self._leaves_of(task, place).items()
         }
 
-    @property
-    def is_integer(self) -> bool:
-        """Whether a task is a single whole number."""
-        return not self._is_dictionary and self._leaves[TASK] == ((), torch.int64)
+    def require_form(self, task_by: str) -> None:
+        """Check that tasks can be given in a way.
 
-    @property
-    def is_dictionary(self) -> bool:
-        """Whether a task is a dictionary."""
-        return self._is_dictionary
+        Args:
+            task_by: the way; see `GymnasiumSettings`.
+
+        Raises:
+            UserError: seeds that are not whole numbers, or attributes without names.
+        """
+        is_integer = not self._is_dictionary and self._leaves[TASK] == ((), torch.int64)
+        if task_by == "seed" and not is_integer:
+            raise UserError(
+                f"env.task_by=seed with tasks of {self._name} that are not whole numbers: set "
+                "env.task_by to how the environment takes them"
+            )
+        if task_by == "attributes" and not self._is_dictionary:
+            raise UserError(
+                f"env.task_by=attributes with tasks of {self._name} without names: give a "
+                "dictionary of attributes"
+            )
 
     def pack(self, tasks: Sequence[Any], place: str) -> TensorDict:
         """Tasks as a TensorDict `[N]`, with a number as `[N, 1]`; int64 or float32.
@@ -125,7 +146,7 @@ class TaskLayout:
         return _described({k: torch.empty(s, dtype=d) for k, (s, d) in self._leaves.items()})
 
 
-def from_ranges(ranges: Any, name: str) -> Draw:
+def from_ranges(ranges: Any, name: str) -> Source:
     """Draw tasks uniformly.
 
     Args:
@@ -150,10 +171,10 @@ def from_ranges(ranges: Any, name: str) -> Draw:
         rows = [{key: column[row] for key, column in columns.items()} for row in range(num)]
         return rows if isinstance(ranges, Mapping) else [row[TASK] for row in rows]
 
-    return draw
+    return Source("env.tasks", draw)
 
 
-def from_sampler(field_text: str) -> Draw:
+def from_sampler(field_text: str) -> Source:
     """Draw tasks with the user's function of a NumPy generator.
 
     Raises:
@@ -175,10 +196,10 @@ def from_sampler(field_text: str) -> Draw:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"env.sampler={field_text} failed: {reason}; fix it") from error
 
-    return draw
+    return Source(f"env.sampler={field_text}", draw)
 
 
-def from_list(given: Any, field_name: str) -> Draw:
+def from_list(given: Any, field_name: str) -> Source:
     """Draw from a finite list, each task equally often, in a random order.
 
     Args:
@@ -201,12 +222,16 @@ def from_list(given: Any, field_name: str) -> Draw:
         order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
         return [tasks[index] for index in order[:num].tolist()]
 
-    return draw
+    return Source(field_name, draw)
 
 
-def seeds(num: int, generator: torch.Generator) -> list[Any]:
+def from_seeds() -> Source:
     """Draw seeds as tasks."""
-    return torch.randint(LARGEST_SEED, (num,), generator=generator).tolist()
+
+    def draw(num: int, generator: torch.Generator) -> list[Any]:
+        return torch.randint(LARGEST_SEED, (num,), generator=generator).tolist()
+
+    return Source("env.task_by=seed", draw)
 
 
 def _one_range(given: Any, said: str) -> Callable[[int, torch.Generator], Tensor]:
