@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from rl2_lightning.errors import FailedEnvironmentError, UserError
+from rl2_lightning.errors import UserError
 from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium.layouts import Array
-from rl2_lightning.families.gymnasium.rows import Layouts, LocalRows, Results, Start, split
+from rl2_lightning.families.gymnasium.rows import (
+    Layouts,
+    LocalRows,
+    Results,
+    Start,
+    failure,
+    split,
+)
 
 
 class RayRows:
@@ -28,7 +36,8 @@ class RayRows:
 
     def __init__(self, layouts: Layouts, num_rows: int, execution: Execution) -> None:
         self._ray = _imported_ray()
-        self._id = layouts.maker.id
+        self._maker = layouts.maker
+        self._tasks: dict[int, Any] = {}
         self._timeout = execution.worker_timeout
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
@@ -41,6 +50,7 @@ class RayRows:
 
     def begin(self, starts: Mapping[int, Start]) -> None:
         """See `Rows.begin`."""
+        self._tasks |= {row: start[0] for row, start in starts.items() if start is not None}
         calls = {}
         for number, rows in enumerate(self._parts):
             numbers = range(rows.start, rows.stop)
@@ -71,19 +81,26 @@ class RayRows:
     def _collect(self, calls: Mapping[int, Any]) -> None:
         """Wait for the results of calls, and take them over."""
         errors = self._ray.exceptions
-        try:
-            answers = self._ray.get(list(calls.values()), timeout=self._timeout)
-        except (errors.GetTimeoutError, errors.RayActorError, errors.RaySystemError) as error:
-            is_late = isinstance(error, errors.GetTimeoutError)
-            what = f"does not answer within {self._timeout:g} s" if is_late else "has lost a worker"
-            self.close()
-            reason = " ".join(str(error).split())[:200]
-            raise FailedEnvironmentError(f"{self._id} {what} of Ray: {reason}") from error
-        for number, answer in zip(calls, answers, strict=True):
+        deadline = time.monotonic() + self._timeout
+        for number, call in calls.items():
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                answer = self._ray.get(call, timeout=left)
+            except errors.GetTimeoutError:
+                answer = self._failure(number, f"does not answer within {self._timeout:g} s")
+            except errors.RayError as error:
+                answer = self._failure(number, "has lost its worker", error)
             if isinstance(answer, UserError):
                 self.close()
                 raise answer
             self._take(self._parts[number], answer)
+
+    def _failure(self, number: int, what: str, error: Exception | None = None) -> UserError:
+        """What has happened to a worker; which of its tasks it was playing is not known."""
+        rows = self._parts[number]
+        tasks = [self._tasks[row] for row in range(rows.start, rows.stop) if row in self._tasks]
+        task: Any = tasks[0] if len(tasks) == 1 else f"{tasks}, one of these"
+        return failure(self._maker, what, task, error)
 
     def _take(self, rows: slice, answer: Results) -> None:
         for name, array in answer.observations.items():

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchrl.envs import check_env_specs
 
-from rl2_lightning.errors import UserError
 from rl2_lightning.families.gymnasium import GymnasiumTasks, processes
 from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.trial_env import TrialEnv
@@ -30,7 +29,6 @@ from tests.families.gymnasium.played import (
     by_hand,
     compare,
     play,
-    play_fault,
     see_several,
     see_vector,
     tasks_of,
@@ -257,23 +255,3 @@ def test_workers_share_the_cores(
     assert env.reset()["observation"].tolist() == [[expected, 0]] * NUM_TASKS
     assert os.environ.get("OMP_NUM_THREADS") == given
     env.close()
-
-
-@WITHOUT_RAY
-@pytest.mark.slow
-def test_ray_is_started_and_stopped() -> None:
-    import ray
-
-    was_running = ray.is_initialized()
-    env = tasks_of("Counting", "ray", tasks=[1.0, 2.0], task_by="options")
-    env.reset()
-    assert ray.is_initialized()
-    env.close()
-    assert ray.is_initialized() == was_running
-    with pytest.raises(UserError, match=r"Faulty cannot play a step in the task 2: ZeroDivision"):
-        play_fault("raises", "ray")
-    with pytest.raises(UserError, match=r"Faulty has lost a worker of Ray"):
-        play_fault("dies", "ray")
-    with pytest.raises(UserError, match=r"Faulty does not answer within 2 s of Ray"):
-        play_fault("hangs", "ray", 2)
-    assert ray.is_initialized() == was_running
