@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -31,6 +32,7 @@ from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.data.world import World
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.held_out import HeldOut
+from rl2_lightning.families.execution import Execution, num_cores
 from rl2_lightning.families.rehearsal import contract_of, rehearse
 from rl2_lightning.families.task_env import TaskEnv
 from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
@@ -61,16 +63,40 @@ def build_world(cfg: DictConfig) -> World:
     """
     family = find_class(cfg, "env", TaskEnv)
     settings = read_settings(cfg, "env", family.Settings)
+    execution = _execution(cfg, family)
 
-    def make_task_env(num_tasks: int, device: torch.device | str) -> TaskEnv:
+    def make_task_env(num_tasks: int, device: torch.device | str, **options: Any) -> TaskEnv:
         make = cast(Any, family)
         with contract_of(f"{family.__name__}.__init__"):
-            env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings))
+            env: TaskEnv = make(num_tasks=num_tasks, device=device, **vars(settings), **options)
         return env
 
-    world = World(make_task_env, cast(TrialConfig, OmegaConf.to_object(cfg.trial)))
-    rehearse(world.tasks(2, "cpu"))
-    return world
+    # In this process, where a mistake is found sooner.
+    rehearsed = make_task_env(2, "cpu")
+    try:
+        rehearse(rehearsed)
+    finally:
+        rehearsed.close()
+    trial = cast(TrialConfig, OmegaConf.to_object(cfg.trial))
+    return World(partial(make_task_env, **execution), trial)
+
+
+def _execution(cfg: DictConfig, family: type[TaskEnv]) -> dict[str, Any]:
+    """Where the family is played, as the argument of its constructor; empty without a choice.
+
+    Raises:
+        UserError: the family cannot be played there.
+    """
+    collection = cfg.collection
+    if collection.backend not in family.backends:
+        raise UserError(
+            f"collection.backend={collection.backend} with {family.__name__}, which can be played "
+            f"with {' or '.join(family.backends)}: set collection.backend={family.backends[0]}"
+        )
+    if len(family.backends) == 1:
+        return {}
+    num_workers = collection.num_workers or max(1, num_cores() // int(cfg.trainer.devices))
+    return {"execution": Execution(collection.backend, num_workers, collection.worker_timeout)}
 
 
 def build_data(cfg: DictConfig) -> TrialDataModule:

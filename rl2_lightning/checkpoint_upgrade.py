@@ -17,7 +17,7 @@ from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.lstm import LSTM
 from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.settings import AgentSettings
-from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.agents.spaces import Box
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.checkpoint import Checkpoint, describe
 from rl2_lightning.data.spaces import actions_of, observations_of
@@ -199,7 +199,7 @@ def _in_bounds(state: dict[str, Tensor], spec: AgentSpec) -> dict[str, Tensor]:
     """Rescale weights: the previous action is now a share of its bounds, not in its own unit."""
     encoder = spec.make_encoder()
     columns = encoder.columns.get("previous_action")
-    if columns is None or isinstance(spec.actions, Discrete):
+    if columns is None or not isinstance(spec.actions, Box):
         return state
     first = ("encoder.layers.0.weight", "memory.gru.weight_ih_l0", "memory.lstm.weight_ih_l0")
     for owner in ("agent", "critic"):

@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.run_folder import new_folder
-from rl2_lightning.settings import Settings, between
+from rl2_lightning.settings import Settings, between, one_of
 
 
 @dataclass
@@ -48,6 +48,10 @@ class CollectionConfig(Settings):
     window: int | None = between(1)
     burn_in: int = between(0)
     expected_rewards: bool = MISSING
+    # With defaults, since earlier checkpoints have no such fields.
+    backend: str = one_of("batched", "vector", "process", "ray", default="batched")
+    num_workers: int | None = between(1, default=None)
+    worker_timeout: float = between(0.001, default=60.0)
 
     @property
     def stages(self) -> dict[str, StageConfig]:

@@ -5,5 +5,9 @@ class UserError(Exception):
     """A mistake that the user can fix; its message gives the cause, the value and the remedy."""
 
 
+class FailedEnvironmentError(UserError):
+    """An environment failed, died or hung while it was played."""
+
+
 class NonFiniteLossError(UserError):
     """A quantity became infinite or NaN, so that another update would ruin the weights."""

@@ -19,8 +19,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         observation: `[B, *observation]`.
-        previous_action: the action as taken: `[B]`, int64, or `[B, A]`, float32. At a trial's start
-            it is `no_action`: the number of actions, or the middle of the bounds.
+        previous_action: the action as taken: `[B]`, int64; `[B, A]`, int64, for several discrete
+            numbers; or `[B, A]`, float32. At a trial's start it is `no_action`.
         previous_reward: `[B, 1]`, float32; 0 at a trial's start.
         previous_done: `[B, 1]`, float32; 1 where an episode begins, including the first of a trial.
         previous_observation: the observation in which the previous action was taken, of the form of
@@ -62,22 +62,22 @@ def next_inputs(
 
 
 def no_action(
-    num: int, num_actions: int | None, centre: Sequence[float], device: torch.device | None
+    num: int, placeholder: int | Sequence[int] | Sequence[float], device: torch.device | None
 ) -> Tensor:
     """The placeholder for the previous action where none was taken.
 
     Args:
         num: B.
-        num_actions: number of discrete actions; None for continuous actions.
-        centre: the middle of the bounds of continuous actions, A numbers.
+        placeholder: the number of values of a discrete action; those of each of A discrete numbers;
+            or the middle of the bounds of A continuous numbers.
         device: device of the result.
 
     Returns:
-        The number of actions, `[B]`, int64; or the middle of the bounds, `[B, A]`, float32.
+        `[B]`, int64, or `[B, A]`, int64 or float32.
     """
-    if num_actions is None:
-        return torch.tensor(centre, device=device).expand(num, -1)
-    return torch.full((num,), num_actions, device=device)
+    if isinstance(placeholder, int):
+        return torch.full((num,), placeholder, device=device)
+    return torch.tensor(placeholder, device=device).expand(num, -1)
 
 
 def select_rows(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
-from rl2_lightning.settings import Settings, check_ranges, stored_settings
+from rl2_lightning.settings import Settings, check_ranges, names_no_code, stored_settings
 from rl2_lightning.stored import SCHEMAS, differences
 
 CONFIG_NAME = "train"
@@ -160,7 +160,9 @@ def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[
     values = {name: value for name, value in stored.items() if name != TARGET}
     if group in PARTS:
         schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings
-        return _flat(stored_settings(schema, values, group, said))
+        found = _flat(stored_settings(schema, values, group, said))
+        # What names code stays the run's own; if it differs, an error says so later.
+        return {name: value for name, value in found.items() if names_no_code(schema, name)}
     defaults = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
     return _flat(stored_settings(TYPED[group], {**defaults, **values}, group, said))
 

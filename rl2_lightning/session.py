@@ -27,7 +27,7 @@ from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import starts_from_weights
 from rl2_lightning.data.datamodule import TrialDataModule
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.errors import NonFiniteLossError, UserError
+from rl2_lightning.errors import FailedEnvironmentError, NonFiniteLossError, UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
 from rl2_lightning.run_folder import LAST_CHECKPOINT, SUMMARY, begin_run, is_gone, rank_of_process
@@ -166,6 +166,7 @@ def _ends_in_a_line(
         way: how to continue from a checkpoint.
 
     Raises:
+        FailedEnvironmentError: an environment failed.
         NonFiniteLossError: a quantity is not finite.
         UserError: a file cannot be written.
         SystemExit: the run was stopped by a signal.
@@ -180,8 +181,8 @@ def _ends_in_a_line(
             raise
         if not _is_too_late(cfg):
             sys.exit(f"stopped {where()}; {_remedy(cfg, way)}")
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error}; {_remedy(cfg)}") from error
+    except (FailedEnvironmentError, NonFiniteLossError) as error:
+        raise type(error)(f"{error}; {_remedy(cfg)}") from error
     except OSError as error:
         raise UserError(f"{_of_file(error, cfg)}; {_remedy(cfg)}") from error
     finally:

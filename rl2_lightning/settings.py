@@ -14,6 +14,7 @@ from rl2_lightning.errors import UserError
 
 LARGEST = 2**53  # beyond it floats do not hold all whole numbers
 POSITIVE = {"low": 1, "high": float("inf")}
+NAMES_CODE = "names_code"
 
 # OmegaConf's errors for a value that does not fit its field, and the remedies.
 WRONG_TYPES = (
@@ -58,7 +59,19 @@ def range_within(low: float, high: float = float("inf"), *, default: Any = MISSI
     return _field(default, {"low": low, "high": high, "is_range": True})
 
 
+def names_code(default: Any) -> Any:
+    """A field whose value names what is imported or called: it is never taken from a file."""
+    return _field(default, {NAMES_CODE: True})
+
+
+def names_no_code(schema: type[Any], name: str) -> bool:
+    """Whether the value of a field may be taken from a file."""
+    return not any(one.name == name and NAMES_CODE in one.metadata for one in fields(schema))
+
+
 def _field(default: Any, rule: Mapping[str, Any]) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=rule)
     if isinstance(default, (list, tuple)):
         return field(default_factory=lambda: list(default), metadata=rule)
     return field(default=default, metadata=rule)
@@ -177,6 +190,8 @@ def _check_value(name: str, value: Any, rule: Mapping[str, Any]) -> None:
         if value not in rule["choices"]:
             choices = " or ".join(f"{name}={choice}" for choice in rule["choices"])
             raise UserError(f"{name}={value} is unknown: use {choices}")
+        return
+    if NAMES_CODE in rule:
         return
     low, high = rule["low"], rule["high"]
     for one in value if OmegaConf.is_list(value) else [value]:

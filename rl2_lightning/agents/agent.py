@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rl2_lightning.agents.belief import Belief, BeliefMemory
 from rl2_lightning.agents.heads import ShowingMemory
 from rl2_lightning.agents.memories.memory import State
-from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.agents.spaces import placeholder_of
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation, first_inputs, next_inputs, no_action
@@ -23,7 +23,7 @@ class Step(NamedTuple):
     """The result of an agent's step.
 
     Attributes:
-        action: `[B]`, int64, or `[B, A]`, float32.
+        action: `[B]`, int64, or `[B, A]`, int64 or float32.
         log_probability: log-probability of the action, `[B]`, float32.
         state: state of the memory after the step.
         features: the memory's output for the policy, `[B, H]`, float32.
@@ -94,10 +94,7 @@ class Agent(nn.Module):
     def first_inputs(self, observation: Observation) -> Inputs:
         """The inputs at the start of trials with an observation `[B, *observation]`."""
         some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
-        actions = self.spec.actions
-        num_actions = actions.n if isinstance(actions, Discrete) else None
-        centre = () if isinstance(actions, Discrete) else actions.centre
-        nothing = no_action(len(some), num_actions, centre, some.device)
+        nothing = no_action(len(some), placeholder_of(self.spec.actions), some.device)
         return first_inputs(observation, nothing)
 
     def next_inputs(

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Categorical, Distribution, Independent
 
 from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
-from rl2_lightning.agents.spaces import Actions, Box, Discrete
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
 from rl2_lightning.errors import UserError
 
 LARGEST_LOC = 5.0  # tanh is then within 1e-4 of its bounds, and log-probabilities are still finite
 SMALLEST_SCALE, LARGEST_SCALE = 0.01, 2.0  # halfway between, actions are nearly uniform
+NO_VALUE = -1e9  # logit of probability 0; infinity would give NaN in derivatives
 
 
 class Policy(nn.Module):
@@ -45,7 +46,8 @@ class Policy(nn.Module):
             generator: generator of the actions; None for PyTorch's global one.
 
         Returns:
-            Actions, `[B]`, int64, or `[B, A]`, float32, and their log-probabilities, `[B]`.
+            Actions, `[B]`, int64, or `[B, A]`, int64 or float32, and their log-probabilities,
+            `[B]`.
         """
 
     def forward(self, features: Tensor) -> Distribution:
@@ -79,19 +81,73 @@ class CategoricalPolicy(Policy):
         self, features: Tensor, *, greedy: bool, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.act`."""
-        log_probabilities = torch.log_softmax(self.parameters_of(features)[0], dim=-1)
-        if greedy:
-            action = log_probabilities.argmax(dim=-1, keepdim=True)
-        else:
-            # The first of independent exponential arrivals. `torch.multinomial` samples in the same
-            # way, but checks the probabilities, which synchronises with the device.
-            waiting = _waiting_times(log_probabilities, generator)
-            action = (log_probabilities.exp() / waiting).max(dim=-1, keepdim=True).indices
-        return action.squeeze(-1), log_probabilities.gather(-1, action).squeeze(-1)
+        return _choose(self.parameters_of(features)[0], greedy=greedy, generator=generator)
+
+
+class MultiCategorical(Independent[Categorical]):
+    """Independent categorical distributions, one for each of A numbers.
+
+    Args:
+        logits: `[..., A, N]`, float32; N is the largest number of values, and `NO_VALUE` stands
+            where a number has fewer.
+        validate_args: whether parameters and actions are validated; see `torch.distributions`.
+    """
+
+    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+        super().__init__(Categorical(logits=logits, validate_args=validate_args), 1, validate_args)
+
+
+class MultiCategoricalPolicy(Policy):
+    """A policy over several discrete numbers, which are independent given the features.
+
+    Args:
+        actions: space of the actions, A numbers.
+        layers: maps features `[..., H]` to the logits of all values of all numbers, one after the
+            other.
+    """
+
+    distribution_class = MultiCategorical
+    parameter_names = ("logits",)
+    is_value: Tensor
+
+    def __init__(self, actions: MultiDiscrete, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+        is_value = torch.arange(max(actions.nvec)) < torch.tensor(actions.nvec).unsqueeze(1)
+        self.register_buffer("is_value", is_value, persistent=False)
+
+    def parameters_of(self, features: Tensor) -> tuple[Tensor, ...]:
+        """See `Policy.parameters_of`; logits `[..., A, N]`."""
+        logits = self.layers(features).float()
+        padded = logits.new_full((*logits.shape[:-1], *self.is_value.shape), NO_VALUE)
+        return (padded.masked_scatter(self.is_value.expand_as(padded), logits),)
+
+    def act(
+        self, features: Tensor, *, greedy: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.act`."""
+        (logits,) = self.parameters_of(features)
+        action, log_probabilities = _choose(logits, greedy=greedy, generator=generator)
+        return action, log_probabilities.sum(dim=-1)
+
+
+def _choose(
+    logits: Tensor, *, greedy: bool, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Choose by logits, `[..., N]`: the values, `[...]`, int64, and their log-probabilities."""
+    log_probabilities = torch.log_softmax(logits, dim=-1)
+    if greedy:
+        action = log_probabilities.argmax(dim=-1, keepdim=True)
+    else:
+        # The first of independent exponential arrivals. `torch.multinomial` samples in the same
+        # way, but checks the probabilities, which synchronises with the device.
+        waiting = _waiting_times(log_probabilities, generator)
+        action = (log_probabilities.exp() / waiting).max(dim=-1, keepdim=True).indices
+    return action.squeeze(-1), log_probabilities.gather(-1, action).squeeze(-1)
 
 
 def _waiting_times(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Samples of the exponential distribution of mean 1, `[B, A]`, float32."""
+    """Samples of the exponential distribution of mean 1, of the shape of `like`, float32."""
     if like.device.type != "cpu":
         return torch.empty_like(like).exponential_(generator=generator)
     # The same numbers in half the time: PyTorch computes the logarithms one by one.
@@ -157,6 +213,8 @@ def make_policy(actions: Actions, make_layers: Callable[[int], nn.Module]) -> Po
     """
     if isinstance(actions, Discrete):
         return CategoricalPolicy(make_layers(actions.n))
+    if isinstance(actions, MultiDiscrete):
+        return MultiCategoricalPolicy(actions, make_layers(actions.size))
     bounds = (actions.low, actions.high)
     is_bounded = all(
         bound is not None and len(bound) == actions.size and all(map(math.isfinite, bound))

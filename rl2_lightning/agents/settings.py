@@ -58,6 +58,8 @@ class AgentSettings(Settings):
         belief: settings of a belief in place of the memory's features.
         discount_embedding: width of an embedding of the learner's γ and λ, which it sees beside the
             inputs; 0 for none.
+        normalised: which of its inputs it sees in units of their running spread: "observation",
+            which leaves images as they are, and "reward".
     """
 
     inputs: list[str] = field(default_factory=lambda: list(INPUTS))
@@ -68,3 +70,4 @@ class AgentSettings(Settings):
     action_queries: ActionQuerySettings = field(default_factory=ActionQuerySettings)
     belief: BeliefSettings = field(default_factory=BeliefSettings)
     discount_embedding: int = between(0, default=0)
+    normalised: list[str] = field(default_factory=list)

@@ -64,15 +64,45 @@ class Discrete:
 
     n: int
 
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return self.n
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several numbers at once, int64, each one of a number of values of its own.
+
+    Attributes:
+        nvec: number of values of each of them.
+    """
+
+    nvec: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The sum of the numbers of values."""
+        return sum(self.nvec)
+
 
 Observations = Box | dict[str, Box]  # a dictionary for several observations
-Actions = Box | Discrete
+Actions = Box | Discrete | MultiDiscrete
+
+
+def placeholder_of(actions: Actions) -> int | tuple[int, ...] | tuple[float, ...]:
+    """What stands for the previous action where there was none; see `inputs.no_action`."""
+    if isinstance(actions, Discrete):
+        return actions.n
+    return actions.nvec if isinstance(actions, MultiDiscrete) else actions.centre
 
 
 def to_plain(space: Observations | Actions) -> dict[str, Any]:
     """A space as numbers, strings, lists and dictionaries."""
     if isinstance(space, Discrete):
         return {"n": space.n}
+    if isinstance(space, MultiDiscrete):
+        return {"nvec": list(space.nvec)}
     if isinstance(space, dict):
         return {"spaces": {name: to_plain(one) for name, one in space.items()}}
     bounds = {"low": space.low, "high": space.high}
@@ -101,6 +131,11 @@ def actions_from_plain(data: Any) -> Actions:
         if type(data["n"]) is int and data["n"] >= 1:
             return Discrete(data["n"])
         raise UserError(f"{data['n']!r} actions: a checkpoint has to name their number")
+    if isinstance(data, Mapping) and set(data) == {"nvec"}:
+        nvec = data["nvec"]
+        if isinstance(nvec, list) and nvec and all(type(n) is int and n >= 1 for n in nvec):
+            return MultiDiscrete(tuple(nvec))
+        raise UserError(f"{nvec!r} actions: a checkpoint has to name their numbers")
     return _box(data)
 
 

@@ -16,6 +16,7 @@ from rl2_lightning.agents.policies import CategoricalPolicy, Policy, make_policy
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.agents.spaces import (
     Actions,
+    Box,
     Discrete,
     Observations,
     actions_from_plain,
@@ -63,7 +64,8 @@ class AgentSpec:
             inputs,
             settings.encoder_hidden_sizes,
             passed_on,
-            settings.discount_embedding,
+            normalised=settings.normalised,
+            discount_embedding=settings.discount_embedding,
         )
 
     def make_memory(self, encoder: Encoder) -> Memory:
@@ -100,9 +102,10 @@ class AgentSpec:
         settings, hidden_sizes = self.settings, self.settings.policy_hidden_sizes
         if settings.policy_head == "action_queries":
             if not isinstance(self.actions, Discrete):
+                kind = "continuous" if isinstance(self.actions, Box) else "several discrete"
                 raise UserError(
-                    "agent.policy_head=action_queries with continuous actions: use discrete "
-                    "actions, or agent.policy_head=layers"
+                    f"agent.policy_head=action_queries with {kind} actions: use a single discrete "
+                    "action, or agent.policy_head=layers"
                 )
             value_size = settings.action_queries.value_size
             return CategoricalPolicy(ActionScorer(memory.summary_size, value_size, hidden_sizes))

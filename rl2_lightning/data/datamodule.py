@@ -44,6 +44,12 @@ class TrialLearner(Protocol):
     def make_actor(self, generator: torch.Generator) -> Actor:
         """The actor that plays the trials of an iteration."""
 
+    def begin_collection(self) -> None:
+        """Get ready to collect the trials of an iteration."""
+
+    def note_inputs(self, steps: TensorDictBase) -> None:
+        """Measure the inputs of collected steps, `[B, T]`."""
+
     def prepare(self, trials: TensorDictBase, state_steps: list[int]) -> TensorDictBase:
         """Add to collected trials `[B]` what the loss needs."""
 
@@ -167,8 +173,10 @@ class TrialDataModule(pl.LightningDataModule):
         collector = self._collector_of(self.plan.stage_at(self._iteration))
         collector.seed(self._seed_of(Purpose.ENVIRONMENT), self._seed_of(Purpose.ACTIONS))
         lengths = self._lengths(collector.env)
+        learner.begin_collection()
         with self._trainer.precision_plugin.forward_context():
             trials = collector.rollout()
+            learner.note_inputs(trials[keys.STEPS])
             trials = learner.prepare(trials, state_steps(*lengths))
         kept = [keys.TASK] if learner.reads_tasks else []
         return cut_windows(trials, *lengths, kept, learner.num_following)

@@ -1,8 +1,15 @@
 """Convert TorchRL's specs to an agent's spaces."""
 
-from torchrl.data import Bounded, Categorical, Composite, TensorSpec
+from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, TensorSpec
 
-from rl2_lightning.agents.spaces import DTYPES, Actions, Box, Discrete, Observations
+from rl2_lightning.agents.spaces import (
+    DTYPES,
+    Actions,
+    Box,
+    Discrete,
+    MultiDiscrete,
+    Observations,
+)
 from rl2_lightning.errors import UserError
 
 
@@ -26,6 +33,8 @@ def actions_of(spec: TensorSpec) -> Actions:
     Args:
         spec: unbatched spec of the action.
     """
+    if isinstance(spec, MultiCategorical):  # which is a Categorical, too
+        return MultiDiscrete(tuple(int(one.n) for one in spec.space))
     if isinstance(spec, Categorical):
         return Discrete(int(spec.space.n))
     return _box(spec)

@@ -217,7 +217,9 @@ class HeldOut:
         digest = hashlib.sha256(f"{self._seed} {name}".encode()).digest()
         seed = int.from_bytes(digest[:8], "big") >> 1
         generator = torch.Generator().manual_seed(seed)
-        for chunk in self.tasks.split(TASKS_PER_CHUNK):
+        # Each task of other families is an environment: no more of them than an agent plays.
+        are_tensors = len(self.task_env.backends) == 1
+        for chunk in self.tasks.split(TASKS_PER_CHUNK if are_tensors else self._batch_size):
             yield chunk, self._world.tasks(len(chunk), "cpu"), generator
 
 

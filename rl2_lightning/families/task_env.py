@@ -13,6 +13,7 @@ from torchrl.envs import EnvBase
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
+from rl2_lightning.families.execution import BATCHED
 from rl2_lightning.families.places import Places
 from rl2_lightning.families.player import ClosedFormPlayer, Player
 from rl2_lightning.families.scene import Scene
@@ -63,6 +64,10 @@ class TaskEnv(EnvBase):
             in addition to the rewards.
         ends_early: whether an episode may end before it is cut.
         is_watched: false while observations are not used and need not be rendered.
+        truncated: where `advance` has cut an episode before `max_episode_steps`, `[B, 1]`, bool;
+            None in a family that never does.
+        backends: where its tasks can be played, `collection.backend`; a family with several takes
+            an `Execution` as the argument `execution`.
     """
 
     Settings: ClassVar[type[Settings]] = Settings
@@ -70,6 +75,8 @@ class TaskEnv(EnvBase):
     recorded_keys: tuple[str, ...] = ()
     ends_early: bool = False
     is_watched: bool = True
+    truncated: Tensor | None = None
+    backends: ClassVar[tuple[str, ...]] = (BATCHED,)
 
     def __init__(
         self,
@@ -141,7 +148,7 @@ class TaskEnv(EnvBase):
         """Play one step of the rows that are playing.
 
         Args:
-            action: `[B]`, int64, or `[B, A]`, float32.
+            action: `[B]`, int64, or `[B, A]`, int64 or float32.
             playing: `[B, 1]`, bool. The other rows do not change; their actions and results are
                 ignored.
 
@@ -224,6 +231,8 @@ class TaskEnv(EnvBase):
         observation, reward, terminated = self.advance(action, playing)
         self.episode_steps = self.episode_steps + playing
         episode_done = terminated | (self.episode_steps >= self.max_episode_steps)
+        if self.truncated is not None:
+            episode_done = episode_done | self.truncated
         return Transition(observation, reward, terminated, episode_done)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:

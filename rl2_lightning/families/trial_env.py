@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._pytree import tree_map
-from torchrl.data import Binary, Categorical, Composite, Unbounded
+from torchrl.data import Binary, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
 from rl2_lightning import keys
@@ -85,10 +85,8 @@ class TrialEnv(EnvBase):
         self._zero = torch.zeros(*self.batch_size, 1, device=self.device)
         self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         self._current: TrialStep | None = None
-        spec = self.action_spec_unbatched
-        num_actions = spec.space.n if isinstance(spec, Categorical) else None
-        middle = () if num_actions else ((spec.space.low + spec.space.high) / 2).tolist()
-        self._no_action = no_action(len(self._zero), num_actions, middle, self.device)
+        placeholder = _placeholder(self.action_spec_unbatched)
+        self._no_action = no_action(len(self._zero), placeholder, self.device)
 
     @property
     def tasks(self) -> TensorDictBase:
@@ -146,7 +144,7 @@ class TrialEnv(EnvBase):
         """Play one step of every trial that has not ended.
 
         Args:
-            action: `[B]`, int64, or `[B, A]`, float32.
+            action: `[B]`, int64, or `[B, A]`, int64 or float32.
         """
         assert self._current is not None, "a trial has to begin before it is played"
         inputs, episode, playing = self._current
@@ -183,8 +181,12 @@ class TrialEnv(EnvBase):
         scalar = Unbounded((*batch, 1))
         shown = self.task_env.observation_spec[keys.OBSERVATION]
         action = self.task_env.action_spec
-        if isinstance(action, Categorical):
-            previous = Categorical(action.space.n + 1, shape=batch)  # one more for none
+        # One more value for none. `MultiCategorical` is a `Categorical`, too.
+        if isinstance(action, MultiCategorical):
+            numbers = [n + 1 for n in _placeholder(self.task_env.action_spec_unbatched)]
+            previous = MultiCategorical(numbers).expand(action.shape)
+        elif isinstance(action, Categorical):
+            previous = Categorical(action.space.n + 1, shape=batch)
         else:
             previous = Unbounded(action.shape)
         self.observation_spec = Composite(
@@ -271,6 +273,15 @@ def input_entries(inputs: Inputs) -> dict[str, Observation]:
         keys.PREVIOUS_DONE: inputs.previous_done,
         keys.PREVIOUS_OBSERVATION: inputs.previous_observation,
     }
+
+
+def _placeholder(spec: TensorSpec) -> Any:
+    """What stands for an action of an unbatched spec where there was none; see `no_action`."""
+    if isinstance(spec, MultiCategorical):
+        return [int(one.n) for one in spec.space]
+    if isinstance(spec, Categorical):
+        return int(spec.space.n)
+    return ((spec.space.low + spec.space.high) / 2).tolist()
 
 
 def _unbounded(spec: Any) -> Any:

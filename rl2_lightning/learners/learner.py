@@ -18,6 +18,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.families.play import Actor
+from rl2_lightning.learners.normalisation import measure_inputs, update_spreads
 from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
 
@@ -123,6 +124,18 @@ class Learner(pl.LightningModule):
             generator: generator of the actions, on the agent's device.
         """
         return AgentActor(self.agent, generator)
+
+    def begin_collection(self) -> None:
+        """Take over the spread of the inputs that has been measured before this iteration.
+
+        Within an iteration it does not change, so that the policy that learns is the one that
+        played.
+        """
+        update_spreads(self)
+
+    def note_inputs(self, steps: TensorDictBase) -> None:
+        """Measure the spread of the inputs of this rank's collected steps, `[B, T]`."""
+        measure_inputs(self, steps)
 
     @property
     def progress(self) -> float:

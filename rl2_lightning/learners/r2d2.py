@@ -15,7 +15,7 @@ from torchrl.modules import SignedHyperbolicValueTransform
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.initialisation import fully_connected
-from rl2_lightning.agents.spaces import Discrete
+from rl2_lightning.agents.spaces import Box, Discrete
 from rl2_lightning.data.exploration import EpsilonGreedyActor
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.replay import ReplaySource
@@ -113,9 +113,10 @@ class R2D2(Learner):
     ) -> None:
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         if not isinstance(agent.spec.actions, Discrete):
+            kind = "continuous ones" if isinstance(agent.spec.actions, Box) else "several at once"
             raise UserError(
-                "learner=r2d2 learns the value of each action, and this family has continuous "
-                "ones: use learner=r2d2_ppo"
+                f"learner=r2d2 learns the value of each action, and this family has {kind}: use "
+                "learner=r2d2_ppo"
             )
         self.settings = settings
         self.num_following = settings.num_steps

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from rl2_lightning.agents.encoders.encoder import Encoder
-from rl2_lightning.agents.spaces import Actions, Box, Discrete, Observations
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
 
@@ -57,6 +57,14 @@ def test_actions_are_one_hot_and_none_is_all_zeros() -> None:
     actions = torch.tensor([[0, 2], [3, 1]])
     found = encoder(shown(torch.zeros(2, 2, 1), actions))
     assert found.tolist() == [[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]]
+
+
+def test_several_discrete_actions_are_one_hot_one_by_one() -> None:
+    encoder = encoder_of(Box((1,)), ("previous_action",), MultiDiscrete((3, 1, 2)))
+    actions = torch.tensor([[[0, 0, 1], [2, 0, 0]], [[3, 1, 2], [1, 0, 2]]])
+    found = encoder(shown(torch.zeros(2, 2, 1), actions))
+    assert found[0].tolist() == [[1, 0, 0, 1, 0, 1], [0, 0, 1, 1, 1, 0]]
+    assert found[1].tolist() == [[0] * 6, [0, 1, 0, 1, 0, 0]]
 
 
 def test_continuous_actions_are_given_as_they_are() -> None:
@@ -118,9 +126,34 @@ def test_nothing_but_idle_images() -> None:
     assert not next(encoder.parameters()).grad.any()
 
 
+@pytest.mark.parametrize(
+    ("sides", "kernels", "features"),
+    [
+        ((5, 5), [3, 3], 1 * 1),
+        ((7, 7), [3, 3], 3 * 3),
+        ((12, 40), [3, 3], 8 * 36),
+        ((13, 13), [5, 5], 1 * 1),
+        ((30, 40), [5, 5], 5 * 7),
+        ((84, 84), [5, 5, 5], 7 * 7),
+        ((210, 160), [5, 5, 5, 5], 10 * 7),
+    ],
+)
+def test_the_convolutions_fit_the_image(
+    sides: tuple[int, int], kernels: list[int], features: int
+) -> None:
+    image = Box((2, *sides), "uint8")
+    encoder = encoder_of(image, ("observation",))
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.kernel_size[0] for layer in layers] == kernels
+    assert encoder.output_size == 16 * features
+    shown = torch.randint(256, (3, *image.shape), dtype=torch.uint8)
+    nothing = torch.zeros(3, 1)
+    assert encoder(Inputs(shown, nothing, nothing, nothing, shown)).shape == (3, 16 * features)
+
+
 def test_images_that_are_too_small() -> None:
-    with pytest.raises(UserError, match=r"observations of \[3, 12, 40\] are too small"):
-        encoder_of(Box((3, 12, 40), "uint8"))
+    with pytest.raises(UserError, match=r"observations of \[3, 4, 40\] are too small"):
+        encoder_of(Box((3, 4, 40), "uint8"))
 
 
 def test_images_of_numbers_are_taken_as_they_are() -> None:

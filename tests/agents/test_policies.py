@@ -15,7 +15,7 @@ from rl2_lightning.agents.policies import (
     make_policy,
     policy_layers,
 )
-from rl2_lightning.agents.spaces import Actions, Box, Discrete
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
 from rl2_lightning.errors import UserError
 
@@ -84,7 +84,43 @@ def test_discrete_actions_are_whole_numbers(greedy: bool) -> None:
     assert action.shape == log_prob.shape == (7,)
 
 
-@pytest.mark.parametrize("actions", [Discrete(3), BOX], ids=["discrete", "continuous"])
+def test_several_discrete_numbers_are_independent() -> None:
+    policy = make_policy(MultiDiscrete((3, 1, 2)), policy_layers(4, ()))
+    policy.layers = nn.Identity()
+    logits = torch.randn(5, 6)
+    alone = [torch.distributions.Categorical(logits=part) for part in logits.split([3, 1, 2], -1)]
+    together = policy(logits)
+    torch.testing.assert_close(together.entropy(), sum(one.entropy() for one in alone))
+    for greedy in (False, True):
+        action, log_prob = policy.act(logits, greedy=greedy, generator=None)
+        assert action.dtype == torch.int64
+        assert (action < torch.tensor([3, 1, 2])).all()
+        expected = sum(one.log_prob(a) for one, a in zip(alone, action.unbind(-1), strict=True))
+        torch.testing.assert_close(log_prob, expected)
+        torch.testing.assert_close(together.log_prob(action), expected)
+    assert torch.equal(action, torch.stack([one.logits.argmax(-1) for one in alone], -1))
+
+
+def test_values_that_are_not_there_change_no_derivative() -> None:
+    logits = torch.randn(4, 5, requires_grad=True)
+    policy = make_policy(MultiDiscrete((3, 2)), policy_layers(4, ()))
+    policy.layers = nn.Identity()
+    divergence = torch.distributions.kl_divergence(policy(logits.detach()), policy(logits)).sum()
+    (gradient,) = torch.autograd.grad(divergence, logits, create_graph=True)
+    vector = torch.randn(4, 5)
+    (product,) = torch.autograd.grad((gradient * vector).sum(), logits)
+    # The Fisher matrix of a categorical distribution: diag(p) - p pᵀ.
+    expected = []
+    for part, v in zip(logits.split([3, 2], -1), vector.split([3, 2], -1), strict=True):
+        p = part.detach().softmax(-1)
+        expected.append(p * v - p * (p * v).sum(-1, keepdim=True))
+    torch.testing.assert_close(product, torch.cat(expected, -1))
+
+
+CHOICES = [Discrete(3), MultiDiscrete((3, 2)), BOX]
+
+
+@pytest.mark.parametrize("actions", CHOICES, ids=["discrete", "several", "continuous"])
 def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
     torch.manual_seed(0)
     policy: Policy = make_policy(actions, policy_layers(4, ()))
@@ -96,6 +132,7 @@ def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
     expected = policy(features[0]).sample((100_000,))
     if isinstance(actions, Discrete):
         action, expected = (nn.functional.one_hot(one, 3).float() for one in (action, expected))
+    action, expected = action.float(), expected.float()
     error = 5 * (2 / 100_000) ** 0.5 * expected.std(0)
     assert ((action.mean(0) - expected.mean(0)).abs() < error).all()
     torch.testing.assert_close(action.std(0), expected.std(0), rtol=0.02, atol=0)

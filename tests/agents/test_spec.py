@@ -10,9 +10,10 @@ from rl2_lightning.agents.memories.memory import Memory
 from rl2_lightning.agents.spaces import Box, Discrete
 from rl2_lightning.errors import UserError
 from tests.builders import MEMORIES, bandit_trials, corridor_trials, make_agent, point_trials
+from tests.locks import lock_trials
 from tests.views import view_trials
 
-WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
+WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials, lock_trials]
 
 
 def test_an_observation_without_a_dimension() -> None:

@@ -17,9 +17,10 @@ from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.builders import bandit_trials, corridor_trials, make_agent, point_trials
 from tests.corridor import Corridor
+from tests.locks import lock_trials
 from tests.views import view_trials
 
-WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials]
+WORLDS = [bandit_trials, corridor_trials, point_trials, view_trials, lock_trials]
 
 
 def collector_of(env: TrialEnv, agent: Agent | None = None, **options) -> TrialCollector:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
+from torchrl.data import Bounded, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 
-from rl2_lightning.agents.spaces import Actions, Box, Discrete, Observations
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.data.spaces import actions_of, observations_of
 from rl2_lightning.errors import UserError
 
@@ -32,12 +32,13 @@ def test_observations(spec: TensorSpec, expected: Observations) -> None:
     ("spec", "expected"),
     [
         (Categorical(4), Discrete(4)),
+        (MultiCategorical([3, 2]), MultiDiscrete((3, 2))),
         (
             Bounded(torch.tensor([-1.0, 0]), torch.tensor([1.0, 2]), (2,)),
             Box((2,), low=(-1.0, 0.0), high=(1.0, 2.0)),
         ),
     ],
-    ids=["discrete", "continuous"],
+    ids=["discrete", "several discrete", "continuous"],
 )
 def test_actions(spec: TensorSpec, expected: Actions) -> None:
     assert actions_of(spec) == expected

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torchrl.data import Categorical
+from torchrl.data import Categorical, MultiCategorical
 from torchrl.envs import EnvBase
 
 
@@ -14,6 +14,9 @@ def draw_actions(env: EnvBase, num_steps: int, seed: int = 0) -> Tensor:
     """Uniformly random actions of any family, `[num_steps, B]` or `[num_steps, B, A]`."""
     generator = seeded(seed)
     spec, shape = env.action_spec_unbatched, (num_steps, *env.batch_size)
+    if isinstance(spec, MultiCategorical):
+        numbers = [torch.randint(one.n, shape, generator=generator) for one in spec.space]
+        return torch.stack(numbers, dim=-1)
     if isinstance(spec, Categorical):
         return torch.randint(spec.space.n, shape, generator=generator)
     draw = torch.rand(*shape, *spec.shape, generator=generator)

@@ -21,6 +21,7 @@ from rl2_lightning.inputs import Inputs
 from tests.corridor import Corridor
 from tests.families.catalogue import NAMES, read_family
 from tests.families.draws import draw_actions, seeded
+from tests.locks import Lock
 
 NUM_TRIALS = 6
 TRIALS = [
@@ -97,6 +98,8 @@ def make_task_env(name: str) -> TaskEnv:
     """A family, with short episodes where these can be set."""
     if name == "composite":
         return Walk(NUM_TRIALS)
+    if name == "several actions":
+        return Lock(NUM_TRIALS)
     family, settings = read_family(name)
     return family(NUM_TRIALS, **(settings | {"horizon": 12} if "horizon" in settings else settings))
 
@@ -111,7 +114,7 @@ def collect(env: TrialEnv, actions: Tensor) -> TensorDictBase:
     return torch.stack(steps, dim=1)
 
 
-@pytest.fixture(params=[*NAMES, "composite"])
+@pytest.fixture(params=[*NAMES, "composite", "several actions"])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

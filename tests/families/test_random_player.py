@@ -7,6 +7,7 @@ from rl2_lightning.families.grid_navi import GridNavi
 from rl2_lightning.families.pendulum import LARGEST_TORQUE, Pendulum
 from rl2_lightning.families.random_player import RandomPlayer
 from rl2_lightning.families.task_env import TaskEnv
+from tests.locks import DIALS, Lock
 
 
 def drawn(env: TaskEnv) -> torch.Tensor:
@@ -22,6 +23,13 @@ def drawn(env: TaskEnv) -> torch.Tensor:
 def test_each_action_is_alike_likely() -> None:
     shares = torch.bincount(drawn(GridNavi(20_000)), minlength=5) / 20_000
     assert shares.tolist() == pytest.approx([0.2] * 5, abs=0.015)
+
+
+def test_each_value_of_several_actions_is_alike_likely() -> None:
+    action = drawn(Lock(20_000))
+    for number, values in enumerate(DIALS):
+        shares = torch.bincount(action[:, number], minlength=values) / 20_000
+        assert shares.tolist() == pytest.approx([1 / values] * values, abs=0.015)
 
 
 def test_actions_are_uniform_within_their_bounds() -> None:

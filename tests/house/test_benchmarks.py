@@ -5,6 +5,7 @@ import torch
 from hydra import initialize_config_dir
 
 from benchmarks.families import CONFIGS, FAMILIES, collecting_rate
+from benchmarks.gymnasium import compare
 from benchmarks.memories import MEMORIES, megabytes_to_learn, seconds_to_learn
 from benchmarks.rendering import frames_per_second
 from rl2_lightning.config import register_schemas
@@ -20,6 +21,12 @@ def test_every_family_is_collected(family: str) -> None:
 
 def test_mazes_are_rendered() -> None:
     assert frames_per_second(3, torch.device("cpu"), num_mazes=2) > 0
+
+
+@pytest.mark.parametrize("backend", ["batched", "vector"])
+def test_gymnasium_is_played(backend: str) -> None:
+    rates = compare("CartPole-v1", backend, num_envs=2, num_steps=3, repetitions=1)
+    assert min(rates) > 0
 
 
 def test_every_memory_is_learnt_with() -> None:

@@ -9,12 +9,15 @@ from hydra import compose, initialize_config_dir
 
 from rl2_lightning.config import register_schemas
 from tests.builders import LEARNERS, MEMORIES, known
+from tests.families.catalogue import NAMES as FAMILY_NAMES
+from tests.families.catalogue import read_family
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Fields whose values only exist on the user's machine.
 OF_THE_USER = re.compile(r"--config-dir|searchpath|^-|\$|=\.\.\.")
+FAMILIES = {name: read_family(name)[0] for name in FAMILY_NAMES if name != "corridor"}
 CHANGES = "CHANGELOG.md"  # also names things that no longer exist
 
 
@@ -37,11 +40,11 @@ def anchors_of(name: str) -> set[str]:
 
 
 def part_with(field: str) -> list[str]:
-    """The choice of a memory or learner that has the field, if it is of one of these groups."""
+    """The choice of a family, memory or learner that has the field, if it is of such a group."""
     group, name, *_ = field.split(".")
-    kinds = {"memory": MEMORIES, "learner": LEARNERS}.get(group, {})
+    kinds = {"env": FAMILIES, "memory": MEMORIES, "learner": LEARNERS}.get(group, {})
     having = [choice for choice, kind in kinds.items() if known({name: None}, kind)]
-    default = {"memory": "gru", "learner": "ppo"}.get(group)
+    default = {"env": "bernoulli_bandit", "memory": "gru", "learner": "ppo"}.get(group)
     return [f"{group}={having[0]}"] if having and default not in having else []
 
 
@@ -75,8 +78,7 @@ def test_fields_are_fields(name: str) -> None:
             if text.endswith("…"):
                 continue
             field = text.partition("=")[0]
-            env = ["env=visual_maze"] if "mazes" in field else []
-            compose("train", ["output_dir=.", *env, *part_with(field), text])
+            compose("train", ["output_dir=.", *part_with(field), text])
 
 
 def test_tests_that_the_design_names_are_there() -> None:

@@ -29,6 +29,7 @@ from tests.builders import (
     poisoned,
     starts_of,
 )
+from tests.locks import lock_trials
 
 KINDS = list(product(MEMORIES, (False, True)))
 
@@ -102,7 +103,7 @@ def test_step_equals_window(memory: str, resets: str, learns: bool) -> None:
         assert not torch.allclose(found, module.unroll(encoding, state)[0])
 
 
-@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials, lock_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("sees_task", [False, True])
@@ -225,7 +226,7 @@ def test_masked_steps_change_no_gradient(
         assert torch.equal(gradient, found[1][name]), name
 
 
-@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials, lock_trials])
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
 @pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 2)])
 def test_ratio_is_one_before_the_first_update(

@@ -22,6 +22,7 @@ from tests.builders import (
 )
 from tests.invariants.test_runs import PPO, TINY, assert_same_run, of_learner, train
 from tests.learners.replayed import Told, replayed
+from tests.locks import lock_trials
 
 NUM_TRIALS = 6
 
@@ -37,7 +38,7 @@ CRITICS = [{}, {"separate": True, "sees_task": True}]
 
 
 @pytest.mark.parametrize("critic", CRITICS, ids=["shared", "separate"])
-@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials, lock_trials])
 def test_credit_of_the_policy_that_acted_is_that_of_ppo(make_trials, critic: dict) -> None:
     env = make_trials(NUM_TRIALS)
     learner = learner_of(env, critic=critic, off_policy_credit="gae")

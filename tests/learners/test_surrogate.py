@@ -29,6 +29,7 @@ from tests.learners.trust_region import (
     problem_of,
     weights,
 )
+from tests.locks import lock_trials
 
 WINDOWS = [(None, 0), (4, 2)]
 
@@ -46,7 +47,7 @@ def warmed(learner: TRPO, windows: TensorDictBase) -> TensorDictBase:
     return fixed.set(keys.MEMORY_STATE, as_tensordict(state, windows.batch_size))
 
 
-@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials, lock_trials])
 @pytest.mark.parametrize(("memory", "sizes"), list(product(MEMORIES, WINDOWS)))
 def test_fisher_vector_product_is_a_finite_difference(make_trials, memory: str, sizes) -> None:
     env = make_trials(6)
@@ -112,7 +113,7 @@ def test_divergence_of_squashed_actions_is_that_of_the_normal_ones() -> None:
     torch.testing.assert_close(kl_divergence(old, new), sampled, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials, lock_trials])
 def test_objective_is_the_surrogate_with_the_entropy_bonus(make_trials) -> None:
     learner, windows = learner_and_windows(make_trials(6))
     problem, parameters = problem_of(learner, windows, 0.3), list(learner.agent.parameters())

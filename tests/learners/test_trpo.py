@@ -31,9 +31,10 @@ from tests.builders import (
 from tests.command_line.program import run_program
 from tests.learners.short_fit import fit
 from tests.learners.trust_region import learner_and_windows, problem_of, weights
+from tests.locks import lock_trials
 
 
-@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials])
+@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials, lock_trials])
 @pytest.mark.parametrize("target_kl", [0.001, 0.01, 0.5])
 def test_a_step_improves_the_policy_within_the_limit_or_is_not_taken(
     make_trials, target_kl: float

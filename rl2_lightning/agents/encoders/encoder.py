@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
+from rl2_lightning.agents.encoders.normaliser import InputNormaliser
 from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
-from rl2_lightning.agents.spaces import Actions, Discrete, Observations
+from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation
 
@@ -26,7 +27,8 @@ class Encoder(nn.Module):
         inputs: names of the fields of `Inputs` that the agent sees.
         hidden_sizes: widths of the layers, each followed by a ReLU; without any, the encoding is
             the concatenated inputs.
-        passed_on: names of the fields that are appended to the encoding unchanged.
+        passed_on: names of the fields that are appended to the encoding.
+        normalised: which inputs are in units of their running spread; see `InputNormaliser`.
         discount_embedding: width of an embedding of the learner's discounts, which is appended to
             the inputs (arXiv 1805.09801, equations 14 and 15); 0 for none.
 
@@ -40,6 +42,7 @@ class Encoder(nn.Module):
     """
 
     one_hot: Tensor
+    first_rows: Tensor
     centre: Tensor
     half_width: Tensor
     discounts: Tensor
@@ -51,6 +54,8 @@ class Encoder(nn.Module):
         inputs: Sequence[str],
         hidden_sizes: Sequence[int],
         passed_on: Sequence[str] = (),
+        *,
+        normalised: Sequence[str] = (),
         discount_embedding: int = 0,
     ) -> None:
         super().__init__()
@@ -68,17 +73,23 @@ class Encoder(nn.Module):
                     f"the observation {name} is a scalar without a dimension: give its spec the "
                     "shape (1,)"
                 )
-        self._is_discrete = isinstance(actions, Discrete)
-        num_actions = actions.n if isinstance(actions, Discrete) else actions.size
-        if isinstance(actions, Discrete):
-            # The last row encodes that there was no action.
-            one_hot = torch.eye(num_actions + 1, num_actions)
-            self.register_buffer("one_hot", one_hot, persistent=False)
-        else:
+        vectors = {
+            name: box.size for name, box in self._boxes.items() if len(box.shape) != IMAGE_DIMS
+        }
+        self.normaliser = InputNormaliser(vectors, normalised) if normalised else None
+        self._actions = actions
+        if isinstance(actions, Box):
             self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
             self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
+        else:
+            nvec = actions.nvec if isinstance(actions, MultiDiscrete) else (actions.n,)
+            # The last row of each number encodes that there was no action.
+            one_hot = torch.block_diag(*(torch.eye(n + 1, n) for n in nvec))
+            self.register_buffer("one_hot", one_hot, persistent=False)
+            first_rows = torch.tensor([0, *accumulate(n + 1 for n in nvec[:-1])])
+            self.register_buffer("first_rows", first_rows, persistent=False)
         self.images = nn.ModuleDict()
-        sizes = {"previous_action": num_actions, "previous_reward": 1, "previous_done": 1}
+        sizes = {"previous_action": actions.size, "previous_reward": 1, "previous_done": 1}
         for name in [*self._inputs, *passed_on]:
             if name not in sizes:
                 sizes[name] = self._make_parts(name)
@@ -88,16 +99,19 @@ class Encoder(nn.Module):
             for name, end in zip(self._inputs, ends, strict=True)
         }
         size = ends[-1] + discount_embedding
-        self.embedding: nn.Linear | None = None
-        if discount_embedding:
-            # They are learnt with the weights, and so part of a checkpoint.
-            self.register_buffer("discounts", torch.zeros(2))
-            self.embedding = nn.Linear(2, discount_embedding, bias=False)
-            initialise_linear(self.embedding, 1.0)
+        self.embedding = self._make_embedding(discount_embedding) if discount_embedding else None
         self.layers = fully_connected(size, hidden_sizes)
         own_size = hidden_sizes[-1] if hidden_sizes else size
         self.sizes = [own_size, *(sizes[name] for name in passed_on)]
         self.output_size = sum(self.sizes)
+
+    def _make_embedding(self, width: int) -> nn.Linear:
+        """The embedding of the discounts, and the buffer with them."""
+        # They are learnt with the weights, and so part of a checkpoint.
+        self.register_buffer("discounts", torch.zeros(2))
+        embedding = nn.Linear(2, width, bias=False)
+        initialise_linear(embedding, 1.0)
+        return embedding
 
     def forward(self, inputs: Inputs, playing: Tensor | None = None) -> Tensor:
         """The encoding `[..., E]`, float32.
@@ -138,12 +152,17 @@ class Encoder(nn.Module):
         """A field of the inputs as a vector, `[..., size]`."""
         if name == "previous_action":
             action = cast(Tensor, entry)
-            if self._is_discrete:
+            if isinstance(self._actions, Discrete):
                 return functional.embedding(action, self.one_hot)
+            if isinstance(self._actions, MultiDiscrete):
+                return functional.embedding(action + self.first_rows, self.one_hot).sum(dim=-2)
             # Scaled, so that the unit of the actions does not matter.
             return (action - self.centre) / self.half_width
-        if name in ("previous_reward", "previous_done"):
+        if name == "previous_done":
             return cast(Tensor, entry)
+        if name == "previous_reward":
+            reward = cast(Tensor, entry)
+            return reward if self.normaliser is None else self.normaliser.earned(reward)
         parts = []
         for part, box in self._boxes.items():
             shown = entry if isinstance(entry, Tensor) else entry[part]
@@ -151,5 +170,8 @@ class Encoder(nn.Module):
             if key in self.images:
                 parts.append(self.images[key](shown, playing))
             else:
-                parts.append(shown.flatten(-len(box.shape)).float())
+                flat = shown.flatten(-len(box.shape)).float()
+                if self.normaliser is not None:
+                    flat = self.normaliser.observation(part, flat)
+                parts.append(flat)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

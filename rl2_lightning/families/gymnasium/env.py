@@ -1,0 +1,296 @@
+"""Any Gymnasium environment as a family of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.execution import Execution
+from rl2_lightning.families.gymnasium.backends import BACKENDS, make_rows
+from rl2_lightning.families.gymnasium.layouts import ActionLayout, ObservationLayout
+from rl2_lightning.families.gymnasium.maker import EnvMaker
+from rl2_lightning.families.gymnasium.row import Row
+from rl2_lightning.families.gymnasium.rows import Layouts, Rows, failure
+from rl2_lightning.families.gymnasium.specs import action_spec, observation_spec
+from rl2_lightning.families.gymnasium.tasks import (
+    LARGEST_SEED,
+    Source,
+    TaskLayout,
+    from_list,
+    from_ranges,
+    from_sampler,
+    from_seeds,
+)
+from rl2_lightning.families.player import Player
+from rl2_lightning.families.random_player import RandomPlayer
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.inputs import Observation
+from rl2_lightning.settings import Settings, between, names_code, one_of
+
+WAYS = ("seed", "options", "method", "attributes", "constructor", "wrapper")
+
+
+@dataclass
+class GymnasiumSettings(Settings):
+    """Settings of the family.
+
+    What the fields `id`, `kwargs`, `wrapper`, `task_name`, `sampler`, `training_tasks` and
+    `held_out_tasks` name is imported and called: they are never read from a checkpoint.
+
+    Attributes:
+        id: a registered environment, `module:Name-v0` for one that a module registers, or
+            `module:name` of a class or function that makes an environment.
+        kwargs: arguments of its constructor.
+        wrapper: `module:name` of a wrapper, called with the environment.
+        task_by: how a task is given: as the "seed" of each episode; in the "options" of each reset;
+            to a "method"; as "attributes"; as arguments of the "constructor" of a new environment;
+            or as the second argument of the "wrapper".
+        task_name: the option, the method or the argument that takes the task; by default "task", or
+            for a method "set_task". A dictionary becomes attributes and arguments by its own names.
+        tasks: the distribution of tasks: `[low, high]` for a number, or two lists for an array; a
+            whole number n for one of 0 to n - 1; or a dictionary of these.
+        derived: attributes that follow from those of the task, as formulas.
+        sampler: `module:name` of a function that draws a task from a `numpy.random.Generator`.
+        training_tasks: the only tasks to train on: a list, or `module:name` of one.
+        held_out_tasks: the only tasks of validation and test.
+        action_bound: largest magnitude of continuous actions that the environment does not bound.
+        horizon: length at which an episode is cut, in env steps; None for that of the environment.
+    """
+
+    id: str = names_code("CartPole-v1")
+    kwargs: dict[str, Any] = names_code({})
+    wrapper: str | None = names_code(None)
+    task_by: str = one_of(*WAYS, default="seed")
+    task_name: str | None = names_code(None)
+    tasks: Any = None
+    derived: dict[str, str] = field(default_factory=dict)
+    sampler: str | None = names_code(None)
+    training_tasks: Any = names_code(None)
+    held_out_tasks: Any = names_code(None)
+    action_bound: float | None = between(1e-6, default=None)
+    horizon: int | None = between(1, default=None)
+
+    def check(self) -> None:
+        """Check that there are tasks, from one place; see `Settings.check`."""
+        if self.tasks is not None and self.sampler is not None:
+            raise UserError(
+                f"env.tasks={self.tasks} and env.sampler={self.sampler}: give one of them, and "
+                "null for the other"
+            )
+        if self.task_by == "wrapper" and self.wrapper is None:
+            raise UserError("env.task_by=wrapper without a wrapper: set env.wrapper=module:name")
+        if self.derived and self.task_by != "attributes":
+            raise UserError(
+                f"env.derived with env.task_by={self.task_by}: formulas are of attributes; set "
+                "env.task_by=attributes"
+            )
+        has_distribution = self.tasks is not None or self.sampler is not None
+        lists = (self.training_tasks, self.held_out_tasks)
+        if self.task_by != "seed" and not has_distribution and None in lists:
+            raise UserError(
+                f"env.task_by={self.task_by} without tasks for {self.id}: set env.tasks or "
+                "env.sampler, or both env.training_tasks and env.held_out_tasks"
+            )
+
+    @property
+    def maker(self) -> EnvMaker:
+        """What makes the environments."""
+        return EnvMaker(
+            self.id, self.kwargs, self.wrapper, self.task_by, self.task_name, self.derived
+        )
+
+    def sources(self) -> tuple[Source, Source]:
+        """Where tasks for training come from, and where held-out ones do.
+
+        Raises:
+            UserError: a field names something that cannot be used.
+        """
+        if self.tasks is not None:
+            drawn = from_ranges(self.tasks, self.id)
+        else:
+            drawn = from_seeds() if self.sampler is None else from_sampler(self.sampler)
+        training, held_out = self.training_tasks, self.held_out_tasks
+        return (
+            drawn if training is None else from_list(training, "env.training_tasks"),
+            drawn if held_out is None else from_list(held_out, "env.held_out_tasks"),
+        )
+
+
+class GymnasiumTasks(TaskEnv):
+    """Tasks of a Gymnasium environment, one environment for each task that is played at once.
+
+    All random numbers of the tasks, and the seed of each trial's environment, are drawn here, so
+    that results do not depend on where the environments are played. An environment goes on with its
+    own random numbers from one episode of a trial to the next.
+
+    An environment's time limit and `horizon` cut an episode, as `max_episode_steps` does in any
+    family. Observations are float32, uint8 for images with the channels first, and one-hot for
+    numbers of values.
+
+    Args:
+        num_tasks: B, the number of environments.
+        device: where tensors are; the environments are played on the CPU.
+        execution: where the environments are played.
+        **settings: fields of `GymnasiumSettings`.
+
+    Raises:
+        UserError: the environment cannot be made, its spaces are not supported, or it has no time
+            limit.
+    """
+
+    Settings = GymnasiumSettings
+    ends_early = True
+    backends = BACKENDS
+
+    def __init__(
+        self,
+        num_tasks: int,
+        device: torch.device | str = "cpu",
+        execution: Execution = Execution(),  # noqa: B008  it is frozen
+        **settings: Any,
+    ) -> None:
+        self.settings = self.read_settings(GymnasiumSettings, settings)
+        self._training, self._held_out = self.settings.sources()
+        self._execution = execution
+        self._layouts, self._task_layout, limit = self._look(self.settings)
+        super().__init__(
+            num_tasks,
+            observation_spec=observation_spec(self._layouts.observations),
+            action_spec=action_spec(self._layouts.actions),
+            max_episode_steps=self.settings.horizon or limit,
+            device=device,
+        )
+        self._is_on_cpu = self.device.type == "cpu"
+        self._rows: Rows | None = None  # made when an episode begins
+        self._seeds = np.zeros(num_tasks, np.int64)
+        self._has_new_task = np.ones(num_tasks, bool)
+        # A list, since setting an attribute of a module takes as long as a tensor operation.
+        self._shown: list[Observation] = []
+
+    def sample_tasks(self, num_tasks: int) -> TensorDict:
+        """Draw tasks, those to evaluate on if they are limited to some."""
+        return self._sample(self._held_out, num_tasks)
+
+    def sample_training_tasks(self, num_tasks: int) -> TensorDict:
+        """Draw tasks to train on."""
+        return self._sample(self._training, num_tasks)
+
+    def set_tasks(self, tasks: TensorDictBase, rows: Tensor) -> None:
+        """Set new tasks, and draw the seeds of their environments; see `TaskEnv.set_tasks`."""
+        super().set_tasks(tasks, rows)
+        shape, device = (self.num_tasks,), self.device
+        draw = torch.randint(LARGEST_SEED, shape, generator=self.generator, device=device)
+        new = _as_array(rows)[:, 0]
+        self._seeds = np.where(new, draw.cpu().numpy(), self._seeds)
+        self._has_new_task |= new
+
+    def begin_episodes(self, rows: Tensor) -> Observation:
+        """Reset the environments of the given rows."""
+        begins = _as_array(rows)[:, 0]
+        numbers = np.flatnonzero(begins)
+        if len(numbers):
+            self._begin(numbers)
+            self._show(begins)
+        return self._shown[0]
+
+    def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
+        """Step the environments of the rows that are playing."""
+        assert self._rows is not None, "an episode has to begin first"
+        steps = _as_array(playing)[:, 0]
+        results = self._rows.results
+        if steps.any():
+            self._rows.step(_as_array(action), steps)
+            self._show(steps)
+        if results.truncated.any() or self.truncated is not None:
+            self.truncated = self._column(results.truncated)
+        return self._shown[0], self._column(results.reward), self._column(results.terminated)
+
+    def players(self, num_episodes: int) -> Mapping[str, Player]:
+        """A random player."""
+        return {"random": RandomPlayer(self.action_spec_unbatched)}
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Close the environments."""
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
+        super().close(raise_if_closed=raise_if_closed)
+
+    def _sample(self, source: Source, num_tasks: int) -> TensorDict:
+        # The user's lists and functions are of the CPU.
+        seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
+        tasks = source.draw(num_tasks, torch.Generator().manual_seed(int(seed)))
+        return self._task_layout.pack(tasks, source.place).to(self.device)
+
+    def _begin(self, numbers: np.ndarray[Any, Any]) -> None:
+        if self._rows is None:
+            self._rows = make_rows(self._layouts, self.num_tasks, self._execution)
+        new = numbers[self._has_new_task[numbers]]
+        tasks = self._task_layout.unpack(self.tasks[torch.from_numpy(new)]) if len(new) else []
+        given = dict(zip(new.tolist(), tasks, strict=True))
+        self._rows.begin(
+            {
+                number: (given[number], int(self._seeds[number])) if number in given else None
+                for number in numbers.tolist()
+            }
+        )
+        self._has_new_task[numbers] = False
+
+    def _show(self, changed: np.ndarray[Any, Any]) -> None:
+        """Take over the observations after some rows `[B]` have changed."""
+        assert self._rows is not None
+        layout, arrays = self._layouts.observations, self._rows.results.observations
+        layout.require_within(arrays, changed)
+        shown = {name: self._as_tensor(array) for name, array in layout.shown(arrays).items()}
+        self._shown[:] = [shown[""] if list(shown) == [""] else shown]
+
+    def _column(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """Results `[B]` as a column `[B, 1]`, copied."""
+        return self._as_tensor(array[:, None].copy())
+
+    def _as_tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self._is_on_cpu else tensor.to(self.device)
+
+    @staticmethod
+    def _look(settings: GymnasiumSettings) -> tuple[Layouts, TaskLayout, int]:
+        """The spaces of the environment, the form of its tasks, and its time limit."""
+        generator = torch.Generator().manual_seed(0)
+        training, held_out = settings.sources()
+        (first,) = training.draw(1, generator)
+        layout = TaskLayout(first, settings.id, training.place)
+        layout.pack(held_out.draw(1, generator), held_out.place)
+        tasks = layout.pack([first], training.place)
+        layout.require_form(settings.task_by)
+        row = Row(settings.maker)
+        try:
+            try:
+                row.set_task(task := layout.unpack(tasks)[0])
+            except Exception as error:  # an environment can raise any exception
+                raise failure(settings.maker, "cannot be set up", task, error) from error
+            layouts = Layouts(
+                settings.maker,
+                ObservationLayout(row.env.observation_space, settings.id),
+                ActionLayout(row.env.action_space, settings.id, settings.action_bound),
+            )
+            limit = settings.maker.registered_limit() or row.time_limit
+        finally:
+            row.close()
+        if limit is None and settings.horizon is None:
+            raise UserError(
+                f"{settings.id} has no time limit: set env.horizon to the number of env steps at "
+                "which an episode is cut"
+            )
+        return layouts, layout, limit or 1
+
+
+def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = (tensor if tensor.device.type == "cpu" else tensor.cpu()).numpy()
+    return array

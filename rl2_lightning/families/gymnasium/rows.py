@@ -1,0 +1,187 @@
+"""Environments that are played one after the other, whose results are rows of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from rl2_lightning.errors import FailedEnvironmentError, UserError
+from rl2_lightning.families.gymnasium.layouts import ActionLayout, Array, Arrays, ObservationLayout
+from rl2_lightning.families.gymnasium.maker import EnvMaker
+from rl2_lightning.families.gymnasium.row import Row
+
+Start = tuple[Any, int] | None  # a new task and its seed; None to keep the task
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """What is known of an environment before it is played.
+
+    Attributes:
+        maker: makes the environments.
+        observations: how observations are stored.
+        actions: how actions are decoded.
+    """
+
+    maker: EnvMaker
+    observations: ObservationLayout
+    actions: ActionLayout
+
+
+@dataclass(frozen=True)
+class Results:
+    """What B environments have returned last; a row that idles keeps what it has.
+
+    Attributes:
+        observations: `[B, *part]` by part of the observation.
+        reward: `[B]`, float32.
+        terminated: `[B]`, bool.
+        truncated: `[B]`, bool.
+    """
+
+    observations: Arrays
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+    @classmethod
+    def allocate(cls, layout: ObservationLayout, num_rows: int, make: Any = np.zeros) -> Results:
+        """Results of B rows, made by `make(shape, dtype)`."""
+        return cls(
+            layout.allocate(num_rows, make),
+            make((num_rows,), "float32"),
+            make((num_rows,), "bool"),
+            make((num_rows,), "bool"),
+        )
+
+    @classmethod
+    def of(cls, layout: ObservationLayout, arrays: Sequence[Array]) -> Results:
+        """Results in arrays in the order in which `allocate` makes them."""
+        *observations, reward, terminated, truncated = arrays
+        named = dict(zip(layout.parts, observations, strict=True))
+        return cls(named, reward, terminated, truncated)
+
+    def part(self, rows: slice) -> Results:
+        """Some of the rows, sharing their memory."""
+        observations = {name: array[rows] for name, array in self.observations.items()}
+        return Results(observations, self.reward[rows], self.terminated[rows], self.truncated[rows])
+
+
+class Rows(Protocol):
+    """B environments, wherever they are played.
+
+    Attributes:
+        results: what they have returned last.
+    """
+
+    results: Results
+
+    def begin(self, starts: Mapping[int, Start]) -> None:
+        """Start episodes.
+
+        Args:
+            starts: the rows in which they start, each with a new task and its seed, or None.
+
+        Raises:
+            FailedEnvironmentError: an environment fails, or does not answer in time.
+        """
+
+    def step(self, actions: Array, playing: Array) -> None:
+        """Step the rows that are playing.
+
+        Args:
+            actions: an agent's actions, `[B]` or `[B, A]`.
+            playing: `[B]`, bool.
+
+        Raises:
+            FailedEnvironmentError: an environment fails, or does not answer in time.
+        """
+
+    def close(self) -> None:
+        """Close the environments; may be called twice."""
+
+
+class LocalRows:
+    """Environments in this process.
+
+    Args:
+        layouts: what is known of the environment.
+        results: where their results go.
+        current: `[1]`, int64: the row that is being played, for a reader in another process.
+    """
+
+    def __init__(self, layouts: Layouts, results: Results, current: Array | None = None) -> None:
+        self.results = results
+        self._layouts, self._maker = layouts, layouts.maker
+        self._rows = [Row(layouts.maker) for _ in range(len(results.reward))]
+        self._current = np.zeros(1, np.int64) if current is None else current
+
+    def begin(self, starts: Mapping[int, Start]) -> None:
+        """See `Rows.begin`."""
+        write, observations = self._layouts.observations.write, self.results.observations
+        for number, start in starts.items():
+            self._current[0] = number
+            row, seed = self._rows[number], None
+            try:
+                if start is not None:
+                    task, seed = start
+                    row.set_task(task)
+                observation = row.begin(seed)
+            except Exception as error:  # an environment can raise any exception
+                raise failure(self._maker, "cannot begin an episode", row.task, error) from error
+            write(observations, number, observation)
+
+    def step(self, actions: Array, playing: Array) -> None:
+        """See `Rows.step`."""
+        numbers = np.flatnonzero(playing)
+        decoded = self._layouts.actions.decoded(actions[numbers])
+        rows, current = self._rows, self._current
+        shown, earned, ended, cut = [], [], [], []
+        for number, action in zip(numbers.tolist(), decoded, strict=True):
+            current[0] = number
+            try:
+                observation, reward, terminated, truncated, _ = rows[number].step(action)
+            except Exception as error:  # an environment can raise any exception
+                task = rows[number].task
+                raise failure(self._maker, "cannot play a step", task, error) from error
+            shown.append(observation)
+            earned.append(reward)
+            ended.append(terminated)
+            cut.append(truncated)
+        results = self.results
+        self._layouts.observations.write_all(results.observations, numbers, shown)
+        results.reward[numbers] = earned
+        results.terminated[numbers] = ended
+        results.truncated[numbers] = cut
+
+    def close(self) -> None:
+        """See `Rows.close`."""
+        for row in self._rows:
+            row.close()
+
+
+def failure(maker: EnvMaker, what: str, task: Any, error: Exception | None = None) -> UserError:
+    """What has happened to an environment, in one line.
+
+    Args:
+        maker: the environment's maker.
+        what: what has happened.
+        task: the task that it was playing.
+        error: the environment's own error, if there was one; a mistake of the user's is told as it
+            is.
+    """
+    if isinstance(error, UserError):
+        return error
+    reason = "" if error is None else f": {' '.join(f'{type(error).__name__}: {error}'.split())}"
+    shown = " ".join(f"{task}".split())
+    return FailedEnvironmentError(f"{maker.id} {what} in the task {shown[:200]}{reason}")
+
+
+def split(num_rows: int, num_parts: int) -> Sequence[slice]:
+    """Divide rows into contiguous parts, whose sizes differ by at most 1."""
+    ends = [num_rows * part // num_parts for part in range(num_parts + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]

@@ -1,0 +1,123 @@
+"""What a user can get wrong is told in one line that names the environment."""
+
+from typing import Any
+
+import gymnasium
+import pytest
+
+from rl2_lightning.errors import FailedEnvironmentError, UserError
+from rl2_lightning.families.gymnasium import GymnasiumTasks
+from rl2_lightning.families.gymnasium.backends import BACKENDS
+from rl2_lightning.families.gymnasium.formulas import evaluate
+from tests.families.gymnasium.played import ENVS, play_fault
+
+COUNTING = f"{ENVS}:Counting"
+RANGE = {"tasks": [1.0, 3.0], "task_by": "method"}
+
+
+def needs_mujoco() -> None:
+    raise gymnasium.error.DependencyNotInstalled('MuJoCo is missing, run `pip install "x[mujoco]"`')
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"id": "Nowhere-v0"},
+            r"^env\.id=Nowhere-v0 is not registered with Gymnasium: .*check the",
+        ),
+        ({"id": "CartPole-v99"}, r"^env\.id=CartPole-v99 is not registered"),
+        (
+            {"id": "no_such_module:Env"},
+            r"^env\.id=no_such_module:Env cannot be imported: ModuleNot",
+        ),
+        ({"id": f"{ENVS}:Nothing"}, r"^env\.id=.*envs:Nothing is not registered"),
+        ({"id": f"{ENVS}:draw"}, r"^.*:draw cannot be made with no arguments: TypeError"),
+        ({"id": f"{__name__}:needs_mujoco"}, r"not installed: .*run `pip install .x.mujoco..`"),
+        (
+            {"kwargs": {"colour": 1}},
+            r":Counting cannot be made with colour: TypeError.*; fix env\.k",
+        ),
+        ({"wrapper": f"{ENVS}:draw"}, r"^env\.wrapper=.* cannot wrap .*: AttributeError"),
+        ({"horizon": None}, r":Counting has no time limit: set env\.horizon"),
+        ({"task_name": "teach"}, r":Counting has no method teach: name the method"),
+        ({"tasks": None}, r"^env\.task_by=method without tasks for .*:Counting: set env\.tasks"),
+        ({"tasks": [3, 1]}, r"^env\.tasks=\[3, 1\] is not a range"),
+        ({"tasks": {"goal": [[1, 2], 3]}}, r"^env\.tasks\.goal=\[\[1, 2\], 3\] is not a range"),
+        ({"tasks": {}}, r"^env\.tasks={} has no task for .*:Counting"),
+        ({"sampler": f"{ENVS}:draw"}, r"^env\.tasks=.* and env\.sampler=.*: give one"),
+        ({"tasks": None, "sampler": f"{ENVS}:FEW_TASKS"}, r"is a list: name a function that takes"),
+        ({"tasks": None, "sampler": f"{ENVS}:draw_nothing"}, r"returns None for .*:Counting: ret"),
+        (
+            {"tasks": None, "sampler": f"{ENVS}:draw_any_shape"},
+            r"gives .*:Counting a task of \[\d\]",
+        ),
+        ({"tasks": None, "sampler": f"{ENVS}:fail"}, r"failed: LookupError: no more tasks; fix it"),
+        ({"training_tasks": []}, r"^env\.training_tasks=\[\] has no tasks: give a list"),
+        ({"training_tasks": f"{ENVS}:NO_TASKS"}, r"^env\.training_tasks=.*:NO_TASKS has no tasks"),
+        (
+            {"held_out_tasks": [{"x": 1}]},
+            r"gives .*:Counting a task of x: whole number, and others",
+        ),
+        ({"held_out_tasks": ["x"]}, r"gives .*:Counting the task 'x': give numbers"),
+        ({"task_by": "wrapper"}, r"^env\.task_by=wrapper without a wrapper"),
+        ({"task_by": "seed"}, r"^env\.task_by=seed with tasks of .*:Counting that are not whole"),
+        ({"task_by": "attributes"}, r"^env\.task_by=attributes with tasks of .* without names"),
+        ({"derived": {"x": "1"}}, r"^env\.derived with env\.task_by=method"),
+        ({"id": f"{ENVS}:Pushing", "kwargs": {"bound": float("inf")}}, r"set env\.action_bound"),
+    ],
+)
+def test_settings(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        GymnasiumTasks(2, **{"id": COUNTING, "horizon": 6, **RANGE, **settings})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "set_task", "_np_random", "__class__"])
+def test_attributes_that_hold_no_number(name: str) -> None:
+    with pytest.raises(UserError, match=rf":Counting has no attribute {name} that holds"):
+        GymnasiumTasks(2, id=COUNTING, horizon=6, tasks={name: [1.0, 2.0]}, task_by="attributes")
+
+
+@pytest.mark.parametrize("formula", ["f(1)", "a.b", "a ** 9", "[a]", "'a'", "a if a else a", "a +"])
+def test_a_formula_is_not_code(formula: str) -> None:
+    with pytest.raises(UserError, match="is not one of numbers, names"):
+        evaluate(formula, lambda name: 1.0)
+    assert evaluate("-(a + 2) * 3 / b - 1", {"a": 1.0, "b": 4.0}.__getitem__) == -3.25
+
+
+LOCAL = [one for one in BACKENDS if one != "ray"]
+
+
+@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("nan", r"observation_space, nan is not a finite number: fix the environment"),
+        ("outside", r"observation_space, 20000\.0 is outside of it: fix the environment"),
+        ("narrow", r"not of shape \[2\], as its observation_space says: fix the environment"),
+    ],
+)
+def test_observations(fault: str, told: str, backend: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        play_fault(fault, backend)
+    assert f"{ENVS}:Faulty returned an observation" in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", LOCAL)
+def test_an_environment_that_raises(backend: str) -> None:
+    told = r":Faulty cannot play a step in the task 2: ZeroDivisionError: the pole is nowhere$"
+    with pytest.raises(FailedEnvironmentError, match=told):
+        play_fault("raises", backend)
+
+
+def test_a_worker_that_dies() -> None:
+    told = r":Faulty has lost its process \(exit code -9\) in the task 2$"
+    with pytest.raises(FailedEnvironmentError, match=told):
+        play_fault("dies", "process")
+
+
+def test_a_worker_that_hangs() -> None:
+    told = r":Faulty does not answer within 0\.3 s in the task 2$"
+    with pytest.raises(FailedEnvironmentError, match=told):
+        play_fault("hangs", "process", 0.3)

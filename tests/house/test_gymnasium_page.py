@@ -1,0 +1,39 @@
+"""The environment on the page about Gymnasium is trained as the page says."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from tests.house.command import run
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "gymnasium.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    """The block of a language that comes after the heading of the example."""
+    _, _, example = PAGE.partition("## An environment of your own")
+    found = re.search(rf"^```{language}\n(.*?)^```", example, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_an_environment_of_your_own(tmp_path: Path) -> None:
+    program, config = block("python"), block("yaml")
+    assert len(program.splitlines()) < 20
+    assert len(config.splitlines()) < 10
+    (folder := tmp_path / "mine" / "configs" / "env").mkdir(parents=True)
+    (tmp_path / "mine" / "switches.py").write_text(program)
+    (folder / "switches.yaml").write_text(config)
+    variable, python, script, *words = shlex.split(block("bash"))
+    assert (variable, python, script) == ("PYTHONPATH=mine", "python", "train.py")
+    output = tmp_path / "run"
+    quick = ("debug=fast", "collection.backend=process", "collection.num_workers=2")
+    command = [sys.executable, ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
+    run(command, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["iterations"] >= 1
+    # One task in four is solved by whatever is tried first.
+    assert 0 < summary["references"]["random"]["trial_return"] <= 3
