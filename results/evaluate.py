@@ -139,11 +139,11 @@ def total_env_steps(cfg: DictConfig, checkpoint: Checkpoint, clock: Clock) -> in
     """
     trained = stored_groups(cfg, checkpoint, "ckpt_path")
     trial = OmegaConf.merge(TrialConfig, trained["trial"])
-    world = build_world(OmegaConf.create({"env": trained["env"], "trial": trial}))
-    collection = OmegaConf.to_object(OmegaConf.merge(CollectionConfig, trained["collection"]))
-    plan = CollectionPlan(
-        cast(CollectionConfig, collection), world.trial_length, world.steps_per_unit
-    )
+    collection = OmegaConf.merge(CollectionConfig, trained["collection"])
+    groups = {"env": trained["env"], "trial": trial, "collection": collection}
+    world = build_world(OmegaConf.create({**groups, "trainer": {"devices": 1}}))
+    settings = cast(CollectionConfig, OmegaConf.to_object(collection))
+    plan = CollectionPlan(settings, world.trial_length, world.steps_per_unit)
     if clock.iterations >= plan.num_iterations:
         return clock.env_steps
     return sum(stage.num_iterations * stage.steps_per_iteration for stage in plan.stages)
