@@ -18,8 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.errors import UserError
 
-# Student's quantiles at 97.5 %, for 2, 3, … runs; for more, that of the normal distribution.
-QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# Student's quantiles at 97.5 %, for 2 to 30 runs; for more, that of the normal distribution.
+QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045),
+)
 
 
 class Training(NamedTuple):
@@ -46,7 +50,9 @@ def read_training(folder: Path) -> Training:
     cfg = OmegaConf.load(config)
     if cfg.trial.episodes_per_trial != 1 or cfg.collection.curriculum:
         raise UserError(f"{folder} has several episodes a trial, or a curriculum: give other runs")
-    returns = [one.value for one in events.Reload().Scalars("train/return")]
+    # A resumed run repeats the iterations after its checkpoint.
+    by_step = {one.step: one.value for one in events.Reload().Scalars("train/return")}
+    returns = [by_step[step] for step in sorted(by_step)]
     return Training(returns, cfg.collection.num_trials)
 
 
@@ -88,7 +94,7 @@ def lines_of(level: float, num_episodes: int, folders: Sequence[Path]) -> list[s
         found += [] if episode is None else [float(episode)]
     told = f"{len(found)} of {len(folders)} runs hold {level:g} for {num_episodes} episodes"
     if len(found) > 1:
-        told += f", from episode {mean(found):.0f} ± {half_width(found):.0f}"
+        told += f", these from episode {mean(found):.0f} ± {half_width(found):.0f}"
     return [*lines, told]
 
 

@@ -57,6 +57,16 @@ class A2C(ActorCriticLearner):
     ) -> None:
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         self.settings: A2CSettings = settings
+        self._scheduled_entropy = settings.entropy_coefficient
+
+    def on_train_epoch_start(self) -> None:
+        """See `ActorCriticLearner.on_train_epoch_start`."""
+        super().on_train_epoch_start()
+        # The clock ticks before the iteration's updates.
+        settings = self.settings
+        self._scheduled_entropy = self.linear(
+            settings.entropy_coefficient, settings.final_entropy_coefficient
+        )
 
     def scaled(self, advantages: Tensor, all_advantages: Tensor) -> Tensor:
         """See `ActorCriticLearner.scaled`."""
@@ -67,7 +77,7 @@ class A2C(ActorCriticLearner):
 
     def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """The weights of the critic's loss and of the entropy in this iteration."""
-        return self.settings.value_coefficient, self.entropy_coefficient
+        return self.settings.value_coefficient, self._scheduled_entropy
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`."""

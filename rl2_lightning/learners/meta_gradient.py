@@ -95,6 +95,12 @@ class MetaGradient(ManualLearner, A2C):
         with torch.no_grad():
             return super().learning_rate * float(self.meta.value("learning_rate"))
 
+    @property
+    def entropy_coefficient(self) -> float:
+        """The weight of the entropy in this iteration."""
+        with torch.no_grad():
+            return super().entropy_coefficient * float(self.meta.value("entropy_coefficient"))
+
     def loss_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """See `A2C.loss_weights`; with gradients by what is learnt."""
         value_weight, entropy_weight = super().loss_weights()
@@ -124,7 +130,9 @@ class MetaGradient(ManualLearner, A2C):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration, and log the meta-parameters."""
         super().on_train_epoch_start()
-        logged = {**dict(zip(DISCOUNTS, self.discounts, strict=True)), **self.meta_values()}
+        value_weight, _ = self.loss_weights()
+        logged = dict(zip(DISCOUNTS, self.discounts, strict=True))
+        logged["value_coefficient"] = float(value_weight)
         self.log_dict({f"train/{name}": value for name, value in logged.items()})
 
     @torch.no_grad()

@@ -50,7 +50,8 @@ class VariBADSettings(PPOSettings):
     Attributes:
         decoder: settings of the decoders.
         replay: settings of the buffer of past trials.
-        belief_learning_rate: learning rate of Adam for the encoder, the memory and the decoders.
+        belief_learning_rate: Adam's learning rate for encoder, memory and decoders at the start.
+        final_belief_learning_rate: that at the end of the run; linear schedule.
         num_updates: minibatches of past trials in an iteration.
         kl_coefficient: weight of the KL divergence in the evidence lower bound.
         prior: what a belief is kept close to: "previous", the belief one step earlier, or
@@ -63,6 +64,7 @@ class VariBADSettings(PPOSettings):
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
     replay: PastTrialsSettings = field(default_factory=PastTrialsSettings)
     belief_learning_rate: float = between(0, 1e30, default=1e-3)
+    final_belief_learning_rate: float = between(0, 1e30, default=0.0)
     num_updates: int = between(1, default=16)
     kl_coefficient: float = between(0, default=0.1)
     prior: str = one_of("previous", "standard", default="previous")
@@ -164,8 +166,13 @@ class VariBAD(ManualLearner, PPO):
         ]
 
     def on_train_epoch_start(self) -> None:
-        """Set the policy's learning rate and the entropy coefficient of the iteration."""
+        """Set the learning rates and the entropy coefficient of the iteration."""
         super().on_train_epoch_start()
+        settings = self.settings
+        rate = self.linear(settings.belief_learning_rate, settings.final_belief_learning_rate)
+        for group in self.trainer.optimizers[BELIEF].param_groups:
+            group["lr"] = rate
+        self.log("train/belief_learning_rate", rate)
         self._num_drawn = 0
 
     @torch.no_grad()

@@ -170,13 +170,18 @@ def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
 
 
 class Discounts(Callback):
-    """Records γ and λ, and what the agent sees of them, in each iteration."""
+    """Records γ and λ, what the agent sees of them, and what else is learnt, in each iteration."""
 
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
+        self.used: list[dict[str, float]] = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.seen.append([*pl_module.discounts, *pl_module.agent.encoder.discounts.tolist()])
+        value_weight, entropy_weight = map(float, pl_module.loss_weights())
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        names = ("value_coefficient", "entropy_coefficient", "learning_rate")
+        self.used.append(dict(zip(names, (value_weight, entropy_weight, rate), strict=True)))
 
 
 def test_what_is_learnt_moves_and_is_logged(tmp_path: Path) -> None:
@@ -201,13 +206,13 @@ def test_what_is_learnt_moves_and_is_logged(tmp_path: Path) -> None:
     assert logged["train/gamma"] == pytest.approx(watch.seen[4][0])
     assert logged["train/gae_lambda"] == pytest.approx(watch.seen[4][1])
     assert all(f"train/meta_gradient_{name}" in logged for name in ALL)
-    # At the end of the run's schedules, the learnt factors still count.
-    for name, scheduled in (
-        ("value_coefficient", 0.25),
-        ("entropy_coefficient", 0.02 * 0.2),
-        ("learning_rate", 3e-3 * 0.2),
-    ):
-        factor = float(logged[f"train/{name}"]) / scheduled
+    # What the last iteration used; four fifths of the budget were spent before it.
+    of_last = watch.used[4]
+    for name, value in of_last.items():
+        assert logged[f"train/{name}"] == pytest.approx(value)
+    scheduled = {"value_coefficient": 0.25, "entropy_coefficient": 0.004, "learning_rate": 6e-4}
+    for name, value in scheduled.items():
+        factor = of_last[name] / value
         assert factor != pytest.approx(1, abs=1e-4)
         assert 0.5 < factor < 2
 
@@ -294,8 +299,3 @@ def test_two_ranks_run(tmp_path: Path) -> None:
     assert len(found["optimizer_states"]) == 2
     assert found["state_dict"]["trace"].any()
     assert not torch.equal(found["state_dict"]["meta.free.gamma"], torch.tensor(0.95).logit())
-    assert keys.STEPS not in found["state_dict"]
-
-
-def test_the_learner_is_manual() -> None:
-    assert not MetaGradient.automatic_optimization

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
-from results.holds import Training, first_hold, half_width, lines_of
+from results.holds import Training, first_hold, half_width, lines_of, read_training
 from rl2_lightning.errors import UserError
 
 
@@ -31,6 +31,7 @@ def test_a_stretch_of_episodes_counts_by_its_mean(
 def test_the_interval_is_students() -> None:
     # 2.776 is the quantile for four degrees of freedom.
     assert half_width([1, 2, 3, 4, 5]) == pytest.approx(2.776 * 2.5**0.5 / 5**0.5, rel=1e-3)
+    assert half_width([1.0, 2.0] * 10) == pytest.approx(2.093 * 0.51299 / 20**0.5, rel=1e-3)
 
 
 def write_run(folder: Path, returns: list[float], episodes: int = 1) -> Path:
@@ -55,7 +56,15 @@ def test_runs_are_told_one_by_one_and_together(tmp_path: Path) -> None:
     assert lines[0] == f"{early}: held from episode 3; mean of the last 4: 9.0"
     assert lines[2] == f"{never}: held never; mean of the last 4: 5.0"
     # The mean of 3 and 9, whose standard deviation is 4.24.
-    assert lines[3] == "2 of 3 runs hold 8 for 4 episodes, from episode 6 ± 38"
+    assert lines[3] == "2 of 3 runs hold 8 for 4 episodes, these from episode 6 ± 38"
+
+
+def test_iterations_that_a_resumed_run_repeats_count_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [1, 1, 1, 9])
+    with SummaryWriter(str(run / "tensorboard"), filename_suffix=".resumed") as writer:
+        for step, value in enumerate([1, 9, 9], start=2):
+            writer.add_scalar("train/return", value, step)
+    assert read_training(run).returns == [1, 1, 1, 9, 9]
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
