@@ -13,7 +13,6 @@ from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.learner import Learner, RunShape
-from rl2_lightning.learners.meta_gradient import MetaGradient
 from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
 from tests.builders import (
