@@ -65,8 +65,21 @@ def names_code(default: Any) -> Any:
 
 
 def names_no_code(schema: type[Any], name: str) -> bool:
-    """Whether the value of a field may be taken from a file."""
-    return not any(one.name == name and NAMES_CODE in one.metadata for one in fields(schema))
+    """Whether the value of a field may be taken from a file.
+
+    Args:
+        schema: the dataclass.
+        name: name of the field, dotted if it is one of nested settings.
+    """
+    first, _, rest = name.partition(".")
+    found = {one.name: one for one in fields(schema)}.get(first)
+    if found is None or not rest:
+        return found is None or NAMES_CODE not in found.metadata
+    nested: Any = found.default_factory
+    is_settings = isinstance(nested, type) and is_dataclass(nested)
+    return NAMES_CODE not in found.metadata and not (
+        is_settings and not names_no_code(nested, rest)
+    )
 
 
 def _field(default: Any, rule: Mapping[str, Any]) -> Any:

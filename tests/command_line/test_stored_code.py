@@ -1,6 +1,7 @@
 """What a stranger's checkpoint names of a Gymnasium environment is neither imported nor called."""
 
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from rl2_lightning.families.gymnasium.env import GymnasiumSettings
-from rl2_lightning.settings import names_no_code
+from rl2_lightning.settings import Settings, names_code, names_no_code
 from tests.command_line.program import SMALL, call_program, mistake_told
 
 CHOSEN = (*SMALL, "env=gymnasium", "env.horizon=5")
@@ -26,6 +27,32 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_fields_that_name_code() -> None:
     naming = {"id", "kwargs", "wrapper", "task_name", "sampler", "training_tasks", "held_out_tasks"}
     assert set(NAMING) == naming
+
+
+@dataclass
+class Inner(Settings):
+    wrapper: str | None = names_code(None)
+    size: int = 3
+
+
+@dataclass
+class Outer(Settings):
+    kwargs: dict[str, Any] = names_code({})
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_free"),
+    [
+        ("kwargs", False),
+        ("kwargs.colour", False),
+        ("inner", True),
+        ("inner.wrapper", False),
+        ("inner.size", True),
+    ],
+)
+def test_fields_of_nested_settings_name_code(name: str, is_free: bool) -> None:
+    assert names_no_code(Outer, name) == is_free
 
 
 @pytest.mark.parametrize("name", NAMING)

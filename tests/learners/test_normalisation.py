@@ -30,12 +30,21 @@ def test_parts_give_the_statistics_of_the_whole() -> None:
     numbers = 1000 + torch.tensor([1.0, 50.0, 0.0]) * torch.randn(300, 3)
     spread = measured(RunningSpread(3, centred=True), *numbers.split([1, 99, 0, 200]))
     assert spread.count == 300
-    torch.testing.assert_close(spread.mean, numbers.mean(0))
-    expected = numbers.double().var(0, correction=0).float()
+    torch.testing.assert_close(spread.mean, numbers.double().mean(0))
+    expected = numbers.double().var(0, correction=0)
     torch.testing.assert_close(spread.variance, expected, rtol=1e-3, atol=1e-2)
     seen = spread(numbers)
     assert seen[:, :2].std(0).tolist() == pytest.approx([1, 1], rel=0.01)
     assert seen.abs().max() <= LARGEST
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4])
+def test_a_large_mean_leaves_the_first_spread(mean: float) -> None:
+    numbers = mean + torch.randn(12_800, 1)
+    spread = measured(RunningSpread(1, centred=True), numbers)
+    expected = numbers.double().var(0, correction=0)
+    torch.testing.assert_close(spread.variance, expected, rtol=1e-4, atol=0)
+    assert spread(numbers).dtype == torch.float32
 
 
 def test_sums_of_ranks_are_those_of_one() -> None:
@@ -70,7 +79,7 @@ def test_idle_steps_are_not_measured() -> None:
     learner.begin_collection()
     normaliser = learner.agent.encoder.normaliser
     observation = normaliser.observations["of_"]
-    torch.testing.assert_close(observation.mean, steps[keys.OBSERVATION][plays].mean(0))
+    torch.testing.assert_close(observation.mean, steps[keys.OBSERVATION][plays].double().mean(0))
     earned = steps[keys.PREVIOUS_REWARD][plays & ~steps[keys.IS_INIT].squeeze(-1)]
     assert normaliser.reward.count == len(earned)
     unit = earned.square().mean().sqrt()

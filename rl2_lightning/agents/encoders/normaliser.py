@@ -17,7 +17,8 @@ class RunningSpread(nn.Module):
 
     They are buffers, so a checkpoint contains them, and they change in `update` alone: while an
     iteration is learnt from, and in an agent that is evaluated or deployed, they stay as they are.
-    Until something has been measured, mean and variance are 0 and 1.
+    Until something has been measured, mean and variance are 0 and 1. They are float64, because the
+    first sums of squares are about 0: if a mean is large, float32 would round the spread away.
 
     Args:
         size: N, how many numbers there are.
@@ -35,11 +36,11 @@ class RunningSpread(nn.Module):
         super().__init__()
         self.is_centred = centred
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
         self.register_buffer("pending_count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("pending_sum", torch.zeros(size))
-        self.register_buffer("pending_squares", torch.zeros(size))
+        self.register_buffer("pending_sum", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("pending_squares", torch.zeros(size, dtype=torch.float64))
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Numbers `[..., N]` in units of their spread, float32, within [-10, 10]."""
@@ -47,7 +48,7 @@ class RunningSpread(nn.Module):
             scaled = (numbers - self.mean) / (self.variance + SMALLEST_VARIANCE).sqrt()
         else:
             scaled = numbers / (self.variance + self.mean**2 + SMALLEST_VARIANCE).sqrt()
-        return scaled.clamp(-LARGEST, LARGEST)
+        return scaled.clamp(-LARGEST, LARGEST).to(torch.float32)
 
     def deviations(self, numbers: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """What numbers add to the statistics; such sums of several ranks can be added.
@@ -60,7 +61,7 @@ class RunningSpread(nn.Module):
             How many there are, `[1]`, int64; and the sums of their deviations from the present mean
             and of the squares of these, `[2, N]`.
         """
-        deviation = (numbers.float() - self.mean).masked_fill(~counts.unsqueeze(-1), 0.0)
+        deviation = (numbers.double() - self.mean).masked_fill(~counts.unsqueeze(-1), 0.0)
         return counts.sum().reshape(1), torch.stack([deviation.sum(0), deviation.square().sum(0)])
 
     def measure(self, count: Tensor, sums: Tensor) -> None:
@@ -72,7 +73,7 @@ class RunningSpread(nn.Module):
     def update(self) -> None:
         """Take over what has been measured (Chan et al. 1979, for sums about the old mean)."""
         total = self.count + self.pending_count
-        weight = 1 / total.clamp(min=1).float()
+        weight = 1 / total.clamp(min=1).double()
         shift = self.pending_sum * weight
         squares = self.variance * self.count + self.pending_squares
         has_any = total > 0

@@ -264,15 +264,16 @@ class GymnasiumTasks(TaskEnv):
         """The spaces of the environment, the form of its tasks, and its time limit."""
         generator = torch.Generator().manual_seed(0)
         training, held_out = settings.sources()
-        (first,) = training.draw(1, generator)
-        layout = TaskLayout(first, settings.id, training.place)
-        layout.pack(held_out.draw(1, generator), held_out.place)
-        tasks = layout.pack([first], training.place)
+        examples = [(one.examples(generator), one.place) for one in (training, held_out)]
+        layout = TaskLayout(examples[0][0][0], settings.id, training.place)
+        for some, place in examples:
+            layout.widen(some, place)
+        packed = [layout.pack(some, place) for some, place in examples]
         layout.require_form(settings.task_by)
         row = Row(settings.maker)
         try:
             try:
-                row.set_task(task := layout.unpack(tasks)[0])
+                row.set_task(task := layout.unpack(packed[0][:1])[0])
             except Exception as error:  # an environment can raise any exception
                 raise failure(settings.maker, "cannot be set up", task, error) from error
             layouts = Layouts(

@@ -80,14 +80,25 @@ class ObservationLayout:
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
         self.space = space
         self.name = name
-        self.parts: dict[str, Part] = dict(_parts_of(space, (), name))
+        named = list(_parts_of(space, (), name))
+        self.parts: dict[str, Part] = dict(named)
+        for part, _ in named:
+            if sum(part == other for other, _ in named) > 1:
+                raise UserError(
+                    f"{name} has two parts of its observations that are called {part} here, where "
+                    "keys are joined by underscores: rename one"
+                )
         self._alone: Part | None = self.parts.get("")
 
     def allocate(self, num_rows: int, make: Callable[[tuple[int, ...], str], Array]) -> Arrays:
         """Arrays for the observations of B rows, made by `make(shape, dtype)`."""
-        return {
+        arrays = {
             name: make((num_rows, *part.shape), part.dtype) for name, part in self.parts.items()
         }
+        for name, part in self.parts.items():
+            if part.num_values:
+                arrays[name][:] = part.low  # rows that have not begun are shown, too
+        return arrays
 
     def write(self, arrays: Arrays, row: int, observation: Any) -> None:
         """Store an observation in a row.
@@ -262,9 +273,11 @@ class ActionLayout:
         shape = (len(actions), *(self.space.shape or ()))
         if self.num_values:
             return (actions + self._start).reshape(shape).astype(self.space.dtype)
-        # Rounding may have left the bounds.
-        within = np.clip(actions, self.low, self.high)
-        return within.reshape(shape).astype(self.space.dtype)
+        # Rounding may have left the bounds, which can be of a finer dtype than actions.
+        within = np.clip(actions, self.low, self.high).reshape(shape).astype(self.space.dtype)
+        assert isinstance(self.space, spaces.Box)
+        bounded: Array = np.clip(within, self.space.low, self.space.high)
+        return bounded
 
 
 def _finite_bounds(space: spaces.Box, name: str, bound: float | None) -> tuple[Array, Array]:

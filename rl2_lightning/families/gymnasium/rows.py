@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,13 +146,13 @@ class LocalRows:
             current[0] = number
             try:
                 observation, reward, terminated, truncated, _ = rows[number].step(action)
+                earned.append(finite(reward))
             except Exception as error:  # an environment can raise any exception
                 task = rows[number].task
                 raise failure(self._maker, "cannot play a step", task, error) from error
             shown.append(observation)
-            earned.append(reward)
-            ended.append(terminated)
-            cut.append(truncated)
+            ended.append(bool(terminated))
+            cut.append(bool(truncated))
         results = self.results
         self._layouts.observations.write_all(results.observations, numbers, shown)
         results.reward[numbers] = earned
@@ -179,6 +180,19 @@ def failure(maker: EnvMaker, what: str, task: Any, error: Exception | None = Non
     reason = "" if error is None else f": {' '.join(f'{type(error).__name__}: {error}'.split())}"
     shown = " ".join(f"{task}".split())
     return FailedEnvironmentError(f"{maker.id} {what} in the task {shown[:200]}{reason}")
+
+
+def finite(reward: Any) -> float:
+    """A reward as a number.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is none, or not finite.
+    """
+    number = float(reward)
+    if not isfinite(number):
+        raise ValueError(f"the reward is {number}")
+    return number
 
 
 def split(num_rows: int, num_parts: int) -> Sequence[slice]:

@@ -24,10 +24,16 @@ class Source(NamedTuple):
     Attributes:
         place: the field of the config that says so.
         draw: draws a number of tasks with a generator.
+        tasks: all of them, if their number is finite.
     """
 
     place: str
     draw: Callable[[int, torch.Generator], list[Any]]
+    tasks: Sequence[Any] = ()
+
+    def examples(self, generator: torch.Generator) -> Sequence[Any]:
+        """All tasks, or one that is drawn."""
+        return self.tasks or self.draw(1, generator)
 
 
 class TaskLayout:
@@ -48,6 +54,18 @@ class TaskLayout:
         self._leaves = {
             key: (leaf.shape, leaf.dtype) for key, leaf in self._leaves_of(task, place).items()
         }
+
+    def widen(self, tasks: Sequence[Any], place: str) -> None:
+        """Take numbers that are whole in the first task as fractions, where other tasks have these.
+
+        Args:
+            tasks: other tasks.
+            place: where they come from, for error messages.
+        """
+        for task in tasks:
+            for key, leaf in self._leaves_of(task, place).items():
+                if key in self._leaves and leaf.dtype == torch.float32:
+                    self._leaves[key] = (self._leaves[key][0], torch.float32)
 
     def require_form(self, task_by: str) -> None:
         """Check that tasks can be given in a way.
@@ -222,7 +240,7 @@ def from_list(given: Any, field_name: str) -> Source:
         order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
         return [tasks[index] for index in order[:num].tolist()]
 
-    return Source(field_name, draw)
+    return Source(field_name, draw, tasks)
 
 
 def from_seeds() -> Source:

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl2_lightning.families.gymnasium.layouts import Array
 from rl2_lightning.families.gymnasium.row import Row
-from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure
+from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, finite
 
 
 class IdleEnv(gymnasium.Env[Any, Any]):
@@ -67,11 +67,12 @@ class IdleEnv(gymnasium.Env[Any, Any]):
             return self.observation, 0.0, False, False, {}
         try:
             self.observation, reward, *ended, _ = self.row.env.step(own)
+            earned = finite(reward)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
         self._check(self._scratch, 0, self.observation)  # before it is batched
         self.ended = (bool(ended[0]), bool(ended[1]))
-        return self.observation, float(reward), False, False, {}
+        return self.observation, earned, False, False, {}
 
     def close(self) -> None:
         """Close the environment."""

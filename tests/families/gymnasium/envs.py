@@ -95,6 +95,9 @@ class Pushing(Counting):
         return self.shown(), self.task * float(action.sum()), False, False, {}
 
 
+REWARDS = {"words": "much", "nothing": None, "endless": float("inf")}
+
+
 class Faulty(Counting):
     """Goes wrong in the second step of tasks above 1, in the way that `fault` names."""
 
@@ -112,6 +115,8 @@ class Faulty(Counting):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs":
             time.sleep(1000)
+        if self.fault in REWARDS:
+            return self.shown(), REWARDS[self.fault], *others[1:]
         shown = {
             "nan": np.array([np.nan, 0], np.float32),
             "outside": np.array([2e4, 0], np.float32),

@@ -111,6 +111,22 @@ def test_an_environment_that_raises(backend: str) -> None:
         play_fault("raises", backend)
 
 
+@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("words", "ValueError: could not convert string to float: 'much'"),
+        ("nothing", "TypeError: float"),
+        ("endless", "ValueError: the reward is inf"),
+    ],
+)
+def test_rewards_that_are_no_numbers(fault: str, told: str, backend: str) -> None:
+    with pytest.raises(
+        FailedEnvironmentError, match=rf":Faulty cannot play a step in the task 2: {told}"
+    ):
+        play_fault(fault, backend)
+
+
 def test_a_worker_that_dies() -> None:
     told = r":Faulty has lost its process \(exit code -9\) in the task 2$"
     with pytest.raises(FailedEnvironmentError, match=told):
