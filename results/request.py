@@ -1,18 +1,20 @@
 """Compose an evaluation: a cell of a table, and a checkpoint that fits it."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from results.cells import CONFIGS, Cell, find_cell
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
-from rl2_lightning.parts import leave_out_foreign
+from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.parts import find_class, leave_out_foreign
 from rl2_lightning.stored import differences, require_matching_checkpoint, takes_other_sizes
 
 # Separate tasks, since settings are chosen by results on the tasks that runs are tested on.
@@ -132,9 +134,18 @@ def differences_from(
         theirs = settings.get(group)
         if not isinstance(theirs, Mapping):
             raise UserError(f"the checkpoint has no settings of {group}: use another one")
-        differing = differences(OmegaConf.create(dict(theirs)), experiment[group])
+        # Fields that a family has got since then have their defaults.
+        given = {**(_defaults_of_family(experiment) if group == "env" else {}), **theirs}
+        differing = differences(OmegaConf.create(given), experiment[group])
         found |= {f"{group}.{key}": pair for key, pair in differing.items()}
     return found
+
+
+def _defaults_of_family(cfg: DictConfig) -> dict[str, Any]:
+    """The defaults of a family's settings, by field."""
+    fields = dataclasses.fields(find_class(cfg, "env", TaskEnv).Settings)
+    none = (dataclasses.MISSING, MISSING)
+    return {one.name: one.default for one in fields if one.default not in none}
 
 
 def require_cell(

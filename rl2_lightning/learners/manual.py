@@ -68,9 +68,11 @@ class ManualLearner(Learner):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure and clip the gradient, which is already unscaled."""
         parameters = parameters_of(optimizer)
-        number = [one is optimizer for one in self.trainer.optimizers].index(True)
-        names = self.gradient_names
-        self.watch_gradient(parameters, names[number] if names else "gradient_norm")
+        name = "gradient_norm"
+        if self.gradient_names:
+            own = [self.optimizer_at(i).optimizer for i in range(len(self.gradient_names))]
+            name = self.gradient_names[[one is optimizer for one in own].index(True)]
+        self.watch_gradient(parameters, name)
         if self.gradient_clip_val:
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
 
