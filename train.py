@@ -33,14 +33,14 @@ def run(cfg: DictConfig) -> float:
 
     # Heavy imports, and so only after the check.
     from rl2_lightning.build import build_data, build_learner, build_trainer, require_machine
-    from rl2_lightning.learners.ranks import leave_other_ranks
+    from rl2_lightning.learners.ranks import together
     from rl2_lightning.parts import leave_out_foreign
     from rl2_lightning.session import closing_test, fit, quieten, read_checkpoint, take_weights
 
     quieten()
     leave_out_foreign(cfg, overrides)
     require_machine(cfg)
-    with claimed(cfg, overrides), closing(build_data(cfg)) as data:
+    with together(), claimed(cfg, overrides), closing(build_data(cfg)) as data:
         checkpoint = read_checkpoint(cfg)
         learner = build_learner(cfg, data)
         if checkpoint is not None:
@@ -48,9 +48,7 @@ def run(cfg: DictConfig) -> float:
         trainer = build_trainer(cfg, data, learner)
         if cfg.mode == "train":
             fit(trainer, learner, data, cfg, checkpoint)
-        reached = closing_test(trainer, learner, data, cfg, checkpoint)
-    leave_other_ranks()
-    return reached
+        return closing_test(trainer, learner, data, cfg, checkpoint)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")

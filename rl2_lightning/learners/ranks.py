@@ -1,7 +1,8 @@
 """Communication between the ranks of a run."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed
@@ -62,6 +63,22 @@ def leave_other_ranks() -> None:
     """
     if _is_distributed():
         distributed.destroy_process_group()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Leave the other ranks at the end of a run.
+
+    After an error a single process closes its connection, too, for there may be another run in it;
+    one of several does not, since the others may be waiting.
+    """
+    try:
+        yield
+    except BaseException:
+        if world_size() == 1:
+            leave_other_ranks()
+        raise
+    leave_other_ranks()
 
 
 def _is_distributed() -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from rl2_lightning import keys
-from rl2_lightning.learners.ranks import leave_other_ranks, over_all_ranks, world_size
+from rl2_lightning.learners.ranks import leave_other_ranks, over_all_ranks, together, world_size
 from tests.builders import as_minibatch, collect, corridor_trials, make_agent, make_learner
 
 THREADS = Path("/proc/self/task")
@@ -29,6 +29,20 @@ def test_a_rank_that_leaves_takes_its_threads_along(tmp_path: Path) -> None:
     leave_other_ranks()
     assert threads_of_gloo() == before
     assert world_size() == 1
+
+
+def fail_alone(file: Path) -> None:
+    """A run of one rank that fails."""
+    with together():
+        distributed.init_process_group("gloo", init_method=f"file://{file}", rank=0, world_size=1)
+        raise ZeroDivisionError
+
+
+def test_a_failed_run_leaves_no_group_to_the_next_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with pytest.raises(ZeroDivisionError):
+            fail_alone(tmp_path / name)
+    assert not distributed.is_initialized()
 
 
 def test_a_run_of_one_process_has_nobody_to_leave() -> None:
