@@ -172,7 +172,11 @@ def test_the_yaml_of_agents_tells_all_fields_with_their_defaults() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_alone_has_trials_and_a_budget_of_its_own(tmp_path: Path, family: str) -> None:
     content = yaml.safe_load((CONFIGS / "env" / f"{family}.yaml").read_text())
-    assert content.keys() == {"env", "trial", "collection"}
+    groups = {"env", "trial", "collection"}
+    if family == "gymnasium":
+        groups.add("evaluation")
+        assert content["evaluation"]["batch_size"] <= 64, "each task is an environment of its own"
+    assert content.keys() == groups
     cfg = compose_config(tmp_path, f"env={family}")
     check(cfg, num_cores=1, multirun=False)
     assert cfg.trial.episodes_per_trial == content["trial"]["episodes_per_trial"]
