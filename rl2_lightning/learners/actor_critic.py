@@ -115,6 +115,7 @@ class ActorCriticLearner(Learner):
         self.critic = Critic(agent, settings.critic, task_sizes)
         self.value_scale = ValueScale(settings.value_norm_decay)
         self.reads_tasks = settings.critic.sees_task
+        self.fresh: OnPolicySource
         self._steps_per_minibatch = 1.0
         self.show_discounts(settings.gamma, settings.gae_lambda)
 
@@ -124,12 +125,13 @@ class ActorCriticLearner(Learner):
         shuffle_seed: Callable[[int], int],
     ) -> TrialSource:
         """The windows of this iteration's trials; see `Learner.make_source`."""
-        return OnPolicySource(
+        self.fresh = OnPolicySource(
             collect,
             shuffle_seed,
             num_epochs=self.settings.num_passes,
             num_minibatches=self.settings.num_minibatches,
         )
+        return self.fresh
 
     def make_actor(self, generator: torch.Generator) -> Actor:
         """The agent, whose features are stored if the critic shares them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -14,7 +14,6 @@ from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import second_derivatives
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.a2c import A2C
 from rl2_lightning.learners.credit import discount_derivatives, trial_advantages
@@ -75,7 +74,6 @@ class MetaGradient(ManualLearner, A2C):
         num_weights = sum(parameter.numel() for parameter in self.inner_parameters)
         self.register_buffer("trace", torch.zeros(len(self.meta.names), num_weights))
         self.show_discounts(*self.discounts)
-        self._source: OnPolicySource
         self._ascent: Tensor
 
     @property
@@ -115,17 +113,6 @@ class MetaGradient(ManualLearner, A2C):
         assert isinstance(inner, torch.optim.Optimizer)
         rate = self.settings.outer_learning_rate
         return [inner, torch.optim.Adam(self.meta.parameters(), lr=rate)]
-
-    def make_source(
-        self,
-        collect: Callable[[], TensorDictBase],
-        shuffle_seed: Callable[[int], int],
-    ) -> OnPolicySource:
-        """See `Learner.make_source`."""
-        source = super().make_source(collect, shuffle_seed)
-        assert isinstance(source, OnPolicySource)
-        self._source = source
-        return source
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration, and log the meta-parameters."""
@@ -208,11 +195,11 @@ class MetaGradient(ManualLearner, A2C):
         the networks embed it.
         """
         if batch_index == 0:
-            self._ascent = self.meta_gradient(self._source.windows)
+            self._ascent = self.meta_gradient(self.fresh.windows)
             names = zip(self.meta.names, self._ascent, strict=True)
             self.note({f"meta_gradient_{name}": value for name, value in names})
         self.update(*self.inner_derivatives(minibatch))
-        if batch_index == len(self._source) - 1:
+        if batch_index == len(self.fresh) - 1:
             self.apply_gradients(1, (-self._ascent).unbind())
             self.show_discounts(*self.discounts)
 

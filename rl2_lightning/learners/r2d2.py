@@ -18,7 +18,6 @@ from rl2_lightning.agents.initialisation import fully_connected
 from rl2_lightning.agents.spaces import Box, Discrete
 from rl2_lightning.data.exploration import EpsilonGreedyActor
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import ReplaySource
 from rl2_lightning.data.replay_settings import ReplaySettings
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import as_tensordict
@@ -32,8 +31,9 @@ from rl2_lightning.learners.learner import (
     require_division,
     zero_loss,
 )
-from rl2_lightning.learners.ranks import local_world_size, rank, sum_over_ranks, world_size
-from rl2_lightning.learners.windows import importance_weights, window_features, with_following_steps
+from rl2_lightning.learners.ranks import rank, sum_over_ranks, world_size
+from rl2_lightning.learners.replaying import importance_weights, replay_on_rank
+from rl2_lightning.learners.windows import window_features, with_following_steps
 from rl2_lightning.settings import POSITIVE, between, one_of
 
 
@@ -143,14 +143,8 @@ class R2D2(Learner):
         shuffle_seed: Callable[[int], int],
     ) -> TrialSource:
         """Replayed windows; see `Learner.make_source`."""
-        self._source = ReplaySource(
-            collect,
-            shuffle_seed,
-            self.settings.replay,
-            num_minibatches=self.settings.num_updates,
-            num_ranks=world_size(),
-            num_local_ranks=local_world_size(),
-        )
+        settings = self.settings
+        self._source = replay_on_rank(collect, shuffle_seed, settings.replay, settings.num_updates)
         return self._source
 
     @torch.no_grad()

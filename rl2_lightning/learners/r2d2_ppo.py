@@ -14,22 +14,21 @@ from torchrl.objectives import ClipPPOLoss
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import MixedSource, ReplaySource
+from rl2_lightning.data.replay import MixedSource
 from rl2_lightning.data.replay_settings import ReplaySettings
-from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.credit import off_policy_advantages, valued_steps
 from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.pooling import SMALL
 from rl2_lightning.learners.ppo import PPO, PPOSettings
 from rl2_lightning.learners.ranks import (
-    local_world_size,
     over_all_ranks,
     sum_over_ranks,
     world_size,
 )
+from rl2_lightning.learners.replaying import importance_weights, replay_on_rank
 from rl2_lightning.learners.windows import (
-    importance_weights,
     line_up_entries,
     window_features,
     with_following_steps,
@@ -117,16 +116,13 @@ class R2D2PPO(PPO):
         fresh = super().make_source(collect, shuffle_seed)
         if not self.settings.num_replayed:
             return fresh
-        assert isinstance(fresh, OnPolicySource)
-        replayed = ReplaySource(
-            lambda: fresh.windows,
+        replayed = replay_on_rank(
+            lambda: self.fresh.windows,
             lambda draw: shuffle_seed(self.settings.num_epochs + draw),
             self.settings.replay,
-            num_minibatches=self.settings.num_replayed,
-            num_ranks=world_size(),
-            num_local_ranks=local_world_size(),
+            self.settings.num_replayed,
         )
-        self._source = MixedSource(fresh, replayed)
+        self._source = MixedSource(self.fresh, replayed)
         return self._source
 
     def window_loss(self, minibatch: TensorDictBase) -> Tensor:

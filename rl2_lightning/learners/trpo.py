@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,6 @@ from torch.nn import functional
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.sources import OnPolicySource
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
 from rl2_lightning.learners.critic import CriticSettings
@@ -102,20 +101,8 @@ class TRPO(ActorCriticLearner):
     ) -> None:
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         self.settings: TRPOSettings = settings
-        self._source: OnPolicySource
         self._entropy_coefficient = settings.entropy_coefficient
         self._windows_per_trial = 1
-
-    def make_source(
-        self,
-        collect: Callable[[], TensorDictBase],
-        shuffle_seed: Callable[[int], int],
-    ) -> OnPolicySource:
-        """See `Learner.make_source`."""
-        source = super().make_source(collect, shuffle_seed)
-        assert isinstance(source, OnPolicySource)
-        self._source = source
-        return source
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over the parameters of the critic."""
@@ -137,7 +124,7 @@ class TRPO(ActorCriticLearner):
     def on_train_batch_start(self, batch: TensorDictBase, batch_index: int) -> None:
         """Improve the policy before the first minibatch, in float32 under every precision."""
         if batch_index == 0:
-            self.improve_policy(self._source.windows)
+            self.improve_policy(self.fresh.windows)
 
     def improve_policy(self, windows: TensorDictBase) -> None:
         """Take the largest step within the trust region that improves the policy, if there is one.

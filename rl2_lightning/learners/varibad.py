@@ -15,9 +15,9 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.belief import Belief
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.data.replay import MixedSource, ReplaySource
+from rl2_lightning.data.replay import MixedSource
 from rl2_lightning.data.replay_settings import BufferSettings
-from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.places import Places
@@ -27,7 +27,8 @@ from rl2_lightning.learners.elbo import Draw, draw_prefixes, elbo
 from rl2_lightning.learners.learner import LearnerSettings, RunShape
 from rl2_lightning.learners.manual import ManualLearner
 from rl2_lightning.learners.ppo import PPO, PPOSettings
-from rl2_lightning.learners.ranks import local_world_size, world_size
+from rl2_lightning.learners.ranks import world_size
+from rl2_lightning.learners.replaying import replay_on_rank
 from rl2_lightning.settings import between, one_of
 
 POLICY, BELIEF = 0, 1  # the optimisers
@@ -132,20 +133,17 @@ class VariBAD(ManualLearner, PPO):
         shuffle_seed: Callable[[int], int],
     ) -> TrialSource:
         """This iteration's windows, and past trials between them; see `Learner.make_source`."""
-        fresh = super().make_source(collect, shuffle_seed)
-        assert isinstance(fresh, OnPolicySource)
+        super().make_source(collect, shuffle_seed)
         settings = self.settings
         first_draw = settings.num_epochs + settings.num_updates
         self._draw_seed = lambda draw: shuffle_seed(first_draw + draw)
-        past = ReplaySource(
+        past = replay_on_rank(
             lambda: self.played,
             lambda draw: shuffle_seed(settings.num_epochs + draw),
             settings.replay,
-            num_minibatches=settings.num_updates,
-            num_ranks=world_size(),
-            num_local_ranks=local_world_size(),
+            settings.num_updates,
         )
-        return MixedSource(fresh, past)
+        return MixedSource(self.fresh, past)
 
     def make_actor(self, generator: torch.Generator) -> Actor:
         """The agent, whose features are stored; see `Learner.make_actor`."""

@@ -13,7 +13,6 @@ from rl2_lightning.data.windows import inputs_of, state_of
 from rl2_lightning.inputs import select_rows
 from rl2_lightning.learners.credit import valued_steps
 from rl2_lightning.learners.critic import Critic
-from rl2_lightning.learners.ranks import over_all_ranks
 
 
 def window_features(
@@ -55,12 +54,6 @@ def window_features(
 def with_following_steps(minibatch: TensorDictBase) -> TensorDictBase:
     """The windows and the steps after them, `[N, W + n]`."""
     return torch.cat([minibatch.get(keys.WINDOW), minibatch.get(keys.FOLLOWING)], dim=1)
-
-
-def importance_weights(minibatch: TensorDictBase) -> Tensor:
-    """The importance weights of replayed windows over the largest one of all ranks, `[N]`."""
-    weight: Tensor = minibatch.get(keys.WEIGHT)
-    return weight / over_all_ranks(weight).max()
 
 
 def line_up(entry: Tensor, mask: Tensor | None) -> Tensor:

@@ -78,16 +78,7 @@ class Encoder(nn.Module):
         }
         self.normaliser = InputNormaliser(vectors, normalised) if normalised else None
         self._actions = actions
-        if isinstance(actions, Box):
-            self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
-            self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
-        else:
-            nvec = actions.nvec if isinstance(actions, MultiDiscrete) else (actions.n,)
-            # The last row of each number encodes that there was no action.
-            one_hot = torch.block_diag(*(torch.eye(n + 1, n) for n in nvec))
-            self.register_buffer("one_hot", one_hot, persistent=False)
-            first_rows = torch.tensor([0, *accumulate(n + 1 for n in nvec[:-1])])
-            self.register_buffer("first_rows", first_rows, persistent=False)
+        self._register_code(actions)
         self.images = nn.ModuleDict()
         sizes = {"previous_action": actions.size, "previous_reward": 1, "previous_done": 1}
         for name in [*self._inputs, *passed_on]:
@@ -104,6 +95,19 @@ class Encoder(nn.Module):
         own_size = hidden_sizes[-1] if hidden_sizes else size
         self.sizes = [own_size, *(sizes[name] for name in passed_on)]
         self.output_size = sum(self.sizes)
+
+    def _register_code(self, actions: Actions) -> None:
+        """Register the buffers that encode actions."""
+        if isinstance(actions, Box):
+            self.register_buffer("centre", torch.tensor(actions.centre), persistent=False)
+            self.register_buffer("half_width", torch.tensor(actions.half_width), persistent=False)
+            return
+        nvec = actions.nvec if isinstance(actions, MultiDiscrete) else (actions.n,)
+        # The last row of each number encodes that there was no action.
+        one_hot = torch.block_diag(*(torch.eye(n + 1, n) for n in nvec))
+        self.register_buffer("one_hot", one_hot, persistent=False)
+        first_rows = torch.tensor([0, *accumulate(n + 1 for n in nvec[:-1])])
+        self.register_buffer("first_rows", first_rows, persistent=False)
 
     def _make_embedding(self, width: int) -> nn.Linear:
         """The embedding of the discounts, and the buffer with them."""
