@@ -83,6 +83,18 @@ def test_steps_after_the_trial_count_in_no_window(window: int) -> None:
     assert counted.tolist() == list(range(NUM_TRIALS * LENGTH))
 
 
+@pytest.mark.parametrize("window", [4, LENGTH])
+def test_the_step_after_a_trial_follows_its_last_step(window: int) -> None:
+    trials = numbered_trials(window, extra=1)
+    windows = cut_windows(trials, LENGTH, window, 0, (), 1)
+    parts = [windows[key]["number"].flatten(1) for key in (keys.WINDOW, keys.FOLLOWING)]
+    last = torch.cat(parts, dim=1).view(NUM_TRIALS, -1, window + 1)[:, -1]
+    num_in_last = LENGTH - (LENGTH - 1) // window * window
+    assert (last[:, num_in_last - 1] >= 0).all()
+    assert (last[:, num_in_last] == trials[keys.STEPS]["number"].flatten(1)[:, LENGTH]).all()
+    assert (last[:, num_in_last] < 0).all()
+
+
 def test_the_whole_trial_as_one_window_is_masked_as_it_was() -> None:
     trials = numbered_trials()
     windows = cut_windows(trials, LENGTH, LENGTH, 0)
