@@ -36,6 +36,7 @@ from rl2_lightning.stored import has_same_parts, is_of_learner, require_matching
 TALKATIVE_LOGGERS = (
     "torchrl",
     "lightning.fabric",
+    "lightning.pytorch.accelerators.cuda",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
 )

@@ -238,8 +238,10 @@ def whole_loss(learner: Learner, minibatch: TensorDictBase) -> Tensor:
 def every_prefix(belief: Belief) -> Draw:
     """All prefixes in order, with the same noise in each trial."""
     num, length, size = belief.mean.shape
-    noise = torch.linspace(-1, 1, length * size, dtype=belief.mean.dtype).view(length, size)
-    return Draw(torch.arange(length).expand(num, -1), noise.expand(num, -1, -1))
+    like_it = {"dtype": belief.mean.dtype, "device": belief.mean.device}
+    noise = torch.linspace(-1, 1, length * size, **like_it).view(length, size)
+    prefixes = torch.arange(length, device=belief.mean.device)
+    return Draw(prefixes.expand(num, -1), noise.expand(num, -1, -1))
 
 
 def gradients(learner: Learner, minibatch: TensorDictBase) -> dict[str, Tensor]:

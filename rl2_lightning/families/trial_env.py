@@ -189,23 +189,21 @@ class TrialEnv(EnvBase):
             previous = Categorical(action.space.n + 1, shape=batch)
         else:
             previous = Unbounded(action.shape)
-        self.observation_spec = Composite(
-            {
-                keys.OBSERVATION: shown.clone(),
-                keys.PREVIOUS_OBSERVATION: _unbounded(shown),
-                keys.PREVIOUS_ACTION: previous,
-                keys.PREVIOUS_REWARD: scalar,
-                keys.PREVIOUS_DONE: scalar.clone(),
-                keys.EPISODE: Unbounded((*batch, 1), dtype=torch.int64),
-                keys.ELAPSED: scalar.clone(),
-                keys.IS_INIT: flag,
-                keys.MASK: flag.clone(),
-                keys.EPISODE_ENDED: flag.clone(),
-            },
-            shape=batch,
-        )
+        entries = {
+            keys.OBSERVATION: shown.clone(),
+            keys.PREVIOUS_OBSERVATION: _unbounded(shown),
+            keys.PREVIOUS_ACTION: previous,
+            keys.PREVIOUS_REWARD: scalar,
+            keys.PREVIOUS_DONE: scalar.clone(),
+            keys.EPISODE: Unbounded((*batch, 1), dtype=torch.int64),
+            keys.ELAPSED: scalar.clone(),
+            keys.IS_INIT: flag,
+            keys.MASK: flag.clone(),
+            keys.EPISODE_ENDED: flag.clone(),
+        }
         if self.shows_position:
-            self.observation_spec[keys.POSITION] = Unbounded((*batch, 2))
+            entries[keys.POSITION] = Unbounded((*batch, 2))
+        self.observation_spec = Composite(entries, shape=batch)
         self.action_spec = action.clone()
         self.reward_spec = scalar.clone()
         done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED)
