@@ -14,6 +14,8 @@ from rl2_lightning.agents.initialisation import (
     fully_connected,
     initialise_linear,
 )
+from rl2_lightning.agents.memories.linear_attention import write_and_read_all
+from rl2_lightning.agents.memories.matrix import is_known_to_be_finite
 from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.errors import UserError
@@ -60,9 +62,10 @@ class ActionMemory(Memory):
         else:
             # Not part of a checkpoint: the weights work with any number of actions.
             self.register_buffer("keys", keys, persistent=False)
-        self.key_layers = None
+        self.observation_key = None
         if of_observations:
-            self.key_layers = KeyLayers(key_size, of_observations[0])
+            self.observation_key = nn.Linear(of_observations[0], queries.observation_key_size)
+            initialise_linear(self.observation_key, gain=1.0)
         self.value = nn.Linear(encoding_size, value_size)
         initialise_linear(self.value, gain=1.0)
         self.output_size = self.summary_size + num_actions * value_size
@@ -74,7 +77,9 @@ class ActionMemory(Memory):
 
     def initial_state(self, num: int) -> State:
         """The inner memory's initial state and zeros; see `Memory.initial_state`."""
-        shape = (num, self.keys.shape[1], self.value.out_features)
+        shape = [num, self.keys.shape[1], self.value.out_features]
+        if self.observation_key is not None:
+            shape.insert(1, self.observation_key.out_features)
         matrix = torch.zeros(shape, device=self.value.weight.device)
         return (*self.inner.initial_state(num), matrix)
 
@@ -97,15 +102,17 @@ class ActionMemory(Memory):
         self.inner.require_steps(num_steps)
 
     def _split(self, encoding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The inner memory's input; and key, value and, if keys depend on it, the observation."""
+        """The inner memory's input; and key, value and, if keys depend on it, observations' keys."""
         own, action, *observations = encoding.split(self._sizes, dim=-1)
-        base = action @ self._all_keys()  # zero where no action was taken
-        given = torch.cat([own, base], dim=-1) if self._gives_key else own
-        if self.key_layers is None:
-            return given, [base, self.value(own)]
-        before, now = observations
-        key = self.key_layers(base.unsqueeze(-2), before).squeeze(-2) * action.sum(-1, keepdim=True)
-        return given, [key, self.value(own), now]
+        key = action @ self._all_keys()  # zero where no action was taken
+        given = torch.cat([own, key], dim=-1) if self._gives_key else own
+        written = [key, self.value(own)]
+        if self.observation_key is not None:
+            written += [
+                functional.normalize(self.observation_key(one), dim=-1, eps=SMALLEST_LENGTH)
+                for one in observations
+            ]
+        return given, written
 
     def _all_keys(self) -> Tensor:
         """The keys of all actions, independent of observations, `[A, K]`."""
@@ -115,9 +122,9 @@ class ActionMemory(Memory):
         """Write into the matrix and query it, at all steps of a window.
 
         Args:
-            written: keys, `[B, T, K]`, values, `[B, T, V]`, and, if keys depend on them,
-                observations, `[B, T, O]`.
-            matrix: the matrix before the first step, `[B, K, V]`.
+            written: keys of actions, `[B, T, K]`, values, `[B, T, V]`, and, if keys depend on
+                observations, the keys of the previous and of the current one, `[B, T, F]`.
+            matrix: the matrix before the first step, `[B, K, V]` or `[B, F, K, V]`.
 
         Returns:
             Summary and reads, `[B, T, 3 V + A V]`, and the matrix after the last step.
@@ -125,42 +132,20 @@ class ActionMemory(Memory):
         keys = self._all_keys()
         with torch.autocast(matrix.device.type, enabled=False):
             # Sums over a whole trial need full precision.
-            key, value, *observation = (part.to(matrix.dtype) for part in written)
-            if self.key_layers is None:
-                # The weight of each write in each read, so that no matrix per step is needed.
-                shares = (key @ keys.mT).unsqueeze(-1)
-                reads = (keys @ matrix).unsqueeze(1) + (shares * value.unsqueeze(-2)).cumsum(1)
+            key, value, *observed = (part.to(matrix.dtype) for part in written)
+            # The weight of each write in each read, so that no matrix per step is needed.
+            shares = (key @ keys.mT).unsqueeze(-1)
+            entries = shares * value.unsqueeze(-2)
+            if not observed:
+                reads = (keys @ matrix).unsqueeze(1) + entries.cumsum(1)
+                matrix = matrix + key.mT @ value
             else:
-                writes = key.unsqueeze(-1) * value.unsqueeze(-2)
-                reads = self.key_layers(keys, *observation) @ (
-                    matrix.unsqueeze(1) + writes.cumsum(1)
-                )
-            matrix = matrix + key.mT @ value
+                reads = _read_all(entries, *observed, keys @ matrix)
+                matrix = matrix + torch.einsum("btf,btk,btv->bfkv", observed[0], key, value)
             total = _squeeze(reads.sum(dim=-2))
             reads = _squeeze(reads)
             summary = [reads.mean(dim=-2), reads.amax(dim=-2), total]
             return torch.cat([*summary, reads.flatten(-2)], dim=-1), matrix
-
-
-class KeyLayers(nn.Module):
-    """Maps the key of an action and an observation to a key of both.
-
-    Args:
-        key_size: K.
-        observation_size: O.
-    """
-
-    def __init__(self, key_size: int, observation_size: int) -> None:
-        super().__init__()
-        self.of_action = nn.Linear(key_size, 2 * key_size)
-        self.of_observation = nn.Linear(observation_size, 2 * key_size, bias=False)
-        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(2 * key_size, key_size))
-        initialise_linear(self, gain=2**0.5)
-
-    def forward(self, keys: Tensor, observation: Tensor) -> Tensor:
-        """Keys of length 1, `[..., A, K]`, of `[A, K]` or `[..., A, K]` and `[..., O]`."""
-        terms = self.of_action(keys) + self.of_observation(observation).unsqueeze(-2)
-        return functional.normalize(self.layers(terms), dim=-1, eps=SMALLEST_LENGTH)
 
 
 class ActionScorer(nn.Module):
@@ -214,6 +199,28 @@ def drawn_keys(num_actions: int, size: int) -> Tensor:
         block = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
         keys[start : start + size] = block[: num_actions - start]
     return keys
+
+
+def _read_all(entries: Tensor, before: Tensor, now: Tensor, matrix: Tensor) -> Tensor:
+    """What was written at similar observations, for each action.
+
+    Args:
+        entries: what each step writes for each action, `[B, T, A, V]`.
+        before: keys of the observations in which it was written, `[B, T, F]`.
+        now: keys of the observations in which it is read, `[B, T, F]`.
+        matrix: the matrix before the first step, `[B, F, A, V]`.
+
+    Returns:
+        `[B, T, A, V]`.
+    """
+    flat = entries.flatten(-2)
+    if not is_known_to_be_finite(flat):
+        # A NaN in a later, idle step would spread to those before it, even with weight zero.
+        flat, before = (torch.where(part.isfinite(), part, 0.0) for part in (flat, before))
+    no_decay = flat.new_zeros(1)
+    parts = (part.unsqueeze(1) for part in (now, before, flat))
+    reads, _ = write_and_read_all(*parts, no_decay, matrix.flatten(-2).unsqueeze(1))
+    return reads.squeeze(1).unflatten(-1, entries.shape[-2:])
 
 
 def _squeeze(sums: Tensor) -> Tensor:

@@ -16,15 +16,17 @@ class ActionQuerySettings(Settings):
     Attributes:
         keys: "drawn" for fixed orthogonal keys, with which no weight depends on the number of
             actions; or "learned" for one learnt key per action, initialised to the drawn ones.
-        of_observation: whether a key depends on the action and the observation in which it is
-            taken.
-        key_size: width of a key.
+        of_observation: whether a key is that of an action in an observation: the outer product of
+            both keys.
+        key_size: width of the key of an action.
+        observation_key_size: width of the key of an observation, a linear function of it.
         value_size: width of the value stored at it.
     """
 
     keys: str = one_of("drawn", "learned", default="drawn")
     of_observation: bool = False
     key_size: int = between(1, default=64)
+    observation_key_size: int = between(1, default=16)
     value_size: int = between(1, default=16)
 
 

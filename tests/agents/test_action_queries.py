@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from rl2_lightning.agents.action_queries import drawn_keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.settings import INPUTS, ActionQuerySettings
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
+from rl2_lightning.families.tabular_mdp import TabularMDP
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.inputs import Inputs
 from tests.builders import make_agent, make_learner, point_trials
@@ -66,7 +68,7 @@ def test_a_read_is_the_sum_of_what_was_written_under_an_action(keys: str) -> Non
     memory = agent.memory
     encoding = agent.encoder(shown)
     values = memory.value(encoding[..., : agent.encoder.sizes[0]])
-    took = torch.nn.functional.one_hot(shown.previous_action, 4)[..., :3].float()
+    took = one_hot(shown.previous_action, 4)[..., :3].float()
     sums = torch.einsum("bta,btv->btav", took, values).cumsum(1)
     expected = sums.sign() * sums.abs().log1p()
     summary, reads = features_of(agent, shown).tensor_split((memory.summary_size,), -1)
@@ -76,10 +78,9 @@ def test_a_read_is_the_sum_of_what_was_written_under_an_action(keys: str) -> Non
     torch.testing.assert_close(summary[..., -48:], torch.cat(pooled, -1))
 
 
-@pytest.mark.parametrize("of_observation", [False, True])
 @pytest.mark.parametrize("keys", ["drawn", "learned"])
-def test_single_steps_are_a_window(keys: str, of_observation: bool) -> None:
-    agent, shown = agent_of(3, keys=keys, of_observation=of_observation), history(3)
+def test_single_steps_are_a_window(keys: str) -> None:
+    agent, shown = agent_of(3, keys=keys), history(3)
     _, state = agent.unroll(history(3), agent.initial_state(5))
     is_init = torch.zeros(5, NUM_STEPS, 1, dtype=torch.bool)
     is_init[1, 4] = is_init[3, 0] = True
@@ -134,16 +135,49 @@ def test_the_inner_memory_sees_the_action_if_it_is_an_input() -> None:
         assert not torch.allclose(logits_of(agent, shown), logits_of(agent, moved))
 
 
-def test_keys_of_observations_keep_these_apart() -> None:
-    agent = agent_of(3, inputs=("previous_reward",), of_observation=True)
-    shown = history(3)
-    plain = logits_of(agent, shown)
-    for name in ("observation", "previous_observation"):
-        moved = shown._replace(**{name: getattr(shown, name) + 1})
-        assert not torch.allclose(logits_of(agent, moved), plain), name
-    nothing = shown._replace(previous_action=torch.full_like(shown.previous_action, 3))
-    reads = features_of(agent, nothing)[..., agent.memory.summary_size :]
-    assert not reads.any(), "without an action nothing is written"
+def in_states(num_trials: int = 4, num_steps: int = 300) -> tuple[Agent, Inputs]:
+    """An agent whose keys depend on observations, and inputs of random MDPs, `[B, T]`."""
+    env = TrialEnv(TabularMDP(1, num_states=4, num_actions=3), episodes_per_trial=40)
+    queries = ActionQuerySettings(of_observation=True, key_size=3, observation_key_size=5)
+    agent = make_agent(env, hidden_sizes=(6,), policy_head="action_queries", action_queries=queries)
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randint(4, (num_trials, num_steps + 1), generator=generator)
+    shown = one_hot(states, 4).float()
+    actions = torch.randint(3, (num_trials, num_steps), generator=generator)
+    actions[:, 0] = 3
+    numbers = torch.randn(2, num_trials, num_steps, 1, generator=generator)
+    return agent, Inputs(shown[:, 1:], actions, *numbers, shown[:, :-1])
+
+
+def test_a_read_is_the_sum_of_what_was_written_in_this_observation() -> None:
+    agent, shown = in_states()  # over several chunks of the linear attention
+    values = agent.memory.value(agent.encoder(shown)[..., : agent.encoder.sizes[0]])
+    took = one_hot(shown.previous_action, 4)[..., :3].float()
+    written = torch.einsum("bts,bta,btv->btsav", shown.previous_observation, took, values)
+    sums = torch.einsum("bts,btsav->btav", shown.observation, written.cumsum(1))
+    expected = sums.sign() * sums.abs().log1p()
+    reads = features_of(agent, shown)[..., agent.memory.summary_size :]
+    torch.testing.assert_close(reads.unflatten(-1, (3, -1)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_single_steps_with_keys_of_observations_are_a_window() -> None:
+    agent, shown = in_states(num_steps=9)
+    state = agent.initial_state(4)
+    expected, last = agent.unroll(shown, state)
+    for t in range(9):
+        step = agent.act(Inputs(*(entry[:, t] for entry in shown)), state)
+        torch.testing.assert_close(step.features, expected[:, t])
+        state = step.state
+    torch.testing.assert_close(state, last)
+
+
+def test_what_is_not_a_number_reaches_no_earlier_read() -> None:
+    agent, shown = in_states(num_steps=9)
+    broken = shown._replace(previous_reward=shown.previous_reward.clone())
+    broken.previous_reward[1, 5] = torch.nan
+    plain, found = features_of(agent, shown), features_of(agent, broken)
+    assert torch.equal(found[[0, 2, 3]], plain[[0, 2, 3]])
+    assert torch.equal(found[1, :5], plain[1, :5])
 
 
 @pytest.mark.parametrize("separate", [False, True])
