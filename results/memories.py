@@ -24,17 +24,27 @@ class Task:
     Attributes:
         overrides: experiment and settings, the same for all memories.
         length: env steps of a trial.
-        has_queries: whether action queries are compared, too.
+        queries: the settings of action queries, if these are compared, too.
     """
 
     overrides: tuple[str, ...]
     length: int
-    has_queries: bool = False
+    queries: tuple[str, ...] = ()
 
 
+ASKING = (
+    "memory=matrix",
+    "memory.num_layers=0",
+    "memory.hidden_size=16",
+    "agent.encoder_hidden_sizes=[]",
+    "agent.policy_head=action_queries",
+    "agent.policy_hidden_sizes=[64,64]",
+)
+OF_ARMS = ("agent.inputs=[observation,previous_reward,previous_done]",)
+OF_PAIRS = ("agent.action_queries.of_observation=true", "agent.action_queries.key_size=8")
 TASKS: Mapping[str, Task] = {
     "mab_n10_k5": Task(
-        ("experiment=mab_n10_k5", "collection.total_env_steps=1_000_000"), 10, has_queries=True
+        ("experiment=mab_n10_k5", "collection.total_env_steps=1_000_000"), 10, (*ASKING, *OF_ARMS)
     ),
     "mab_n100_k10": Task(
         (
@@ -44,9 +54,13 @@ TASKS: Mapping[str, Task] = {
             "collection.total_env_steps=2_000_000",
         ),
         100,
-        has_queries=True,
+        (*ASKING, *OF_ARMS),
     ),
-    "mdp_n10": Task(("experiment=mdp_n10", "collection.total_env_steps=2_000_000"), 100),
+    "mdp_n10": Task(
+        ("experiment=mdp_n10_matrix", "collection.total_env_steps=2_000_000"),
+        100,
+        (*ASKING, *OF_PAIRS),
+    ),
     "grid_navi": Task(("experiment=grid_navi", "collection.total_env_steps=2_000_000"), 60),
     "memory_planning_3x3": Task(
         ("experiment=memory_planning_3x3", "collection.total_env_steps=2_000_000"), 100
@@ -87,29 +101,18 @@ MEMORIES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 QUERIES = "action_queries"
-ASKING = (
-    "memory=matrix",
-    "memory.num_layers=0",
-    "memory.hidden_size=16",
-    "agent.encoder_hidden_sizes=[]",
-    "agent.policy_head=action_queries",
-    "agent.policy_hidden_sizes=[64,64]",
-    "agent.inputs=[observation,previous_reward,previous_done]",
-)
 
 
 def overrides_of(task: str, memory: str) -> list[str]:
     """The settings of a task and of a memory on it."""
-    own = ASKING if memory == QUERIES else MEMORIES[memory]
+    own = TASKS[task].queries if memory == QUERIES else MEMORIES[memory]
     return [*TASKS[task].overrides, *(text.format(TASKS[task].length) for text in own)]
 
 
 COMPARISON = Comparison(
     table="memories",
     column="memory",
-    names={
-        name: [*MEMORIES, *([QUERIES] if task.has_queries else [])] for name, task in TASKS.items()
-    },
+    names={name: [*MEMORIES, *([QUERIES] if task.queries else [])] for name, task in TASKS.items()},
     own_overrides=overrides_of,
     num_validations=25,
 )

@@ -32,9 +32,13 @@ class ActionMemory(Memory):
     2006.16236 with given keys). Reads grow with the number of writes, and are compressed by sign(Y)
     log(1 + |Y|).
 
+    If keys depend on observations, an action's key in an observation is the outer product of both
+    keys. The products of such keys are the products of their parts, so that what was written in
+    other observations, or with other actions, is not read if their keys are orthogonal.
+
     The features are those of the inner memory, a summary of the reads (their mean, their maximum
     and their compressed sum), and then the reads of all actions, V numbers each. The state is that
-    of the inner memory and the matrix, `[B, K, V]`.
+    of the inner memory and the matrix, `[B, K, V]`, or `[B, F, K, V]` with keys of observations.
 
     Args:
         sizes: widths of the parts of its input: the encoding, E, the previous action as one-hot, A,
@@ -102,7 +106,7 @@ class ActionMemory(Memory):
         self.inner.require_steps(num_steps)
 
     def _split(self, encoding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The inner memory's input; and key, value and, if keys depend on it, observations' keys."""
+        """The inner memory's input, and what is written: key, value and, if used, observations."""
         own, action, *observations = encoding.split(self._sizes, dim=-1)
         key = action @ self._all_keys()  # zero where no action was taken
         given = torch.cat([own, key], dim=-1) if self._gives_key else own

@@ -38,10 +38,9 @@ def test_episodes_are_played_alike(name: str) -> None:
     tasks, actions = on_cpu.sample_tasks(NUM_TASKS), draw_actions(on_cpu, NUM_STEPS)
     expected, found = played(on_cpu, tasks, actions), played(on_gpu, tasks, actions)
     if (played(on_cpu, tasks, actions, seed=1) == expected).all():  # only the tasks are drawn
-        for key, wanted in expected.items(include_nested=True, leaves_only=True):
-            is_image = not wanted.is_floating_point()
-            given, wanted = (play[key].float() for play in (found, expected))
-            apart = ~given.isclose(wanted, atol=1e-4, rtol=1e-4)
+        for key, numbers in expected.items(include_nested=True, leaves_only=True):
+            is_image = not numbers.is_floating_point()
+            apart = ~found[key].float().isclose(numbers.float(), atol=1e-4, rtol=1e-4)
             # At the edge of a wall, a pixel may be rounded into its neighbour's colour.
             assert apart.float().mean() <= (1e-4 if is_image else 0), key
         return

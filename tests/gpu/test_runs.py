@@ -73,9 +73,7 @@ def test_a_checkpoint_of_a_gpu_is_tested_and_used_on_a_cpu(tmp_path: Path, memor
 
 
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in TAKING_LONG])
-def test_experiment_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
-) -> None:
+def test_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str) -> None:
     monkeypatch.chdir(ROOT)
     given = (f"experiment={experiment}", "start_from=null")
     small = [text for text in small_for(*given) if "accelerator" not in text]

@@ -46,7 +46,7 @@ def test_memories_differ_in_the_agent_alone() -> None:
     [
         ("mdp_n9", "gru", "task mdp_n9 is not compared: use one of mab_n10_k5, "),
         ("mdp_n10", "grue", "memory grue is not compared on mdp_n10: use one of gru, "),
-        ("mdp_n10", "action_queries", "memory action_queries is not compared on mdp_n10: use"),
+        ("grid_navi", "action_queries", "memory action_queries is not compared on grid_navi: use"),
     ],
 )
 def test_what_is_not_compared(task: str, memory: str, words: str) -> None:
