@@ -54,6 +54,14 @@ def test_trpo_learns_a_small_bandit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("learner", "least"), [("r2d2", 0.98), ("r2d2_ppo", 0.99), ("trpo", 0.99)])
+def test_other_learners_reach_the_optimum(tmp_path: Path, learner: str, least: float) -> None:
+    few = ("trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=1000")
+    _, share = shares(tmp_path, f"experiment=mab_n10_k5_{learner}", *few)
+    assert share >= least
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["a2c", "meta_gradient"])
 def test_one_pass_over_trials_learns_a_small_bandit(tmp_path: Path, learner: str) -> None:
     own = (f"learner={learner}", "learner.num_minibatches=8", "collection.total_env_steps=204800")
