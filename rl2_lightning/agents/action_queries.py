@@ -112,10 +112,7 @@ class ActionMemory(Memory):
         given = torch.cat([own, key], dim=-1) if self._gives_key else own
         written = [key, self.value(own)]
         if self.observation_key is not None:
-            written += [
-                functional.normalize(self.observation_key(one), dim=-1, eps=SMALLEST_LENGTH)
-                for one in observations
-            ]
+            written += [_of_length_one(self.observation_key(one)) for one in observations]
         return given, written
 
     def _all_keys(self) -> Tensor:
@@ -133,19 +130,19 @@ class ActionMemory(Memory):
         Returns:
             Summary and reads, `[B, T, 3 V + A V]`, and the matrix after the last step.
         """
-        keys = self._all_keys()
         with torch.autocast(matrix.device.type, enabled=False):
             # Sums over a whole trial need full precision.
-            key, value, *observed = (part.to(matrix.dtype) for part in written)
-            # The weight of each write in each read, so that no matrix per step is needed.
-            shares = (key @ keys.mT).unsqueeze(-1)
-            entries = shares * value.unsqueeze(-2)
-            if not observed:
-                reads = (keys @ matrix).unsqueeze(1) + entries.cumsum(1)
-                matrix = matrix + key.mT @ value
+            keys, key, value, *observed = (
+                part.to(matrix.dtype) for part in (self._all_keys(), *written)
+            )
+            if observed:
+                reads, matrix = _read_all(key, value, *observed, matrix)
+                reads = keys @ reads
             else:
-                reads = _read_all(entries, *observed, keys @ matrix)
-                matrix = matrix + torch.einsum("btf,btk,btv->bfkv", observed[0], key, value)
+                # The weight of each write in each read, so that no matrix per step is needed.
+                shares = (key @ keys.mT).unsqueeze(-1)
+                reads = (keys @ matrix).unsqueeze(1) + (shares * value.unsqueeze(-2)).cumsum(1)
+                matrix = matrix + key.mT @ value
             total = _squeeze(reads.sum(dim=-2))
             reads = _squeeze(reads)
             summary = [reads.mean(dim=-2), reads.amax(dim=-2), total]
@@ -205,26 +202,36 @@ def drawn_keys(num_actions: int, size: int) -> Tensor:
     return keys
 
 
-def _read_all(entries: Tensor, before: Tensor, now: Tensor, matrix: Tensor) -> Tensor:
-    """What was written at similar observations, for each action.
+def _read_all(
+    key: Tensor, value: Tensor, before: Tensor, now: Tensor, matrix: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What was written at the key of the present observation, at all steps of a window.
 
     Args:
-        entries: what each step writes for each action, `[B, T, A, V]`.
-        before: keys of the observations in which it was written, `[B, T, F]`.
-        now: keys of the observations in which it is read, `[B, T, F]`.
-        matrix: the matrix before the first step, `[B, F, A, V]`.
+        key: keys of the previous actions, `[B, T, K]`.
+        value: what is written, `[B, T, V]`.
+        before: keys of the observations in which these actions were taken, `[B, T, F]`.
+        now: keys of the present observations, `[B, T, F]`.
+        matrix: the matrix before the first step, `[B, F, K, V]`.
 
     Returns:
-        `[B, T, A, V]`.
+        The reads, `[B, T, K, V]`, and the matrix after the last step.
     """
-    flat = entries.flatten(-2)
-    if not is_known_to_be_finite(flat):
+    entries = (key.unsqueeze(-1) * value.unsqueeze(-2)).flatten(-2)
+    if not (is_known_to_be_finite(entries) and is_known_to_be_finite(before)):
         # A NaN in a later, idle step would spread to those before it, even with weight zero.
-        flat, before = (torch.where(part.isfinite(), part, 0.0) for part in (flat, before))
-    no_decay = flat.new_zeros(1)
-    parts = (part.unsqueeze(1) for part in (now, before, flat))
-    reads, _ = write_and_read_all(*parts, no_decay, matrix.flatten(-2).unsqueeze(1))
-    return reads.squeeze(1).unflatten(-1, entries.shape[-2:])
+        entries, before = (torch.where(one.isfinite(), one, 0.0) for one in (entries, before))
+    parts = (one.unsqueeze(1) for one in (now, before, entries))
+    no_decay = entries.new_zeros(1)
+    reads, after = write_and_read_all(*parts, no_decay, matrix.flatten(-2).unsqueeze(1))
+    sizes = matrix.shape[-2:]
+    return reads.squeeze(1).unflatten(-1, sizes), after.squeeze(1).unflatten(-1, sizes)
+
+
+def _of_length_one(vectors: Tensor) -> Tensor:
+    """Vectors divided by their lengths; with second derivatives at zero, too."""
+    squares = vectors.square().sum(dim=-1, keepdim=True)
+    return vectors * (squares + SMALLEST_LENGTH**2).rsqrt()
 
 
 def _squeeze(sums: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class ActionQuerySettings(Settings):
         of_observation: whether a key is that of an action in an observation: the outer product of
             both keys.
         key_size: width of the key of an action.
-        observation_key_size: width of the key of an observation, a linear function of it.
+        observation_key_size: width of the key of an observation, a linear function of it; at least
+            the number of one-hot observations, or their keys are not orthogonal.
         value_size: width of the value stored at it.
     """
 

@@ -147,6 +147,16 @@ RESUMED = {
     **{memory: (*PPO, f"memory={memory}", "env=point_robot", *POINTS) for memory in MEMORIES},
     "curriculum": (*PPO, CURRICULUM),
     "action queries": (*PPO, "agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]"),
+    "reads of pairs": (
+        *PPO,
+        "env=tabular_mdp",
+        "env.horizon=5",
+        "trial.episodes_per_trial=2",
+        "agent.policy_head=action_queries",
+        "agent.policy_hidden_sizes=[8]",
+        "agent.action_queries.of_observation=true",
+        "agent.action_queries.key_size=5",
+    ),
     "hypernetwork": (*PPO, "agent.policy_head=hypernetwork", "agent.policy_hidden_sizes=[8]"),
     "plain critic": (*PPO, "learner.critic={separate:false,sees_task:false,hidden_sizes:[]}"),
     "windows": (

@@ -180,6 +180,16 @@ def test_an_iteration_moves_the_policy_once_and_the_critic_often(
     assert torch.equal(watch.seen[4][0], watch.seen[5][0])
 
 
+def test_reads_of_pairs_take_steps(tmp_path: Path) -> None:
+    watch = Updates()
+    # At a trial's start there is no previous observation, whose key is then zero.
+    pairs = ("env=tabular_mdp", "env.horizon=4", "agent.action_queries.of_observation=true")
+    head = ("agent.policy_head=action_queries", "agent.policy_hidden_sizes=[8]")
+    fit(tmp_path, watch, *OWN, *pairs, *head, "trial.episodes_per_trial=1")
+    policies, _ = zip(*watch.seen, strict=True)
+    assert not torch.equal(policies[0], policies[-1])
+
+
 def test_the_entropy_bonus_is_the_one_that_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
