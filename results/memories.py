@@ -40,6 +40,7 @@ ASKING = (
     "agent.policy_head=action_queries",
     "agent.policy_hidden_sizes=[64,64]",
 )
+# An arm's key says which one was pulled; nothing else may distinguish arms.
 OF_ARMS = ("agent.inputs=[observation,previous_reward,previous_done]",)
 OF_PAIRS = ("agent.action_queries.of_observation=true", "agent.action_queries.key_size=8")
 TASKS: Mapping[str, Task] = {

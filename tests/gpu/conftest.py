@@ -15,12 +15,12 @@ def _needs_gpu() -> Iterator[None]:
     """Skip without a GPU; products are computed in full float32, to be compared with a CPU's."""
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    before = torch.get_float32_matmul_precision()
+    precision, allowed = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     yield
-    torch.backends.cudnn.allow_tf32 = True
-    torch.set_float32_matmul_precision(before)
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision(precision)
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
+from rl2_lightning.inputs import Inputs
 from rl2_lightning.learners.varibad import VariBAD
+from tests.agents.test_action_queries import agent_in_states, agent_of, history, in_states
 from tests.builders import (
     CRITICS,
     MEMORIES,
@@ -19,18 +22,19 @@ from tests.builders import (
 )
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
+LONG = 150  # more steps than linear attention reads at once, and than the caches of memories hold
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_features_states_and_gradients_of_a_memory(memory: str) -> None:
-    on_cpu = make_memory(memory, 4, num_layers=2)
+    on_cpu = make_memory(memory, 4, num_layers=2, max_steps=LONG)
     on_gpu = deepcopy(on_cpu).cuda()
-    encoding = torch.randn(5, 9, 4)
+    encoding = torch.randn(5, LONG, 4)
     found = {}
     for name, module in (("cpu", on_cpu), ("gpu", on_gpu)):
         given = encoding.to(next(module.parameters()).device)
         features, state = module.unroll(given, module.initial_state(5))
-        features.square().sum().backward()
+        features.square().mean().backward()
         slopes = {key: p.grad.cpu() for key, p in module.named_parameters()}
         found[name] = (features.cpu(), [part.cpu() for part in state], slopes)
     torch.testing.assert_close(found["gpu"], found["cpu"], **CLOSE)
@@ -38,16 +42,29 @@ def test_features_states_and_gradients_of_a_memory(memory: str) -> None:
 
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_single_steps_equal_the_window(memory: str) -> None:
-    module = make_memory(memory, 4, num_layers=2).cuda()
-    encoding = torch.randn(5, 9, 4, device="cuda")
+    module = make_memory(memory, 4, num_layers=2, max_steps=LONG).cuda()
+    encoding = torch.randn(5, LONG, 4, device="cuda")
     window, reached = module.unroll(encoding, module.initial_state(5))
     state = module.initial_state(5)
     steps = []
-    for t in range(9):
+    for t in range(LONG):
         step, state = module.step(encoding[:, t], state)
         steps.append(step)
     torch.testing.assert_close(torch.stack(steps, 1), window, **CLOSE)
     torch.testing.assert_close(state, reached, **CLOSE)
+
+
+@pytest.mark.parametrize("of_observation", [False, True])
+def test_features_of_action_queries(of_observation: bool) -> None:
+    on_cpu = agent_in_states() if of_observation else agent_of(3)
+    shown = in_states(LONG) if of_observation else history(3)
+    on_gpu = deepcopy(on_cpu).cuda()
+    num = len(shown.previous_action)
+    expected = on_cpu.unroll(shown, on_cpu.initial_state(num))
+    given = Inputs(*(entry.cuda() for entry in shown))
+    found = on_gpu.unroll(given, on_gpu.initial_state(num))
+    found = tree_map(lambda tensor: tensor.cpu(), found)
+    torch.testing.assert_close(found, expected, **CLOSE)
 
 
 @pytest.mark.parametrize(("learner", "separate"), CRITICS)
