@@ -136,7 +136,8 @@ class ActionMemory(Memory):
                 part.to(matrix.dtype) for part in (self._all_keys(), *written)
             )
             if observed:
-                reads, matrix = _read_all(key, value, *observed, matrix)
+                before, now = observed
+                reads, matrix = _read_all(key, value, before, now, matrix)
                 reads = keys @ reads
             else:
                 # The weight of each write in each read, so that no matrix per step is needed.
@@ -221,9 +222,13 @@ def _read_all(
     if not (is_known_to_be_finite(entries) and is_known_to_be_finite(before)):
         # A NaN in a later, idle step would spread to those before it, even with weight zero.
         entries, before = (torch.where(one.isfinite(), one, 0.0) for one in (entries, before))
-    parts = (one.unsqueeze(1) for one in (now, before, entries))
-    no_decay = entries.new_zeros(1)
-    reads, after = write_and_read_all(*parts, no_decay, matrix.flatten(-2).unsqueeze(1))
+    reads, after = write_and_read_all(
+        now.unsqueeze(1),
+        before.unsqueeze(1),
+        entries.unsqueeze(1),
+        entries.new_zeros(1),  # no decay
+        matrix.flatten(-2).unsqueeze(1),
+    )
     sizes = matrix.shape[-2:]
     return reads.squeeze(1).unflatten(-1, sizes), after.squeeze(1).unflatten(-1, sizes)
 
