@@ -7,7 +7,7 @@ from torch.nn.functional import one_hot
 
 from rl2_lightning.agents.action_queries import drawn_keys
 from rl2_lightning.agents.agent import Agent
-from rl2_lightning.agents.memories.memory import second_derivatives
+from rl2_lightning.agents.memories.memory import State, second_derivatives
 from rl2_lightning.agents.settings import INPUTS, ActionQuerySettings
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
@@ -79,20 +79,25 @@ def test_a_read_is_the_sum_of_what_was_written_under_an_action(keys: str) -> Non
     torch.testing.assert_close(summary[..., -48:], torch.cat(pooled, -1))
 
 
-@pytest.mark.parametrize("keys", ["drawn", "learned"])
-def test_single_steps_are_a_window(keys: str) -> None:
-    agent, shown = agent_of(3, keys=keys), history(3)
-    _, state = agent.unroll(history(3), agent.initial_state(5))
-    is_init = torch.zeros(5, NUM_STEPS, 1, dtype=torch.bool)
+def assert_single_steps_are_a_window(agent: Agent, shown: Inputs, state: State) -> None:
+    """Compare both from a state, with two trials that begin anew in the window."""
+    num_trials, num_steps = shown.previous_action.shape
+    is_init = torch.zeros(num_trials, num_steps, 1, dtype=torch.bool)
     is_init[1, 4] = is_init[3, 0] = True
     expected, last = agent.unroll(shown, state, is_init)
-    for t in range(NUM_STEPS):
+    for t in range(num_steps):
         state = agent.memory.restart(state, is_init[:, t])
         step = agent.act(Inputs(*(entry[:, t] for entry in shown)), state)
         torch.testing.assert_close(step.features, expected[:, t])
         state = step.state
-    for one, other in zip(state, last, strict=True):
-        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(state, last)
+
+
+@pytest.mark.parametrize("keys", ["drawn", "learned"])
+def test_single_steps_are_a_window(keys: str) -> None:
+    agent = agent_of(3, keys=keys)
+    _, state = agent.unroll(history(3), agent.initial_state(5))
+    assert_single_steps_are_a_window(agent, history(3), state)
 
 
 def test_how_actions_are_numbered_does_not_matter() -> None:
@@ -175,17 +180,9 @@ def test_a_read_is_the_sum_of_what_was_written_in_this_observation() -> None:
 
 @pytest.mark.parametrize("keys", ["drawn", "learned"])
 def test_single_steps_with_keys_of_observations_are_a_window(keys: str) -> None:
-    agent, shown = agent_in_states(keys=keys), in_states()
+    agent = agent_in_states(keys=keys)
     _, state = agent.unroll(in_states(seed=2), agent.initial_state(4))
-    is_init = torch.zeros(4, LONG, 1, dtype=torch.bool)
-    is_init[1, 4] = is_init[3, 0] = True
-    expected, last = agent.unroll(shown, state, is_init)
-    for t in range(LONG):
-        state = agent.memory.restart(state, is_init[:, t])
-        step = agent.act(Inputs(*(entry[:, t] for entry in shown)), state)
-        torch.testing.assert_close(step.features, expected[:, t], atol=1e-4, rtol=1e-4)
-        state = step.state
-    torch.testing.assert_close(state, last, atol=1e-4, rtol=1e-4)
+    assert_single_steps_are_a_window(agent, in_states(), state)
 
 
 @pytest.mark.parametrize("name", ["observation", "previous_observation", "previous_reward"])

@@ -17,5 +17,5 @@ def test_reads_of_pairs_learn_mdps_soon(tmp_path: Path) -> None:
         "trainer.check_val_every_n_epoch=100",
         *few,
     )
-    # A policy that ignores the state has 117, epsilon-greedy with the right prior 134.
+    # A policy that ignores the state has 117, PSRL with the right prior 134.
     assert trial_return > 140
