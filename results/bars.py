@@ -75,6 +75,53 @@ class LaterEpisodes(Bar):
 
 
 @dataclass(frozen=True)
+class Searches(Bar):
+    """Each episode, the first too, has at least this share of the reference's return.
+
+    The number of cells that are searched in vain in the first episode also has to be that of the
+    best search, within the rest of the share.
+
+    Attributes:
+        share: minimum share.
+        cells: what the best search has, in the mean over all goals.
+    """
+
+    share: float
+    cells: float
+
+    def __str__(self) -> str:
+        return f"each episode {self.share:.0%} of the reference, {self.cells} cells searched"
+
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
+        """Compare the curves and the mean number of cells."""
+        *_, reference = references.values()
+        cells = measures["search_cells_episode_1_greedy"].value
+        return bool((agent.mean >= self.share * reference.mean).all()) and (
+            abs(cells - self.cells) <= (1 - self.share) * self.cells
+        )
+
+
+@dataclass(frozen=True)
+class EpisodeReturn(Bar):
+    """The return of an episode is at least this.
+
+    Attributes:
+        episode: the episode, from 1.
+        value: its return.
+    """
+
+    episode: int
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value} in episode {self.episode}"
+
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
+        """Compare the mean."""
+        return float(agent.mean[self.episode - 1]) >= self.value
+
+
+@dataclass(frozen=True)
 class Above(Bar):
     """The interval of the trial's return is above those of other players."""
 
@@ -180,11 +227,11 @@ WORLDS: Mapping[str, Bar] = {
     "two_step": Plans(does=True),
     "two_step_without_reward": Plans(does=False),
     "grid_navi": LaterEpisodes(0.95),
-    "varibad_grid_navi": LaterEpisodes(0.95),
-    "rl2_belief_grid_navi": LaterEpisodes(0.95),
+    "varibad_grid_navi": Searches(0.95, cells=9.0),
+    "rl2_belief_grid_navi": Searches(0.95, cells=9.0),
     "point_robot": Adapts(),
     "point_robot_sparse": Adapts(),
-    "varibad_point_robot_sparse": Adapts(),
+    "varibad_point_robot_sparse": EpisodeReturn(3, 13.86),  # 10 % above RL² without a belief
     "rl2_belief_point_robot_sparse": Adapts(),
     "cart_pole": Adapts(),
     "a2c_cart_pole": Return(475),

@@ -3,21 +3,26 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from results.bars import (
+    WORLDS,
     Above,
     Adapts,
     Bar,
     Chance,
+    EpisodeReturn,
     Finds,
     LaterEpisodes,
     Plans,
     Return,
+    Searches,
     ShareOfReference,
 )
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.families.grid_navi.goal_search import GoalSearch, goal_cells
 from rl2_lightning.means import Estimate
 from tests.results.builders import straight_curve
 
@@ -38,6 +43,7 @@ REFERENCES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
         (ShareOfReference(0.9), curve(9, 9, 8.9), curve(9, 9, 9)),
         (LaterEpisodes(0.9), curve(50, 8.9, 50), curve(0, 9, 13.5)),
         (LaterEpisodes(0.9), curve(50, 50, 13.4), curve(-1, 9.1, 50)),
+        (EpisodeReturn(2, 5.0), curve(9, 4.9, 9), curve(0, 5, 0)),
         (Above(("random",)), curve(3, 3, 4.19), curve(3, 3, 4.21)),
         (Above(("random", "reference")), curve(3, 3, 4.21), curve(30, 0, 0.21)),
         (Adapts(), curve(1, 1.19), curve(1, 1.21)),
@@ -47,6 +53,27 @@ REFERENCES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
 def test_a_bar_is_missed_or_reached(bar: Bar, misses: Curve, reaches: Curve) -> None:
     assert not bar.reached_by(misses, REFERENCES, {})
     assert bar.reached_by(reaches, REFERENCES, {})
+
+
+def searched(cells: float) -> dict[str, Estimate]:
+    return {"search_cells_episode_1_greedy": Estimate(cells, 0.1)}
+
+
+def test_a_search_has_both_returns_and_cells() -> None:
+    bar = Searches(0.9, cells=10.0)
+    assert bar.reached_by(curve(4.5, 9, 13.5), REFERENCES, searched(9.1))
+    assert bar.reached_by(curve(5, 10, 15), REFERENCES, searched(10.9))
+    assert not bar.reached_by(curve(4.4, 10, 15), REFERENCES, searched(10))
+    assert not bar.reached_by(curve(5, 8.9, 15), REFERENCES, searched(10))
+    for cells in (8.9, 11.1):
+        assert not bar.reached_by(curve(5, 10, 15), REFERENCES, searched(cells))
+
+
+def test_the_best_search_of_grid_navi() -> None:
+    visits = GoalSearch(5, 15, 4).first_visits[goal_cells(5)]
+    before = [((visits < visit) & (visits <= 15)).sum() for visit in visits]
+    bars = [WORLDS[name] for name in ("varibad_grid_navi", "rl2_belief_grid_navi")]
+    assert bars == [Searches(0.95, cells=float(np.mean(before)))] * 2
 
 
 def interaction(value: float) -> dict[str, Estimate]:

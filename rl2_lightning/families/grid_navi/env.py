@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Categorical, Unbounded
 
+from rl2_lightning import keys
 from rl2_lightning.families.grid_navi.goal_search import (
     GOAL_REWARD,
     MOVES,
@@ -16,6 +17,7 @@ from rl2_lightning.families.grid_navi.goal_search import (
     goal_cells,
 )
 from rl2_lightning.families.grid_navi.players import MAX_SIZE, BayesOptimal, KnownGoal
+from rl2_lightning.families.grid_navi.searched_cells import SearchedCells
 from rl2_lightning.families.places import Places
 from rl2_lightning.families.player import ClosedFormPlayer, Player
 from rl2_lightning.families.random_player import RandomPlayer
@@ -56,6 +58,7 @@ class GridNavi(TaskEnv):
     """
 
     Settings = GridNaviSettings
+    recorded_keys = (keys.OBSERVATION, keys.ACTION)  # for the analysis of the search
 
     def __init__(self, num_tasks: int, device: torch.device | str = "cpu", **settings: Any) -> None:
         self.settings = self.read_settings(GridNaviSettings, settings)
@@ -107,6 +110,10 @@ class GridNavi(TaskEnv):
         if size <= MAX_SIZE:
             players["bayes_optimal"] = BayesOptimal(size, horizon)
         return players
+
+    def analysis(self, num_episodes: int) -> SearchedCells:
+        """The number of cells that are searched before the goal is found."""
+        return SearchedCells(self.settings.size, num_episodes)
 
     def scene(self, task: TensorDictBase) -> Scene:
         """The grid, with cells of width 1 and row 0 at the top."""
