@@ -114,6 +114,7 @@ class MetaGradient(ManualLearner, A2C):
         rate = self.settings.outer_learning_rate
         return [inner, torch.optim.Adam(self.meta.parameters(), lr=rate)]
 
+    @torch.no_grad()
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration, and log the meta-parameters."""
         super().on_train_epoch_start()

@@ -9,21 +9,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.callbacks.meta_parameters import MetaParameterLogger
 from rl2_lightning.evaluation.meta_parameters import meta_parameter_figure
 from rl2_lightning.learners.learner import Learner
-from tests.builders import compose_config
+from tests.short_fit import fit
 
-NUM_ITERATIONS, STEPS = 4, 64
-SMALL = (
-    "collection.num_trials=16",
-    f"collection.total_env_steps={NUM_ITERATIONS * STEPS}",
-    "trial.episodes_per_trial=4",
-    "memory.hidden_size=4",
-    "trainer.accelerator=cpu",
-    "trainer.check_val_every_n_epoch=2",
-)
+NUM_ITERATIONS, STEPS = 5, 64  # of a short fit
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -31,14 +22,11 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def fit(folder: Path, *overrides: str) -> Learner:
-    cfg = compose_config(folder, *SMALL, *overrides)
-    data = build_data(cfg)
-    learner = build_learner(cfg, data)
-    trainer = build_trainer(cfg, data, learner)
-    trainer.callbacks = [MetaParameterLogger(str(folder))]
-    trainer.fit(learner, data)
-    assert isinstance(trainer.loggers[0], TensorBoardLogger)
+def trained(folder: Path, *overrides: str) -> Learner:
+    few = ("learner.num_minibatches=1", "trainer.check_val_every_n_epoch=2")
+    learner = fit(folder, MetaParameterLogger(str(folder)), *few, *overrides)
+    assert isinstance(learner.trainer.loggers[0], TensorBoardLogger)
+    assert isinstance(learner, Learner)
     return learner
 
 
@@ -46,7 +34,7 @@ def fit(folder: Path, *overrides: str) -> Learner:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner]:
     """The folder of a training with meta-gradients, and its learner."""
     folder = tmp_path_factory.mktemp("meta")
-    return folder, fit(folder, "learner=meta_gradient", "learner.outer_learning_rate=0.1")
+    return folder, trained(folder, "learner=meta_gradient", "learner.outer_learning_rate=0.1")
 
 
 def test_each_iteration_has_a_row(run: tuple[Path, Learner]) -> None:
@@ -77,7 +65,7 @@ def test_they_are_drawn_and_logged(run: tuple[Path, Learner]) -> None:
 def test_a_resumed_run_repeats_no_row(tmp_path: Path, run: tuple[Path, Learner]) -> None:
     folder, learner = run
     text = (folder / "meta_parameters.csv").read_text()
-    (tmp_path / "meta_parameters.csv").write_text(text + "5,320,0.9")  # killed while it wrote
+    (tmp_path / "meta_parameters.csv").write_text(text + "6,384,0.9")  # killed while it wrote
     logger = MetaParameterLogger(str(tmp_path))
     logger.on_train_start(SimpleNamespace(is_global_zero=True, current_epoch=2), learner)
     assert [row["iteration"] for row in rows_of(tmp_path)] == ["1", "2"]
@@ -87,7 +75,7 @@ def test_a_resumed_run_repeats_no_row(tmp_path: Path, run: tuple[Path, Learner])
 
 
 def test_other_learners_write_nothing(tmp_path: Path) -> None:
-    fit(tmp_path, "learner=a2c")
+    trained(tmp_path, "learner=a2c")
     assert not list(tmp_path.glob("meta_parameters*"))
 
 

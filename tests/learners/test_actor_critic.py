@@ -29,7 +29,7 @@ from tests.builders import (
     minibatch_of,
     point_trials,
 )
-from tests.learners.short_fit import TINY, fit
+from tests.short_fit import TINY, fit
 from tests.views import view_trials
 
 
@@ -45,6 +45,7 @@ class Schedules(Callback):
 
 
 SCHEDULES = (
+    "learner.num_epochs=2",
     "learner.learning_rate=0.01",
     "learner.final_learning_rate=0.005",
     "learner.entropy_coefficient=0.0",

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import Callback
 
 from rl2_lightning import keys
-from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.learner import Learner, RunShape
@@ -20,7 +19,6 @@ from tests.builders import (
     as_minibatch,
     bandit_trials,
     collect,
-    compose_config,
     corridor_trials,
     minibatch_of,
     point_trials,
@@ -29,32 +27,15 @@ from tests.builders import (
 )
 from tests.command_line.program import run_program
 from tests.learners.meta_gradients import ALL, Problem, make_meta_learner
+from tests.short_fit import fit
 
-SMALL = (
-    "collection.num_trials=16",
-    "collection.total_env_steps=320",  # 5 iterations of 64 steps
-    "trial.episodes_per_trial=4",
-    "memory.hidden_size=4",
-    "evaluation.validation_tasks=4",
-    "evaluation.test_tasks=4",
-    "trainer.accelerator=cpu",
-)
+ONCE = ("learner.num_minibatches=1",)  # an update in each iteration
 
 
 @pytest.fixture(autouse=True)
 def _default_dtype() -> Iterator[None]:
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def fit(folder: Path, *overrides: str, callback: Callback | None = None) -> Any:
-    cfg = compose_config(folder, *SMALL, *overrides)
-    data = build_data(cfg)
-    learner = build_learner(cfg, data)
-    trainer = build_trainer(cfg, data, learner)
-    trainer.callbacks = [] if callback is None else [callback]
-    trainer.fit(learner, data)
-    return learner
 
 
 def require_finite_differences(problem: Problem, names: list[str]) -> None:
@@ -150,7 +131,7 @@ def test_windows_of_idle_steps_change_nothing() -> None:
 @pytest.mark.parametrize("embedding", [0, 4])
 def test_it_runs_in_bfloat16(tmp_path: Path, embedding: int) -> None:
     choice = ("learner=meta_gradient", f"agent.discount_embedding={embedding}")
-    learner = fit(tmp_path, *choice, "trainer.precision=bf16-mixed")
+    learner = fit(tmp_path, None, *choice, *ONCE, "trainer.precision=bf16-mixed")
     assert learner.trace.dtype == torch.float32
     assert learner.trace.any()
     assert learner.discounts != pytest.approx((0.95, 0.95), rel=1e-6)
@@ -158,9 +139,9 @@ def test_it_runs_in_bfloat16(tmp_path: Path, embedding: int) -> None:
 
 def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
     same = ("learner.gamma=0.9", "learner.gae_lambda=0.8", "learner.num_minibatches=2")
-    plain = fit(tmp_path / "plain", "learner=a2c", *same)
+    plain = fit(tmp_path / "plain", None, "learner=a2c", *same)
     still = ("learner=meta_gradient", "learner.outer_learning_rate=0")
-    meta = fit(tmp_path / "meta", *still, *same)
+    meta = fit(tmp_path / "meta", None, *still, *same)
     assert meta.trace.any()
     assert meta.discounts == pytest.approx((0.9, 0.8))
     state = meta.state_dict()
@@ -177,7 +158,8 @@ class Discounts(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.seen.append([*pl_module.discounts, *pl_module.agent.encoder.discounts.tolist()])
-        value_weight, entropy_weight = map(float, pl_module.loss_weights())
+        with torch.no_grad():
+            value_weight, entropy_weight = map(float, pl_module.loss_weights())
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         names = ("value_coefficient", "entropy_coefficient", "learning_rate")
         self.used.append(dict(zip(names, (value_weight, entropy_weight, rate), strict=True)))
@@ -187,12 +169,13 @@ def test_what_is_learnt_moves_and_is_logged(tmp_path: Path) -> None:
     watch = Discounts()
     learner = fit(
         tmp_path,
+        watch,
+        *ONCE,
         "learner=meta_gradient",
         "learner.outer_learning_rate=0.1",
         f"learner.meta_parameters=[{','.join(ALL)}]",
         "learner.critic.separate=false",
         "agent.discount_embedding=4",
-        callback=watch,
     )
     assert len(watch.seen) == 5
     for gamma, gae_lambda, *embedded in watch.seen:

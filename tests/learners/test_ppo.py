@@ -22,7 +22,7 @@ from tests.builders import (
     minibatch_of,
     point_trials,
 )
-from tests.learners.short_fit import fit
+from tests.short_fit import fit
 
 
 def moved_learner(**changes: object) -> tuple[PPO, TensorDictBase, TensorDictBase]:
@@ -160,6 +160,7 @@ def test_stop_leaves_weights_and_adam_alone(
         tmp_path,
         watch,
         f"learner.target_kl={target_kl}",
+        "learner.num_epochs=2",
         "learner.learning_rate=0.05",
         "learner.final_learning_rate=0.05",
         "trainer.max_epochs=2",

@@ -29,9 +29,9 @@ from tests.builders import (
     starts_of,
 )
 from tests.command_line.program import run_program
-from tests.learners.short_fit import fit
 from tests.learners.trust_region import learner_and_windows, problem_of, weights
 from tests.locks import lock_trials
+from tests.short_fit import fit
 
 
 @pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials, lock_trials])
@@ -160,7 +160,7 @@ class Updates(Callback):
         self.states.append(len(trainer.optimizers[0].state))
 
 
-OWN = ("learner=trpo", "~learner.value_coefficient")
+OWN = ("learner=trpo", "~learner.value_coefficient", "learner.num_epochs=2")
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

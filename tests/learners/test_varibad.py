@@ -27,9 +27,10 @@ from tests.builders import (
     minibatch_of,
 )
 from tests.command_line.program import SMALL, call_program
-from tests.learners.short_fit import fit
+from tests.short_fit import fit
 
 SMALL_RUN = (
+    "learner.num_epochs=2",
     "env=grid_navi",
     "env.horizon=4",
     "learner=varibad",
