@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rl2_lightning.agents.encoders.normaliser import RunningSpread
 from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.agents.memories.memory import Memory, State
 from rl2_lightning.agents.settings import BeliefSettings
@@ -36,7 +37,7 @@ class BeliefMemory(Memory):
     """A memory whose features are a belief: the posterior of a latent task (arXiv 1910.08348).
 
     Policy and value get the belief alone: its mean and the logarithm of its variance, `[B, 2 D]`,
-    or a sample of it, `[B, D]`, drawn in each step.
+    or a sample of it, `[B, D]`, drawn in each step; by choice in units of their running spread.
 
     Samples need noise that is the same in a step and in a window. The state therefore contains a
     number for each trial, `[B, 1]`, int64: the place in a fixed table of draws, which moves on with
@@ -55,6 +56,7 @@ class BeliefMemory(Memory):
         self.inner = inner
         self.is_sampled = settings.form == "samples"
         self.output_size = settings.size if self.is_sampled else 2 * settings.size
+        self.spread = RunningSpread(self.output_size, centred=True) if settings.normalised else None
         self.belief = nn.Linear(inner.output_size, 2 * settings.size)
         initialise_linear(self.belief, gain=1.0)
         if self.is_sampled:
@@ -85,19 +87,20 @@ class BeliefMemory(Memory):
         hidden, inner = self.inner.step(encoding, self._inner_state(state))
         belief = self._belief_of(hidden)
         if not self.is_sampled:
-            return torch.cat(belief, dim=-1), inner
+            return self._shown(torch.cat(belief, dim=-1)), inner
         place = state[-1]
-        return belief.at(self.draws[place.squeeze(1)]), (*inner, _moved(place, 1))
+        sample = belief.at(self.draws[place.squeeze(1)])
+        return self._shown(sample), (*inner, _moved(place, 1))
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
         hidden, inner = self.inner.unroll_trial(encoding, self._inner_state(state))
         belief = self._belief_of(hidden)
         if not self.is_sampled:
-            return torch.cat(belief, dim=-1), inner
+            return self._shown(torch.cat(belief, dim=-1)), inner
         place, num_steps = state[-1], encoding.shape[1]
         places = _moved(place, torch.arange(num_steps, device=place.device))
-        return belief.at(self.draws[places]), (*inner, _moved(place, num_steps))
+        return self._shown(belief.at(self.draws[places])), (*inner, _moved(place, num_steps))
 
     def require_steps(self, num_steps: int) -> None:
         """See `Memory.require_steps`."""
@@ -111,6 +114,20 @@ class BeliefMemory(Memory):
         """
         hidden, _ = self.inner.unroll_trial(encoding, self.inner.initial_state(len(encoding)))
         return self._belief_of(hidden)
+
+    def to_measure(self, belief: Belief) -> Tensor:
+        """The numbers `[..., output_size]` whose spread is the unit of what policy and value get.
+
+        That of samples is the spread of the means, so that measuring needs no noise.
+        """
+        return belief.mean if self.is_sampled else torch.cat(belief, dim=-1)
+
+    def _shown(self, numbers: Tensor) -> Tensor:
+        """What policy and value get of a belief, or of a sample."""
+        if self.spread is None:
+            return numbers
+        shown: Tensor = self.spread(numbers)
+        return shown
 
     def _inner_state(self, state: State) -> State:
         return state[:-1] if self.is_sampled else state

@@ -39,10 +39,13 @@ class BeliefSettings(Settings):
         form: "none" for the features of the memory itself; "moments" for the mean and the logarithm
             of the variance of a normal distribution; or "samples" for a draw from it in each step.
         size: D, how many numbers the latent task has.
+        normalised: whether policy and value get it in units of its running spread. It has no unit
+            of its own: the numbers of a latent may grow to ten times those of an observation.
     """
 
     form: str = one_of("none", "moments", "samples", default="none")
     size: int = between(1, default=5)
+    normalised: bool = False
 
 
 @dataclass

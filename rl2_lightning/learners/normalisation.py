@@ -1,10 +1,17 @@
 """Measure the inputs of an iteration, over all ranks."""
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from rl2_lightning import keys
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.belief import BeliefMemory
 from rl2_lightning.agents.encoders.normaliser import InputNormaliser, RunningSpread
+from rl2_lightning.agents.heads import ShowingMemory
+from rl2_lightning.data.windows import inputs_of
+from rl2_lightning.learners.credit import clear
+from rl2_lightning.learners.critic import MAX_NUMBERS, Critic
 from rl2_lightning.learners.ranks import sum_over_ranks
 
 
@@ -28,6 +35,8 @@ def measure_inputs(module: nn.Module, steps: TensorDictBase) -> None:
     # The first reward of a trial has not been earned.
     earns = plays & ~steps.get(keys.IS_INIT).reshape(-1)
     for one in module.modules():
+        if isinstance(one, Agent) or (isinstance(one, Critic) and one.is_separate):
+            _measure_beliefs(one, steps, plays)
         if not isinstance(one, InputNormaliser):
             continue
         for key, spread in one.observations.items():
@@ -36,6 +45,30 @@ def measure_inputs(module: nn.Module, steps: TensorDictBase) -> None:
             _measure(spread, shown, plays)
         if one.reward is not None:
             _measure(one.reward, steps.get(keys.PREVIOUS_REWARD), earns)
+
+
+@torch.no_grad()
+def _measure_beliefs(network: Agent | Critic, steps: TensorDictBase, plays: Tensor) -> None:
+    """Measure the beliefs of an agent or of a critic, if they are shown in units of their spread.
+
+    Args:
+        network: has the encoder and the memory.
+        steps: `[B, T]`.
+        plays: which of them count, `[B T]`, bool.
+    """
+    memory = network.memory
+    found = (one for one in memory.modules() if isinstance(one, BeliefMemory))
+    believing = next(found, None)
+    if believing is None or believing.spread is None:
+        return
+    assert isinstance(memory, BeliefMemory | ShowingMemory)
+    playing = steps.get(keys.MASK)
+    rows = max(1, MAX_NUMBERS // (steps.shape[1] * memory.output_size))
+    shown = [
+        believing.to_measure(memory.beliefs(network.encoder(inputs_of(part)).float()))
+        for part in clear(steps, playing).split(rows)
+    ]
+    _measure(believing.spread, torch.cat(shown), plays)
 
 
 def _measure(spread: nn.Module, shown: Tensor, counts: Tensor) -> None:

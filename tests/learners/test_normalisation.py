@@ -9,6 +9,7 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.encoders.normaliser import LARGEST, RunningSpread
+from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.normalisation import measure_inputs
@@ -103,6 +104,56 @@ def test_a_policy_does_not_change_while_it_is_learnt_from(make_trials) -> None:
     assert agent.encoder.normaliser.reward.count > 0
     for name, buffer in agent.encoder.normaliser.named_buffers():
         assert torch.equal(dict(learner.critic.encoder.normaliser.named_buffers())[name], buffer)
+
+
+def normalised_belief(form: str, *, separate: bool = False):
+    """Learner and environment of an agent on a belief in units of its spread."""
+    env = corridor_trials(6)
+    belief = BeliefSettings(form=form, size=3, normalised=True)
+    agent = make_agent(env, belief=belief, policy_sees_observation=True)
+    return make_learner(agent, env, critic={"separate": separate}), env
+
+
+@pytest.mark.parametrize("form", ["moments", "samples"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_belief_is_measured_where_it_is_used(form: str, separate: bool) -> None:
+    learner, env = normalised_belief(form, separate=separate)
+    learner.begin_collection()
+    steps = collect(env, learner)[keys.STEPS]
+    plays = steps[keys.MASK].squeeze(-1)
+    assert not plays.all()
+    for name in (keys.OBSERVATION, keys.PREVIOUS_REWARD):
+        steps[name] = steps[name].masked_fill(~steps[keys.MASK], torch.nan)
+    learner.note_inputs(steps)
+    learner.begin_collection()
+    spread = learner.agent.memory.inner.spread
+    mean, log_variance = learner.agent.beliefs(inputs_of(steps), steps[keys.MASK])
+    raw = mean if form == "samples" else torch.cat([mean, log_variance], dim=-1)
+    assert spread.count == plays.sum()
+    torch.testing.assert_close(spread.mean, raw[plays].double().mean(0))
+    own = learner.critic.memory.inner.spread.count if separate else spread.count
+    assert own == plays.sum()
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_policy_on_a_belief_does_not_change_while_it_is_learnt_from(separate: bool) -> None:
+    learner, env = normalised_belief("moments", separate=separate)
+    agent = learner.agent
+    for seed in (1, 2):
+        learner.begin_collection()
+        steps = collect(env, learner, seed=seed)[keys.STEPS]
+        learner.note_inputs(steps)
+        features, _ = agent.unroll(inputs_of(steps), agent.initial_state(6))
+        counts = steps[keys.MASK].squeeze(-1)
+        log_probs = agent.policy(features).log_prob(steps[keys.ACTION])
+        expected = steps[keys.ACTION_LOG_PROB][counts]
+        torch.testing.assert_close(log_probs[counts], expected, atol=1e-4, rtol=1e-4)
+    learner.begin_collection()
+    features, _ = agent.unroll(inputs_of(steps), agent.initial_state(6))
+    beliefs = features[..., -6:][counts]  # behind the observation
+    assert beliefs.std(0).tolist() == pytest.approx([1] * 6, rel=0.5)
+    raw = torch.cat(agent.beliefs(inputs_of(steps)), dim=-1)[counts]
+    torch.testing.assert_close(agent.memory.inner.spread(raw), beliefs)
 
 
 def test_an_input_that_cannot_be_normalised() -> None:
