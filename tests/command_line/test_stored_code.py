@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from rl2_lightning.families.gymnasium.env import GymnasiumSettings
+from rl2_lightning.families.gymnasium.settings import GymnasiumSettings
 from rl2_lightning.settings import Settings, names_code, names_no_code
 from tests.command_line.program import SMALL, call_program, mistake_told
 
