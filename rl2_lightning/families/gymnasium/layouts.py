@@ -123,13 +123,14 @@ class ObservationLayout:
                 )
             arrays[name][row] = entry
 
-    def write_all(self, arrays: Arrays, rows: Array, observations: Sequence[Any]) -> None:
-        """Store observations in rows `[N]`; like `write`, but faster."""
+    def write_all(self, arrays: Arrays, rows: Array | slice, observations: Sequence[Any]) -> None:
+        """Store observations in rows `[N]`, or in all of them; like `write`, but faster."""
         part = self._alone
-        if part is not None and all(getattr(o, "shape", None) == part.shape for o in observations):
+        if part is not None and {getattr(o, "shape", None) for o in observations} == {part.shape}:
             arrays[""][rows] = np.array(observations)
             return
-        for row, observation in zip(rows.tolist(), observations, strict=True):
+        numbers = range(len(observations)) if isinstance(rows, slice) else rows.tolist()
+        for row, observation in zip(numbers, observations, strict=True):
             self.write(arrays, row, observation)
 
     def require_within(self, arrays: Arrays, rows: Array) -> None:
@@ -146,10 +147,10 @@ class ObservationLayout:
             if part.dtype == "uint8":
                 continue
             entries = arrays[name]
-            # Not the other way round: NaN is within no bounds.
-            outside = ~((entries >= part.low) & (entries <= part.high))
-            if not outside.any():
+            within = (entries >= part.low) & (entries <= part.high)
+            if within.all():
                 continue
+            outside = ~within  # which NaN is, too
             outside[~rows] = False
             if outside.any():
                 value = entries[outside].flat[0]

@@ -152,8 +152,10 @@ class LocalRows:
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
-        numbers = np.flatnonzero(playing)
-        decoded = self._layouts.actions.decoded(actions[numbers])
+        numbers = playing.nonzero()[0]
+        # Of all rows, a slice takes a fraction of the time of their numbers.
+        where = slice(None) if len(numbers) == len(self._rows) else numbers
+        decoded = self._layouts.actions.decoded(actions[where])
         rows, current, names = self._rows, self._current, self._layouts.recorded
         shown, earned, ended, cut, told = [], [], [], [], []
         for number, action in zip(numbers.tolist(), decoded, strict=True):
@@ -167,15 +169,14 @@ class LocalRows:
                 task = rows[number].task
                 raise failure(self._maker, "cannot play a step", task, error) from error
             shown.append(observation)
-            ended.append(bool(terminated))
-            cut.append(bool(truncated))
+            ended.append(terminated)
+            cut.append(truncated)
         results = self.results
-        self._layouts.observations.write_all(results.observations, numbers, shown)
-        results.reward[numbers] = earned
-        results.terminated[numbers] = ended
-        results.truncated[numbers] = cut
+        self._layouts.observations.write_all(results.observations, where, shown)
+        results.reward[where], results.terminated[where] = earned, ended
+        results.truncated[where] = cut
         if told:
-            results.recorded[numbers] = told
+            results.recorded[where] = told
 
     def close(self) -> None:
         """See `Rows.close`."""
