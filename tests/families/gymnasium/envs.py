@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +186,27 @@ NO_TASKS: list[int] = []
 
 
 class Leaving(Counting):
-    """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count."""
+    """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count.
 
-    def __init__(self, folder: str, fault: str = "none", at: int = 1, **options: Any) -> None:
+    Its constructor may take some time, in seconds, and start a process of its own in a worker.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        fault: str = "none",
+        at: int = 1,
+        delay: float = 0.0,
+        child: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.fault, self.at, self.steps = fault, at, 0
         (Path(folder) / f"{os.getpid()}").touch()
+        if child and parent_process() is not None:
+            started = subprocess.Popen(["sleep", "1000"])
+            (Path(folder) / f"{started.pid}").touch()
+        time.sleep(delay)
 
     def step(self, action: int):
         self.steps += 1
