@@ -26,7 +26,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_fields_that_name_code() -> None:
-    naming = {"id", "kwargs", "wrapper", "task_name", "sampler", "training_tasks", "held_out_tasks"}
+    naming = {
+        "id",
+        "kwargs",
+        "wrapper",
+        "wrappers",
+        "task_name",
+        "sampler",
+        "training_tasks",
+        "held_out_tasks",
+    }
     assert set(NAMING) == naming
 
 
@@ -68,7 +77,9 @@ def test_a_stored_name_is_refused(
     (tmp_path / "stranger.py").write_text(TRACE)
     monkeypatch.syspath_prepend(tmp_path)
     content = deepcopy(trained)
-    value = {"x": "stranger:run"} if name == "kwargs" else "stranger:run"
+    value = {"kwargs": {"x": "stranger:run"}, "wrappers": ["stranger:run"]}.get(
+        name, "stranger:run"
+    )
     content["hyper_parameters"]["env"][name] = value
     torch.save(content, tmp_path / "stranger.ckpt")
     line = mistake_told(tmp_path, *SMALL, f"mode={mode}", f"ckpt_path={tmp_path}/stranger.ckpt")

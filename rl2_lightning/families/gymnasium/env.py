@@ -15,7 +15,11 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
 from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium.backends import BACKENDS, make_rows
-from rl2_lightning.families.gymnasium.layouts import ActionLayout, ObservationLayout
+from rl2_lightning.families.gymnasium.layouts import (
+    ActionLayout,
+    InvalidObservation,
+    ObservationLayout,
+)
 from rl2_lightning.families.gymnasium.recorded import RecordedInfo
 from rl2_lightning.families.gymnasium.row import Row
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Rows, failure
@@ -188,7 +192,12 @@ class GymnasiumTasks(TaskEnv):
         """Take over the observations after some rows `[B]` have changed."""
         assert self._rows is not None
         layout, arrays = self._layouts.observations, self._rows.results.observations
-        layout.require_within(arrays, changed)
+        try:
+            layout.require_within(arrays, changed)
+        except InvalidObservation as error:
+            task = self._task_layout.unpack(self.tasks[error.row : error.row + 1].cpu())[0]
+            told = "returned an observation that cannot be shown"
+            raise failure(self._layouts.maker, told, task, error) from error
         shown = {name: self._as_tensor(array) for name, array in layout.shown(arrays).items()}
         self._shown[:] = [shown[""] if list(shown) == [""] else shown]
 

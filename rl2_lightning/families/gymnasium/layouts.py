@@ -18,6 +18,19 @@ IMAGE_DIMS = 3
 LARGEST = float(np.finfo(np.float32).max)
 
 
+class InvalidObservation(ValueError):  # noqa: N818  its name is told with its message
+    """An observation that its space does not contain.
+
+    Args:
+        row: the row that it belongs to.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+
+
 @dataclass(frozen=True)
 class Part:
     """One of the tensors that an observation consists of.
@@ -79,7 +92,6 @@ class ObservationLayout:
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
         self.space = space
-        self.name = name
         named = list(_parts_of(space, (), name))
         self.parts: dict[str, Part] = dict(named)
         for part, _ in named:
@@ -104,7 +116,7 @@ class ObservationLayout:
         """Store an observation in a row.
 
         Raises:
-            UserError: it is not of the shape that its space says.
+            InvalidObservation: it is not of the shape that its space says.
         """
         part = self._alone
         if part is not None and getattr(observation, "shape", None) == part.shape:
@@ -117,9 +129,9 @@ class ObservationLayout:
             except (KeyError, IndexError, TypeError, ValueError):
                 fits = False
             if not fits:
-                raise UserError(
-                    f"{self.name} returned an observation{_quoted(name)} that is not of shape "
-                    f"{list(one.shape)}, as its observation_space says: fix the environment"
+                shape = list(one.shape)
+                raise InvalidObservation(
+                    row, f"{name or 'it'} is not of shape {shape}, as the observation_space says"
                 )
             arrays[name][row] = entry
 
@@ -141,7 +153,7 @@ class ObservationLayout:
             rows: which of them to check, `[B]`, bool.
 
         Raises:
-            UserError: one is outside of its space, or not finite.
+            InvalidObservation: one is outside of its space, or not finite.
         """
         for name, part in self.parts.items():
             if part.dtype == "uint8":
@@ -154,11 +166,9 @@ class ObservationLayout:
             outside[~rows] = False
             if outside.any():
                 value = entries[outside].flat[0]
-                told = "is not a finite number" if not np.isfinite(value) else "is outside of it"
-                raise UserError(
-                    f"{self.name} returned an observation{_quoted(name)} that does not lie in its "
-                    f"observation_space, {value} {told}: fix the environment or its space"
-                )
+                lies = "outside of the observation_space" if np.isfinite(value) else "not finite"
+                shown = f"{name} has {value}, which" if name else f"{value}"
+                raise InvalidObservation(int(outside.nonzero()[0][0]), f"{shown} is {lies}")
 
     def shown(self, arrays: Arrays) -> Arrays:
         """What an agent sees of B rows: copies, by name."""

@@ -75,7 +75,11 @@ class ProcessRows:
         self._finalizer = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         shared = Shared(buffers, shapes)
         num_workers = len(self._parts)
-        with _shared_out_threads(num_workers), _without_main_module(), _signals_blocked():
+        with (
+            _shared_out_threads(num_workers * execution.num_ranks),
+            _without_main_module(),
+            _signals_blocked(),
+        ):
             for number, rows in enumerate(self._parts):
                 ours, theirs = context.Pipe()
                 arguments = (number, rows, layouts, shared, theirs)

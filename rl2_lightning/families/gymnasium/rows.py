@@ -11,7 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from rl2_lightning.errors import FailedEnvironmentError, UserError
-from rl2_lightning.families.gymnasium.layouts import ActionLayout, Array, Arrays, ObservationLayout
+from rl2_lightning.families.gymnasium.layouts import (
+    ActionLayout,
+    Array,
+    Arrays,
+    InvalidObservation,
+    ObservationLayout,
+)
 from rl2_lightning.families.gymnasium.maker import EnvMaker
 from rl2_lightning.families.gymnasium.row import Row
 
@@ -145,10 +151,9 @@ class LocalRows:
                 if start is not None:
                     task, seed = start
                     row.set_task(task)
-                observation = row.begin(seed)
+                write(observations, number, row.begin(seed))
             except Exception as error:  # an environment can raise any exception
                 raise failure(self._maker, "cannot begin an episode", row.task, error) from error
-            write(observations, number, observation)
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
@@ -172,7 +177,11 @@ class LocalRows:
             ended.append(terminated)
             cut.append(truncated)
         results = self.results
-        self._layouts.observations.write_all(results.observations, where, shown)
+        try:
+            self._layouts.observations.write_all(results.observations, where, shown)
+        except InvalidObservation as error:
+            task = rows[error.row].task
+            raise failure(self._maker, "cannot play a step", task, error) from error
         results.reward[where], results.terminated[where] = earned, ended
         results.truncated[where] = cut
         if told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +24,16 @@ WAYS = ("seed", "options", "method", "attributes", "constructor", "wrapper")
 class GymnasiumSettings(Settings):
     """Settings of the family.
 
-    What the fields `id`, `kwargs`, `wrapper`, `task_name`, `sampler`, `training_tasks` and
-    `held_out_tasks` name is imported and called: they are never read from a checkpoint.
+    What the fields `id`, `kwargs`, `wrapper`, `wrappers`, `task_name`, `sampler`, `training_tasks`
+    and `held_out_tasks` name is imported and called: a checkpoint alone never decides it.
 
     Attributes:
         id: a registered environment, `module:Name-v0` for one that a module registers, or
             `module:name` of a class or function that makes an environment.
         kwargs: arguments of its constructor.
         wrapper: `module:name` of a wrapper, called with the environment.
+        wrappers: others within it, the innermost first: `module:name`, or a dictionary of a `name`
+            and the `kwargs` that it is called with.
         task_by: how a task is given: as the "seed" of each episode; in the "options" of each reset;
             to a "method"; as "attributes"; as arguments of the "constructor" of a new environment;
             or as the second argument of the "wrapper".
@@ -50,6 +53,7 @@ class GymnasiumSettings(Settings):
     id: str = names_code("CartPole-v1")
     kwargs: dict[str, Any] = names_code({})
     wrapper: str | None = names_code(None)
+    wrappers: Any = names_code([])
     task_by: str = one_of(*WAYS, default="seed")
     task_name: str | None = names_code(None)
     tasks: Any = None
@@ -86,9 +90,9 @@ class GymnasiumSettings(Settings):
     @property
     def maker(self) -> EnvMaker:
         """What makes the environments."""
-        return EnvMaker(
-            self.id, self.kwargs, self.wrapper, self.task_by, self.task_name, self.derived
-        )
+        wrappers = [_wrapper(one) for one in _listed(self.wrappers)]
+        own = (self.id, self.kwargs, self.wrapper, self.task_by, self.task_name, self.derived)
+        return EnvMaker(*own, wrappers)
 
     def sources(self) -> tuple[Source, Source]:
         """Where tasks for training come from, and where held-out ones do.
@@ -105,3 +109,26 @@ class GymnasiumSettings(Settings):
             drawn if training is None else from_list(training, "env.training_tasks"),
             drawn if held_out is None else from_list(held_out, "env.held_out_tasks"),
         )
+
+
+def _listed(given: Any) -> list[Any]:
+    if not isinstance(given, list):
+        raise UserError(f"env.wrappers={given} is not a list: give [module:name]")
+    return given
+
+
+def _wrapper(given: Any) -> tuple[str, Mapping[str, Any]]:
+    """The name of a wrapper and its keyword arguments.
+
+    Raises:
+        UserError: it is neither a name nor a dictionary of both.
+    """
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        kwargs = given.get("kwargs", {})
+        if not set(given) - {"name", "kwargs"} and isinstance(kwargs, Mapping):
+            return given["name"], kwargs
+    raise UserError(
+        f"env.wrappers has {given}: give module:name, or {{name: module:name, kwargs: {{...}}}}"
+    )

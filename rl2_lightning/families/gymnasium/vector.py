@@ -57,9 +57,9 @@ class IdleEnv(gymnasium.Env[Any, Any]):
                 task, seed = start
                 self.row.set_task(task)
             self.observation = self.row.begin(seed)
+            self._check(self._scratch, 0, self.observation)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot begin an episode", self.row.task, error) from error
-        self._check(self._scratch, 0, self.observation)
         self.ended = (False, False)
         return self.observation, {}
 
@@ -71,9 +71,9 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         try:
             self.observation, reward, *ended, info = self.row.env.step(own)
             earned, self.recorded = finite(reward), recorded(info, self._names)
+            self._check(self._scratch, 0, self.observation)  # before it is batched
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
-        self._check(self._scratch, 0, self.observation)  # before it is batched
         self.ended = (bool(ended[0]), bool(ended[1]))
         return self.observation, earned, False, False, {}
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchrl.envs import check_env_specs
 
+from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium import GymnasiumTasks, processes
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.builders import compose_config
@@ -85,6 +86,30 @@ def test_a_wrapper_takes_the_task(backend: str) -> None:
     found = play(env, actions)
     for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
         hand = envs.Doubling(envs.Counting(), task)
+        compare(
+            found, row, by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1), see_vector
+        )
+    env.close()
+
+
+def test_wrappers_are_applied_from_the_inside_out(backend: str) -> None:
+    doubling, limit = f"{ENVS}:Doubling", "gymnasium.wrappers:TimeLimit"
+    wrappers = [doubling, {"name": doubling, "kwargs": {"factor": 5.0}}]
+    wrappers += [{"name": limit, "kwargs": {"max_episode_steps": 3}}]
+    task_env = tasks_of(
+        "Counting",
+        backend,
+        tasks=[1.0, 3.0],
+        task_by="wrapper",
+        wrapper=doubling,
+        wrappers=wrappers,
+    )
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        inner = envs.Doubling(envs.Doubling(envs.Counting()), 5.0)
+        hand = envs.Doubling(gymnasium.wrappers.TimeLimit(inner, 3), task)
         compare(
             found, row, by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1), see_vector
         )
@@ -219,16 +244,23 @@ def test_idle_rows_are_not_stepped(backend: str) -> None:
     env.close()
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 4), ("7", 7)])
+@pytest.mark.parametrize(
+    ("given", "num_ranks", "expected"), [(None, 1, 4), (None, 2, 2), ("7", 1, 7)]
+)
 def test_workers_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: int
+    monkeypatch: pytest.MonkeyPatch, given: str | None, num_ranks: int, expected: int
 ) -> None:
     monkeypatch.setattr(processes, "num_cores", lambda: 8)
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    env = tasks_of("Threads", "process", num_workers=2)
+    env = GymnasiumTasks(
+        NUM_TASKS,
+        execution=Execution("process", 2, num_ranks=num_ranks),
+        id=f"{ENVS}:Threads",
+        horizon=HORIZON,
+    )
     assert env.reset()["observation"].tolist() == [[expected, 0]] * NUM_TASKS
     assert os.environ.get("OMP_NUM_THREADS") == given
     env.close()
