@@ -38,7 +38,9 @@ class Own:
 
     def __init__(self, env_id: str, backend: str, num_envs: int, *, in_trials: bool) -> None:
         execution = Execution(backend, min(num_cores(), num_envs))
-        self._env = GymnasiumTasks(num_envs, execution=execution, id=env_id)
+        # As a seed, a task would make a generator in each episode, which theirs does not.
+        task = {"task_by": "options", "tasks": 2}
+        self._env = GymnasiumTasks(num_envs, execution=execution, id=env_id, **task)
         self._trials = TrialEnv(self._env, steps_per_trial=FOREVER)
         self._everywhere = torch.ones(num_envs, 1, dtype=torch.bool)
         self._trials.begin()

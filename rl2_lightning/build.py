@@ -95,8 +95,10 @@ def _execution(cfg: DictConfig, family: type[TaskEnv]) -> dict[str, Any]:
         )
     if len(family.backends) == 1:
         return {}
-    num_workers = collection.num_workers or max(1, num_cores() // int(cfg.trainer.devices))
-    return {"execution": Execution(collection.backend, num_workers, collection.worker_timeout)}
+    num_ranks = int(cfg.trainer.devices)
+    num_workers = collection.num_workers or max(1, num_cores() // num_ranks)
+    timeout = collection.worker_timeout
+    return {"execution": Execution(collection.backend, num_workers, timeout, num_ranks)}
 
 
 def build_data(cfg: DictConfig) -> TrialDataModule:

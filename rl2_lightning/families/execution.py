@@ -14,11 +14,13 @@ class Execution:
         backend: "batched" for this process, one after the other; or a backend of the family.
         num_workers: number of workers, if the backend has any.
         worker_timeout: how long a worker may take for one environment, in seconds.
+        num_ranks: number of processes that train on this machine, each with such workers.
     """
 
     backend: str = BATCHED
     num_workers: int = 1
     worker_timeout: float = 60.0
+    num_ranks: int = 1
 
 
 def num_cores() -> int:

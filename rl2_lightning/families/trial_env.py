@@ -1,5 +1,6 @@
 """Trials: several episodes of one task as a single trajectory."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,19 @@ from rl2_lightning.inputs import (
     no_action,
     select_rows,
 )
+
+
+@dataclass
+class _State:
+    """Where the trials are.
+
+    Attributes:
+        steps: the env steps of each, `[B, 1]`, int64.
+        current: their next step; None before they begin.
+    """
+
+    steps: Tensor
+    current: TrialStep | None = None
 
 
 class TrialEnv(EnvBase):
@@ -83,8 +97,9 @@ class TrialEnv(EnvBase):
         self.max_episodes = length if episodes_per_trial or task_env.ends_early else whole
         self._make_specs()
         self._zero = torch.zeros(*self.batch_size, 1, device=self.device)
-        self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
-        self._current: TrialStep | None = None
+        steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
+        # Setting an attribute of a module takes as long as a tensor operation.
+        self._state = _State(steps)
         placeholder = _placeholder(self.action_spec_unbatched)
         self._no_action = no_action(len(self._zero), placeholder, self.device)
 
@@ -105,16 +120,17 @@ class TrialEnv(EnvBase):
     @property
     def elapsed(self) -> Tensor:
         """The elapsed fraction of each trial, `[B, 1]`, float32; 1 at its end."""
-        assert self._current is not None, "no trial has begun yet"
+        steps, current = self._state.steps, self._state.current
+        assert current is not None, "no trial has begun yet"
         if self.continues:
             # A longer life has no known end.
             return self._zero
         if self.episodes_per_trial is None:
-            elapsed = self._steps / self.max_steps
+            elapsed = steps / self.max_steps
         else:
             within = self.task_env.episode_steps / self.task_env.max_episode_steps
-            elapsed = (self._current.episode + within) / self.episodes_per_trial
-        return elapsed.masked_fill(~self._current.playing, 1.0)
+            elapsed = (current.episode + within) / self.episodes_per_trial
+        return elapsed.masked_fill(~current.playing, 1.0)
 
     def begin(self, tasks: TensorDictBase | None = None, rows: Tensor | None = None) -> TrialStep:
         """Start trials.
@@ -129,15 +145,16 @@ class TrialEnv(EnvBase):
             tasks = self.task_env.sample_training_tasks(self.task_env.num_tasks)
         self.task_env.set_tasks(tasks, where)
         observation = self.task_env.start_episodes(where)
-        self._steps = self._steps.masked_fill(where, 0)
+        state = self._state
+        state.steps = state.steps.masked_fill(where, 0)
         started = TrialStep(
             first_inputs(observation, self._no_action),
-            torch.zeros_like(self._steps),
+            torch.zeros_like(state.steps),
             everywhere,
         )
-        if rows is not None and self._current is not None:
-            started = _select(rows, started, self._current)
-        self._current = started
+        if rows is not None and state.current is not None:
+            started = _select(rows, started, state.current)
+        state.current = started
         return started
 
     def advance(self, action: Tensor) -> StepResult:
@@ -146,33 +163,36 @@ class TrialEnv(EnvBase):
         Args:
             action: `[B]`, int64, or `[B, A]`, int64 or float32.
         """
-        assert self._current is not None, "a trial has to begin before it is played"
-        inputs, episode, playing = self._current
+        state = self._state
+        assert state.current is not None, "a trial has to begin before it is played"
+        inputs, episode, playing = state.current
         expected = self.task_env.expected_reward(action) if self.expected_rewards else None
         transition = self.task_env.play(action, playing)
         # Before the next episode begins.
+        info = self.task_env.info
         position = self.task_env.position if self.shows_position else None
         episode_done = transition.episode_done & playing
         reward = torch.where(playing, transition.reward, 0.0)
-        self._steps = self._steps + playing
+        state.steps = state.steps + playing
         finished = ~playing | self._out_of_budget(episode + episode_done, episode_done)
         # If the trial is a cut of a longer life, the value beyond the cut is that of a new episode.
         begins = episode_done if self.continues else episode_done & ~finished
         started = self.task_env.start_episodes(begins)
         episode = episode + begins
-        self._current = TrialStep(
+        state.current = TrialStep(
             # Where no episode begins, `started` is the observation after the step.
             next_inputs(inputs, action, started, reward, episode_done),
             episode,
             ~finished,
         )
         return StepResult(
-            self._current,
+            state.current,
             reward if expected is None else torch.where(playing, expected, 0.0),
             episode_done,
             finished,
             transition.observation,
             position,
+            info,
         )
 
     def _make_specs(self) -> None:
@@ -220,10 +240,10 @@ class TrialEnv(EnvBase):
         if tasks is None and tensordict is not None:
             tasks = tensordict.get(keys.TASK, None)
         rows = reset_rows(self, tensordict)
-        was_begun = self._current is not None
+        was_begun = self._state.current is not None
         step = self.begin(tasks, rows)
         is_init = rows if was_begun else torch.ones_like(rows)
-        ended = (step.inputs.previous_done > 0) & ~is_init & (self._steps > 0)
+        ended = (step.inputs.previous_done > 0) & ~is_init & (self._state.steps > 0)
         return self._pack(step, is_init=is_init, ended=ended)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
@@ -255,7 +275,7 @@ class TrialEnv(EnvBase):
 
     def _out_of_budget(self, episodes_played: Tensor, episode_done: Tensor) -> Tensor:
         if self.episodes_per_trial is None:
-            return self._steps >= self.max_steps
+            return self._state.steps >= self.max_steps
         return episode_done & (episodes_played >= self.episodes_per_trial)
 
     def _set_seed(self, seed: int | None) -> None:

@@ -7,28 +7,37 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.families.execution import Execution
+from rl2_lightning.families.gymnasium import GymnasiumTasks
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, run_program
 
 LEAVING = "tests.families.gymnasium.envs:Leaving"
 # One more iteration than the first, in which an environment plays 2 episodes of 6 steps.
 IN_SECOND_ITERATION = 14
-# A process that plays in workers, and then ends in one of several ways.
+# A process that plays in workers, whose environments start a process each, and then ends.
 PLAYS = """
-import os, signal, sys, time
+import os, sys, time
+from pathlib import Path
 import torch
+from rl2_lightning.errors import UserError
 from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium import GymnasiumTasks
 
-folder, end, fault = sys.argv[1:]
+folder, end, fault, timeout = sys.argv[1:]
 env = GymnasiumTasks(
-    4, execution=Execution("process", 2, 1000.0), id="tests.families.gymnasium.envs:Leaving",
-    kwargs={"folder": folder, "fault": fault}, horizon=6, tasks=[1.0, 2.0], task_by="method",
+    2, execution=Execution("process", 2, float(timeout)), horizon=6,
+    id="tests.families.gymnasium.envs:Leaving", tasks=[1.0, 2.0], task_by="method",
+    kwargs={"folder": folder, "fault": fault, "child": True},
 )
+for file in Path(folder).iterdir():  # what it has looked at
+    file.unlink()
 env.reset()
 if end == "close":
     env.close()
@@ -38,9 +47,15 @@ if end == "exit":
     sys.exit(3)
 if end == "os_exit":
     os._exit(4)
-(open(os.path.join(folder, "ready"), "w")).close()
-env.play(torch.ones(4, dtype=torch.int64), torch.ones(4, 1, dtype=torch.bool))
-time.sleep(1000 if end == "killed" else 0)
+Path(folder, "ready").touch()
+try:
+    env.play(torch.ones(2, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool))
+except UserError:
+    if end != "caught":
+        raise
+if end in ("killed", "interrupted", "terminated", "workers_signalled"):
+    time.sleep(3 if end == "workers_signalled" else 1000)
+    env.play(torch.ones(2, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool))
 """
 
 
@@ -121,39 +136,99 @@ def test_a_fault_keeps_the_checkpoint(tmp_path: Path, fault: str, told: str) -> 
     require_gone(pids)
 
 
-ENDS = ["close", "error", "exit", "os_exit", "end", "killed"]
+SENT = {
+    "killed": signal.SIGKILL,
+    "interrupted": signal.SIGINT,
+    "terminated": signal.SIGTERM,
+    "workers_signalled": signal.SIGTERM,
+}
+LONG, SHORT = 1000.0, 2.0  # seconds that a step may take
+ENDS = [
+    ("close", "none", LONG, 1),  # it plays on
+    ("error", "none", LONG, 1),
+    ("exit", "none", LONG, 3),
+    ("os_exit", "none", LONG, 4),
+    ("end", "none", LONG, 0),
+    ("end", "raises", LONG, 1),
+    ("end", "dies", LONG, 1),
+    ("end", "hangs", SHORT, 1),
+    ("caught", "raises", LONG, 0),
+    ("caught", "dies", LONG, 0),
+    ("caught", "hangs", SHORT, 0),
+    ("killed", "none", LONG, -signal.SIGKILL),
+    ("killed", "hangs", LONG, -signal.SIGKILL),
+    ("interrupted", "none", LONG, -signal.SIGINT),
+    ("interrupted", "hangs", LONG, -signal.SIGINT),
+    ("terminated", "none", LONG, -signal.SIGTERM),
+    ("terminated", "hangs", LONG, -signal.SIGTERM),
+    ("interrupted", "dies", LONG, 1),  # before the signal
+    ("terminated", "raises", LONG, 1),
+    ("workers_signalled", "none", LONG, 0),
+]
 
 
-def end(folder: Path, way: str, fault: str = "none") -> None:
+def end(folder: Path, way: str, fault: str, timeout: float) -> int:
+    """Let a program end in some way; returns what it has exited with."""
     folder.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", PLAYS, str(folder), way, fault],
+    with subprocess.Popen(
+        [sys.executable, "-c", PLAYS, str(folder), way, fault, str(timeout)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )
-    if way == "killed":
-        deadline = time.monotonic() + 100
-        while not (folder / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGKILL)
-    process.wait(timeout=100)
-    assert len(pids_in(folder)) == 3
+    ) as process:
+        if way in SENT:
+            deadline = time.monotonic() + 100
+            while not (folder / "ready").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(1)
+            addressees = pids_in(folder) if way == "workers_signalled" else [process.pid]
+            for pid in addressees:
+                if Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
+                    os.kill(pid, SENT[way])
+        code = process.wait(timeout=100)
+    assert len(pids_in(folder)) == 4  # two workers, and a process of each
     require_gone(pids_in(folder))
+    return code
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ENDS)
-def test_no_worker_outlives_the_program(tmp_path: Path, way: str) -> None:
-    end(tmp_path / way, way)
+@pytest.mark.parametrize(("way", "fault", "timeout", "code"), ENDS)
+def test_no_process_outlives_the_program(
+    tmp_path: Path, way: str, fault: str, timeout: float, code: int
+) -> None:
+    assert end(tmp_path / "pids", way, fault, timeout) == code
 
 
-def test_no_worker_outlives_a_program_that_is_killed(tmp_path: Path) -> None:
-    end(tmp_path / "killed", "killed", "hangs")
+def test_no_process_outlives_a_program_that_is_killed(tmp_path: Path) -> None:
+    assert end(tmp_path / "pids", "killed", "hangs", LONG) == -signal.SIGKILL
 
 
-@pytest.mark.slow
-def test_no_worker_outlives_it_twenty_times(tmp_path: Path) -> None:
-    for number in range(20):
-        end(tmp_path / str(number), ENDS[number % len(ENDS)], ["none", "hangs"][number % 2])
+def leaving(folder: Path, timeout: float = 60, **kwargs: Any) -> GymnasiumTasks:
+    return GymnasiumTasks(
+        1,
+        execution=Execution("process", 1, timeout),
+        id=LEAVING,
+        kwargs={"folder": str(folder), **kwargs},
+        horizon=6,
+        tasks=[1.0, 2.0],
+        task_by="method",
+    )
+
+
+def test_processes_of_an_environment_get_signals_as_usual(tmp_path: Path) -> None:
+    env = leaving(tmp_path, child=True)
+    env.reset()
+    states = [Path(f"/proc/{pid}/status").read_text() for pid in pids_in(tmp_path)]
+    child = next(state for state in states if state.startswith("Name:\tsleep"))
+    for kind in ("SigIgn", "SigBlk"):
+        mask = int(re.search(rf"{kind}:\t(\w+)", child)[1], 16)
+        assert not mask & sum(1 << (number - 1) for number in (signal.SIGINT, signal.SIGTERM))
+    env.close()
+    require_gone([pid for pid in pids_in(tmp_path) if pid != os.getpid()])
+
+
+def test_making_an_environment_may_take_longer_than_a_step(tmp_path: Path) -> None:
+    env = leaving(tmp_path, timeout=0.3, delay=1.5)
+    env.reset()
+    env.play(torch.ones(1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool))
+    env.close()

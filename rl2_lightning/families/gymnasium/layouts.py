@@ -18,6 +18,19 @@ IMAGE_DIMS = 3
 LARGEST = float(np.finfo(np.float32).max)
 
 
+class InvalidObservation(ValueError):  # noqa: N818  its name is told with its message
+    """An observation that its space does not contain.
+
+    Args:
+        row: the row that it belongs to.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+
+
 @dataclass(frozen=True)
 class Part:
     """One of the tensors that an observation consists of.
@@ -79,7 +92,6 @@ class ObservationLayout:
 
     def __init__(self, space: spaces.Space[Any], name: str) -> None:
         self.space = space
-        self.name = name
         named = list(_parts_of(space, (), name))
         self.parts: dict[str, Part] = dict(named)
         for part, _ in named:
@@ -104,7 +116,7 @@ class ObservationLayout:
         """Store an observation in a row.
 
         Raises:
-            UserError: it is not of the shape that its space says.
+            InvalidObservation: it is not of the shape that its space says.
         """
         part = self._alone
         if part is not None and getattr(observation, "shape", None) == part.shape:
@@ -117,19 +129,20 @@ class ObservationLayout:
             except (KeyError, IndexError, TypeError, ValueError):
                 fits = False
             if not fits:
-                raise UserError(
-                    f"{self.name} returned an observation{_quoted(name)} that is not of shape "
-                    f"{list(one.shape)}, as its observation_space says: fix the environment"
+                shape = list(one.shape)
+                raise InvalidObservation(
+                    row, f"{name or 'it'} is not of shape {shape}, as the observation_space says"
                 )
             arrays[name][row] = entry
 
-    def write_all(self, arrays: Arrays, rows: Array, observations: Sequence[Any]) -> None:
-        """Store observations in rows `[N]`; like `write`, but faster."""
+    def write_all(self, arrays: Arrays, rows: Array | slice, observations: Sequence[Any]) -> None:
+        """Store observations in rows `[N]`, or in all of them; like `write`, but faster."""
         part = self._alone
-        if part is not None and all(getattr(o, "shape", None) == part.shape for o in observations):
+        if part is not None and {getattr(o, "shape", None) for o in observations} == {part.shape}:
             arrays[""][rows] = np.array(observations)
             return
-        for row, observation in zip(rows.tolist(), observations, strict=True):
+        numbers = range(len(observations)) if isinstance(rows, slice) else rows.tolist()
+        for row, observation in zip(numbers, observations, strict=True):
             self.write(arrays, row, observation)
 
     def require_within(self, arrays: Arrays, rows: Array) -> None:
@@ -140,24 +153,22 @@ class ObservationLayout:
             rows: which of them to check, `[B]`, bool.
 
         Raises:
-            UserError: one is outside of its space, or not finite.
+            InvalidObservation: one is outside of its space, or not finite.
         """
         for name, part in self.parts.items():
             if part.dtype == "uint8":
                 continue
             entries = arrays[name]
-            # Not the other way round: NaN is within no bounds.
-            outside = ~((entries >= part.low) & (entries <= part.high))
-            if not outside.any():
+            within = (entries >= part.low) & (entries <= part.high)
+            if within.all():
                 continue
+            outside = ~within  # which NaN is, too
             outside[~rows] = False
             if outside.any():
                 value = entries[outside].flat[0]
-                told = "is not a finite number" if not np.isfinite(value) else "is outside of it"
-                raise UserError(
-                    f"{self.name} returned an observation{_quoted(name)} that does not lie in its "
-                    f"observation_space, {value} {told}: fix the environment or its space"
-                )
+                lies = "outside of the observation_space" if np.isfinite(value) else "not finite"
+                shown = f"{name} has {value}, which" if name else f"{value}"
+                raise InvalidObservation(int(outside.nonzero()[0][0]), f"{shown} is {lies}")
 
     def shown(self, arrays: Arrays) -> Arrays:
         """What an agent sees of B rows: copies, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -24,6 +24,7 @@ class EnvMaker:
         id: a registered environment, or `module:name` of a class or function that makes one.
         kwargs: arguments of its constructor.
         wrapper: `module:name` of a wrapper, called with the environment; None for none.
+        wrappers: others within it, the innermost first: `module:name`, and keyword arguments.
         task_by: how a task is given; see `GymnasiumSettings`.
         task_name: name of the option, method or argument that takes the task; None for the usual
             one.
@@ -36,6 +37,7 @@ class EnvMaker:
     task_by: str = "seed"
     task_name: str | None = None
     derived: Mapping[str, str] = field(default_factory=dict)
+    wrappers: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
     def make(self, **more: Any) -> gymnasium.Env[Any, Any]:
         """A new environment, without a time limit and without Gymnasium's own checks.
@@ -66,6 +68,8 @@ class EnvMaker:
             raise UserError(
                 f"env.id={self.id} makes a {type(env).__name__}: name what makes a gymnasium.Env"
             )
+        for name, options in self.wrappers:
+            env = self._wrapped(env, name, "env.wrappers", **options)
         return env if self.wrapper is None or self.task_by == "wrapper" else self.wrap(env)
 
     def wrap(self, env: gymnasium.Env[Any, Any], *task: Any) -> gymnasium.Env[Any, Any]:
@@ -75,12 +79,18 @@ class EnvMaker:
             UserError: the wrapper cannot be imported, or fails.
         """
         assert self.wrapper is not None
-        wrapper = named(self.wrapper, "env.wrapper")
+        return self._wrapped(env, self.wrapper, "env.wrapper", *task)
+
+    def _wrapped(
+        self, env: gymnasium.Env[Any, Any], name: str, said: str, *task: Any, **options: Any
+    ) -> gymnasium.Env[Any, Any]:
+        wrapper = named(name, said)
         try:
-            wrapped: gymnasium.Env[Any, Any] = wrapper(env, *task)
+            wrapped: gymnasium.Env[Any, Any] = wrapper(env, *task, **options)
         except Exception as error:  # a wrapper can raise any exception
             raise UserError(
-                f"env.wrapper={self.wrapper} cannot wrap {self.id}: {_line(error)}; fix the wrapper"
+                f"{said}={name} cannot wrap {self.id}: {_line(error)}; fix the wrapper or its "
+                "arguments"
             ) from error
         return wrapped
 

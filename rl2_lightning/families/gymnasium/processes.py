@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from types import ModuleType
@@ -19,12 +21,12 @@ import numpy as np
 from rl2_lightning.families.execution import Execution, num_cores
 from rl2_lightning.families.gymnasium.layouts import Array
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, split
-from rl2_lightning.families.gymnasium.worker import CLOSE, DONE, STEP, Shared, serve
+from rl2_lightning.families.gymnasium.worker import CLOSE, DONE, SIGNALS, STEP, Shared, serve
 from rl2_lightning.progress import track_slow
 
 # Where numerical libraries read how many threads they may use.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-START_PATIENCE = 120.0  # seconds in which a process has to start and to import its modules
+START_PATIENCE = 120.0  # seconds for a process to start, and at least for an environment to be made
 CLOSE_PATIENCE = 5.0  # seconds in which environments have to close
 GLANCE = 0.5  # seconds between two looks at what a worker plays
 
@@ -65,14 +67,19 @@ class ProcessRows:
             shapes.append((shape, dtype))
             return Shared(buffers[-1:], shapes[-1:]).arrays()[0]
 
-        self.results = Results.allocate(layouts.observations, num_rows, allocate)
+        self.results = Results.allocate(layouts, num_rows, allocate)
         self._actions = allocate((num_rows, *layouts.actions.shape), layouts.actions.dtype)
         self._playing = allocate((num_rows,), "bool")
         self._current = allocate((len(self._parts),), "int64")
         self._workers: list[Worker] = []
         self._finalizer = Finalize(self, _end, args=(self._workers,), exitpriority=10)
         shared = Shared(buffers, shapes)
-        with _shared_out_threads(len(self._parts)), _without_main_module():
+        num_workers = len(self._parts)
+        with (
+            _shared_out_threads(num_workers * execution.num_ranks),
+            _without_main_module(),
+            _signals_blocked(),
+        ):
             for number, rows in enumerate(self._parts):
                 ours, theirs = context.Pipe()
                 arguments = (number, rows, layouts, shared, theirs)
@@ -86,8 +93,9 @@ class ProcessRows:
 
     def begin(self, starts: Mapping[int, Start]) -> None:
         """See `Rows.begin`."""
+        makes = any(start is not None and self._makes(row) for row, start in starts.items())
         self._tasks |= {row: start[0] for row, start in starts.items() if start is not None}
-        messages: dict[int, Any] = {}
+        messages: dict[int, bytes] = {}
         for number, rows in enumerate(self._parts):
             own = {
                 row - rows.start: starts[row]
@@ -95,26 +103,30 @@ class ProcessRows:
                 if row in starts
             }
             if own:
-                messages[number] = own
-        self._exchange(messages)
+                messages[number] = pickle.dumps(own)
+        self._exchange(messages, max(self._timeout, START_PATIENCE) if makes else self._timeout)
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
         self._actions[...], self._playing[...] = actions, playing
         busy = [number for number, rows in enumerate(self._parts) if playing[rows].any()]
-        self._exchange(dict.fromkeys(busy, STEP))
+        self._exchange(dict.fromkeys(busy, STEP), self._timeout)
 
     def close(self) -> None:
         """See `Rows.close`."""
         self._finalizer()
 
-    def _exchange(self, messages: Mapping[int, Any]) -> None:
+    def _makes(self, row: int) -> bool:
+        """Whether an environment has to be made before a row is given a task."""
+        return row not in self._tasks or self._maker.task_by == "constructor"
+
+    def _exchange(self, messages: Mapping[int, bytes], patience: float) -> None:
         """Send messages to workers, and wait until each has done what it says."""
         for number, message in messages.items():
             with suppress(OSError):  # it has died, which the answer tells
-                self._workers[number][1].send(message)
+                self._workers[number][1].send_bytes(message)
         for number in messages:
-            self._receive(number, self._timeout)
+            self._receive(number, patience)
 
     def _receive(self, number: int, patience: float) -> None:
         """Wait for a worker's answer.
@@ -126,13 +138,14 @@ class ProcessRows:
         try:
             if not self._answers(number, patience):
                 self._fail(number, f"does not answer within {patience:g} s")
-            answer = pipe.recv()
+            answer = pipe.recv_bytes()
         except (EOFError, OSError):
-            process.join(CLOSE_PATIENCE)
+            wait([process.sentinel], CLOSE_PATIENCE)
+            self._kill()
             self._fail(number, f"has lost its process (exit code {process.exitcode})")
         if answer != DONE:
             self._kill()
-            raise answer
+            raise pickle.loads(answer)
 
     def _answers(self, number: int, patience: float) -> bool:
         """Whether a worker answers while it takes at most `patience` seconds for each row."""
@@ -151,23 +164,45 @@ class ProcessRows:
 
     def _kill(self) -> None:
         for process, _ in self._workers:
-            process.kill()
+            _kill_group(process)
         self.close()
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let signals wait: here until all processes are known, and in each until it handles them."""
+    resource_tracker.ensure_running()  # its start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end(workers: list[Worker]) -> None:
-    """End all processes, in the end by force."""
+    """End all processes and those that their environments have started, in the end by force."""
     for _, pipe in workers:
         with suppress(OSError):  # it has ended already
-            pipe.send(CLOSE)
+            pipe.send_bytes(CLOSE)
     deadline = time.monotonic() + CLOSE_PATIENCE
     for process, pipe in workers:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join()
+        wait([process.sentinel], max(0.0, deadline - time.monotonic()))
+        _kill_group(process)
+        process.join()
         pipe.close()
     workers.clear()
+
+
+def _kill_group(process: BaseProcess) -> None:
+    """Kill a process and those that it has started.
+
+    It must not have been waited for yet, not even by a look at its exit code: then its number is
+    free for others.
+    """
+    assert process.pid is not None, "it has been started"
+    with suppress(ProcessLookupError, PermissionError):  # it has no group yet, or all have ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.gymnasium.layouts import Array
 from rl2_lightning.families.gymnasium.rows import Layouts, LocalRows, Results
 
-STEP, CLOSE, DONE = "step", "close", "done"
+# Other messages are pickled; these are not, because they are the most frequent.
+STEP, CLOSE, DONE = b"step", b"close", b"done"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the parent's to handle
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,21 @@ def serve(worker: int, rows: slice, layouts: Layouts, shared: Shared, pipe: Conn
     """
     _live_as_long_as_the_parent()
     *of_results, actions, playing, current = shared.arrays()
-    results = Results.of(layouts.observations, of_results).part(rows)
+    results = Results.of(layouts, of_results).part(rows)
     local = LocalRows(layouts, results, current[worker : worker + 1])
     try:
-        pipe.send(DONE)
-        while (message := pipe.recv()) != CLOSE:
+        pipe.send_bytes(DONE)
+        while (message := pipe.recv_bytes()) != CLOSE:
             try:
                 if message == STEP:
                     local.step(actions[rows], playing[rows])
                 else:
-                    local.begin(message)
-                answer: str | UserError = DONE
+                    local.begin(pickle.loads(message))
+                answer = DONE
             except UserError as error:
-                answer = type(error)(*error.args)  # without its cause, which may not be pickled
-            pipe.send(answer)
+                # Without its cause, which it may not be possible to pickle.
+                answer = pickle.dumps(type(error)(*error.args))
+            pipe.send_bytes(answer)
     except (EOFError, OSError):
         pass  # the other side has gone
     finally:
@@ -75,14 +80,25 @@ def serve(worker: int, rows: slice, layouts: Layouts, shared: Shared, pipe: Conn
 
 
 def _live_as_long_as_the_parent() -> None:
-    """Leave signals to the parent, and end with it, even in the middle of a step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Leave signals to the parent, and end with it, even in the middle of a step.
+
+    The process leads a session of its own: Ctrl-C in a terminal does not reach it, and what its
+    environments start can be ended with it.
+    """
+    os.setsid()
+    for number in SIGNALS:
+        # Not `SIG_IGN`, which the processes that an environment starts would inherit.
+        signal.signal(number, _leave_to_the_parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
+def _leave_to_the_parent(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

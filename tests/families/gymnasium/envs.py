@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,17 @@ class Pushing(Counting):
         return self.shown(), self.task * float(action.sum()), False, False, {}
 
 
+class Telling(Counting):
+    """Tells its count, and from the step of its task on whether it is in time."""
+
+    def step(self, action: int):
+        *others, _ = super().step(action)
+        info: dict[str, Any] = {"count": self.count, "noise": "some"}
+        if self.count >= self.task:
+            info["in_time"] = np.bool_(self.count == self.task)
+        return *others, info
+
+
 REWARDS = {"words": "much", "nothing": None, "endless": float("inf")}
 
 
@@ -173,12 +186,27 @@ NO_TASKS: list[int] = []
 
 
 class Leaving(Counting):
-    """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count."""
+    """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count.
 
-    def __init__(self, folder: str, fault: str = "none", at: int = 1, **options: Any) -> None:
+    Its constructor may take some time, in seconds, and start a process of its own in a worker.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        fault: str = "none",
+        at: int = 1,
+        delay: float = 0.0,
+        child: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.fault, self.at, self.steps = fault, at, 0
         (Path(folder) / f"{os.getpid()}").touch()
+        if child and parent_process() is not None:
+            started = subprocess.Popen(["sleep", "1000"])
+            (Path(folder) / f"{started.pid}").touch()
+        time.sleep(delay)
 
     def step(self, action: int):
         self.steps += 1

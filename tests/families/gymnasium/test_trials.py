@@ -1,8 +1,6 @@
 """Trials through the bridge are those of the environment stepped by hand, in every backend."""
 
 import os
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchrl.envs import check_env_specs
 
+from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium import GymnasiumTasks, processes
-from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.builders import compose_config
 from tests.families.draws import draw_actions
@@ -33,26 +31,6 @@ from tests.families.gymnasium.played import (
     see_vector,
     tasks_of,
 )
-
-WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="pip install rl2-lightning[ray]")
-MARKS = {"ray": [WITHOUT_RAY, pytest.mark.slow]}
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    """Ray, started once, since that takes long."""
-    import ray
-
-    ray.init(log_to_driver=False)
-    yield ray
-    ray.shutdown()
-
-
-@pytest.fixture(params=[pytest.param(one, marks=MARKS.get(one, [])) for one in BACKENDS])
-def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "ray":
-        request.getfixturevalue("ray")
-    return request.param
 
 
 @pytest.mark.parametrize("ends", ["never", "terminated", "truncated", "mixed"])
@@ -108,6 +86,30 @@ def test_a_wrapper_takes_the_task(backend: str) -> None:
     found = play(env, actions)
     for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
         hand = envs.Doubling(envs.Counting(), task)
+        compare(
+            found, row, by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1), see_vector
+        )
+    env.close()
+
+
+def test_wrappers_are_applied_from_the_inside_out(backend: str) -> None:
+    doubling, limit = f"{ENVS}:Doubling", "gymnasium.wrappers:TimeLimit"
+    wrappers = [doubling, {"name": doubling, "kwargs": {"factor": 5.0}}]
+    wrappers += [{"name": limit, "kwargs": {"max_episode_steps": 3}}]
+    task_env = tasks_of(
+        "Counting",
+        backend,
+        tasks=[1.0, 3.0],
+        task_by="wrapper",
+        wrapper=doubling,
+        wrappers=wrappers,
+    )
+    env = TrialEnv(task_env, episodes_per_trial=NUM_EPISODES)
+    actions = draw_actions(env, env.max_steps)
+    found = play(env, actions)
+    for row, task in enumerate(task_env.tasks["task"].flatten().tolist()):
+        inner = envs.Doubling(envs.Doubling(envs.Counting()), 5.0)
+        hand = envs.Doubling(gymnasium.wrappers.TimeLimit(inner, 3), task)
         compare(
             found, row, by_hand(hand, actions[:, row], HORIZON, lambda a: int(a) - 1), see_vector
         )
@@ -242,16 +244,23 @@ def test_idle_rows_are_not_stepped(backend: str) -> None:
     env.close()
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 4), ("7", 7)])
+@pytest.mark.parametrize(
+    ("given", "num_ranks", "expected"), [(None, 1, 4), (None, 2, 2), ("7", 1, 7)]
+)
 def test_workers_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: int
+    monkeypatch: pytest.MonkeyPatch, given: str | None, num_ranks: int, expected: int
 ) -> None:
     monkeypatch.setattr(processes, "num_cores", lambda: 8)
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    env = tasks_of("Threads", "process", num_workers=2)
+    env = GymnasiumTasks(
+        NUM_TASKS,
+        execution=Execution("process", 2, num_ranks=num_ranks),
+        id=f"{ENVS}:Threads",
+        horizon=HORIZON,
+    )
     assert env.reset()["observation"].tolist() == [[expected, 0]] * NUM_TASKS
     assert os.environ.get("OMP_NUM_THREADS") == given
     env.close()
