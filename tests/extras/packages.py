@@ -4,7 +4,10 @@ from importlib.util import find_spec
 
 import pytest
 
-PACKAGES = {"mujoco": "mujoco"}  # by the extra of this package that installs them
+PACKAGES = {
+    "minigrid": "minigrid",
+    "mujoco": "mujoco",
+}  # by the extra of this package that installs them
 
 
 def needs(extra: str) -> list[pytest.MarkDecorator]:

@@ -8,7 +8,10 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.gymnasium import GymnasiumTasks
 from tests.extras.packages import PACKAGES
 
-IDS = {"mujoco": "rl2_lightning.families.mujoco.half_cheetah:HalfCheetahDir"}
+IDS = {
+    "minigrid": "rl2_lightning.families.minigrid.layouts:Layouts",
+    "mujoco": "rl2_lightning.families.mujoco.half_cheetah:HalfCheetahDir",
+}
 
 
 @pytest.mark.parametrize("extra", PACKAGES)
