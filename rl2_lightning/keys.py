@@ -35,6 +35,7 @@ TERMINATED = (NEXT, TRIAL_TERMINATED)  # [B, T, 1]
 EPISODE_DONE = (NEXT, EPISODE_ENDED)  # [B, T, 1]
 DRAWN_REWARD = (NEXT, "drawn_reward")  # [B, T, 1]: the reward earned, where REWARD is its mean
 REACHED = (NEXT, POSITION)  # [B, T, 2]: position after this step
+INFO = "info"  # TensorDict: what else the family tells of this step, by name; see `of_info`
 
 # What the agent adds.
 ACTION = "action"  # [B, T] int64 or [B, T, A] float32
@@ -63,3 +64,8 @@ NEXT_OBSERVATION = "next_observation"  # [N, T, *observation]: after each step, 
 # Windows drawn from a replay buffer.
 INDEX = "index"  # [N], int64: place in the buffer
 WEIGHT = "weight"  # [N], float32: importance weight, at most 1
+
+
+def of_info(name: str) -> tuple[str, str, str]:
+    """An entry of `INFO`, [B, T, 1], float32."""
+    return (NEXT, INFO, name)

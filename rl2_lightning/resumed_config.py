@@ -1,6 +1,7 @@
 """The config of a run that starts from a checkpoint: the stored one with overrides on top."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -14,8 +15,15 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
 from rl2_lightning.run_folder import rank_of_process
-from rl2_lightning.settings import Settings, check_ranges, names_no_code, stored_settings
+from rl2_lightning.settings import (
+    Settings,
+    check_ranges,
+    make_settings,
+    names_no_code,
+    stored_settings,
+)
 from rl2_lightning.stored import SCHEMAS, differences
+from rl2_lightning.stored_choices import nodes_that_set
 
 CONFIG_NAME = "train"
 PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
@@ -161,10 +169,33 @@ def _stored_fields(cfg: DictConfig, group: str, stored: Any, said: str) -> dict[
     if group in PARTS:
         schema = cast(Any, find_class(cfg, group, PARTS[group])).Settings
         found = _flat(stored_settings(schema, values, group, said))
+        if _is_own_code(cfg, group, schema, found):
+            return found
         # What names code stays the run's own; if it differs, an error says so later.
         return {name: value for name, value in found.items() if names_no_code(schema, name)}
     defaults = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
     return _flat(stored_settings(TYPED[group], {**defaults, **values}, group, said))
+
+
+def _is_own_code(cfg: DictConfig, group: str, schema: type[Settings], stored: Any) -> bool:
+    """Whether a file of the user's configuration names all the code that a checkpoint names."""
+    named = _code(schema, stored)
+    ours = {name: _plain(OmegaConf.select(cfg, f"{group}.{name}")) for name in named}
+    differing = [name for name, value in named.items() if ours[name] != value]
+    for node in nodes_that_set(group, differing) if differing else ():
+        if node.get(TARGET) != cfg[group][TARGET]:
+            continue
+        with suppress(UserError):  # another command of the user's would raise it
+            plain = cast(dict[str, Any], OmegaConf.to_container(node))
+            given = {name: value for name, value in plain.items() if name != TARGET}
+            if _code(schema, _flat(make_settings(schema, given, group))) == named:
+                return True
+    return not differing
+
+
+def _code(schema: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that name code, by dotted name."""
+    return {name: value for name, value in values.items() if not names_no_code(schema, name)}
 
 
 def _flat(settings: Settings, prefix: str = "") -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The config choices that a checkpoint was trained with, for the command line."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.checkpoint import Checkpoint
@@ -63,6 +66,27 @@ def choice_of(group: str, target: Any) -> str | None:
     return next((file.stem for file in _files(group) if _target_of(file, group) == target), None)
 
 
+def nodes_that_set(group: str, names: Collection[str]) -> Iterator[DictConfig]:
+    """What the config files of a group, and the experiments, make of it.
+
+    Args:
+        group: group of the config.
+        names: fields of the group; files that set none of these are left out.
+
+    Returns:
+        The group in the whole configuration of each such file, in which nothing is imported.
+    """
+    for kind in (group, "experiment"):
+        for file in _files(kind):
+            try:
+                content = cast(DictConfig, OmegaConf.load(file))
+                own = content.get(group, content if kind == group else {})
+                if any(name.partition(".")[0] in own for name in names):
+                    yield _composed(f"{kind}={file.stem}")[group]
+            except Exception:  # noqa: BLE001 - a user's file can fail in any way
+                continue
+
+
 def _files(group: str) -> list[Path]:
     """The config files of a group, the user's own first."""
     return [file for folder in _folders() for file in sorted((folder / group).glob("*.yaml"))]
@@ -100,7 +124,13 @@ def _target_of(file: Path, group: str) -> Any:
 
 def _composed_target(file: Path, group: str) -> Any:
     """The class that a file has from those in its list of defaults."""
+    return OmegaConf.select(_composed(f"{group}={file.stem}"), f"{group}.{TARGET}")
+
+
+def _composed(choice: str) -> DictConfig:
+    """The whole configuration of one choice, such as `env=pendulum`."""
     folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
-    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
-        cfg = compose("train", [f"{group}={file.stem}", f"{SEARCH_PATH}=[{folders}]"])
-    return OmegaConf.select(cfg, f"{group}.{TARGET}")
+    is_in_job = GlobalHydra.instance().is_initialized()
+    start = partial(initialize_config_dir, str(CONFIGS.resolve()), version_base="1.3")
+    with nullcontext() if is_in_job else start():
+        return compose("train", [choice, f"{SEARCH_PATH}=[{folders}]"])

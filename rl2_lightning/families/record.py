@@ -78,6 +78,8 @@ class Record:
         self._add(index, keys.DONE, result.done)
         if result.position is not None:
             self._add(index, keys.REACHED, result.position)
+        for name, told in result.info.items():
+            self._add(index, keys.of_info(name), told)
         if self._kept is None:
             self._keep_last_observation(index, step, result)
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -66,16 +67,18 @@ class TaskEnv(EnvBase):
         is_watched: false while observations are not used and need not be rendered.
         truncated: where `advance` has cut an episode before `max_episode_steps`, `[B, 1]`, bool;
             None in a family that never does.
+        info: what else `advance` tells of its step, for records alone: `[B, 1]`, float32, by name.
         backends: where its tasks can be played, `collection.backend`; a family with several takes
             an `Execution` as the argument `execution`.
     """
 
     Settings: ClassVar[type[Settings]] = Settings
     tasks: TensorDictBase
-    recorded_keys: tuple[str, ...] = ()
+    recorded_keys: tuple[str | tuple[str, ...], ...] = ()
     ends_early: bool = False
     is_watched: bool = True
     truncated: Tensor | None = None
+    info: Mapping[str, Tensor] = MappingProxyType({})
     backends: ClassVar[tuple[str, ...]] = (BATCHED,)
 
     def __init__(

@@ -151,6 +151,7 @@ class TrialEnv(EnvBase):
         expected = self.task_env.expected_reward(action) if self.expected_rewards else None
         transition = self.task_env.play(action, playing)
         # Before the next episode begins.
+        info = self.task_env.info
         position = self.task_env.position if self.shows_position else None
         episode_done = transition.episode_done & playing
         reward = torch.where(playing, transition.reward, 0.0)
@@ -173,6 +174,7 @@ class TrialEnv(EnvBase):
             finished,
             transition.observation,
             position,
+            info,
         )
 
     def _make_specs(self) -> None:

@@ -1,5 +1,6 @@
 """One step of a batch of trials, as plain tensors."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,6 +33,7 @@ class StepResult(NamedTuple):
         last_observation: observation after the step, `[B, *observation]`: at the end of an episode
             its last observation, not the first of the next one.
         position: position after the step, `[B, 2]`; None unless it is recorded.
+        info: what else the family tells of the step, `[B, 1]`, float32, by name.
     """
 
     following: TrialStep
@@ -40,3 +42,4 @@ class StepResult(NamedTuple):
     done: Tensor
     last_observation: Observation
     position: Tensor | None
+    info: Mapping[str, Tensor]

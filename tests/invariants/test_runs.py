@@ -186,6 +186,22 @@ def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     assert measured == [row for row in validations(tmp_path / "whole") if row[1] != "2"]
 
 
+GYMNASIUM = [f"gymnasium_{name}" for name in ("cart_pole", "mountain_car")]
+
+
+@pytest.mark.parametrize("experiment", GYMNASIUM)
+def test_an_experiment_resumes_bitwise_from_its_folder_alone(
+    tmp_path: Path, experiment: str
+) -> None:
+    settings = (*TINY, *PPO, f"experiment={experiment}", "env.horizon=5")
+    whole = train(compose_config(tmp_path / "whole", *settings))
+    half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
+    more = (f"ckpt_path={half.parent}", "trainer.max_epochs=null", f"hydra.run.dir={tmp_path}/on")
+    program = [sys.executable, str(ROOT / "train.py"), *more]
+    subprocess.run(program, check=True, env=environment(), cwd=tmp_path)
+    assert_same_run(whole, tmp_path / "on" / "last.ckpt")
+
+
 def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
     settings = (*PPO, "collection.total_env_steps=12800")  # 40 iterations
     whole = train(compose_config(tmp_path / "whole", *TINY, *settings))

@@ -25,4 +25,4 @@ def make_rows(layouts: Layouts, num_rows: int, execution: Execution) -> Rows:
         from rl2_lightning.families.gymnasium.on_ray import RayRows
 
         return RayRows(layouts, num_rows, execution)
-    return LocalRows(layouts, Results.allocate(layouts.observations, num_rows))
+    return LocalRows(layouts, Results.allocate(layouts, num_rows))

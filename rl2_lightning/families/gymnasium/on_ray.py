@@ -42,7 +42,7 @@ class RayRows:
         self._is_own = not self._ray.is_initialized()
         if self._is_own:
             self._ray.init(log_to_driver=False, configure_logging=False)
-        self.results = Results.allocate(layouts.observations, num_rows)
+        self.results = Results.allocate(layouts, num_rows)
         self._parts = split(num_rows, min(execution.num_workers, num_rows))
         # A fraction of a core, so that workers never wait for others to end.
         make = self._ray.remote(num_cpus=0.01, max_restarts=0)(Worker).remote
@@ -93,7 +93,7 @@ class RayRows:
             if isinstance(answer, UserError):
                 self.close()
                 raise answer
-            self._take(self._parts[number], answer)
+            self.results.take(self._parts[number], answer)
 
     def _failure(self, number: int, what: str, error: Exception | None = None) -> UserError:
         """What has happened to a worker; which of its tasks it was playing is not known."""
@@ -101,13 +101,6 @@ class RayRows:
         tasks = [self._tasks[row] for row in range(rows.start, rows.stop) if row in self._tasks]
         task: Any = tasks[0] if len(tasks) == 1 else f"{tasks}, one of these"
         return failure(self._maker, what, task, error)
-
-    def _take(self, rows: slice, answer: Results) -> None:
-        for name, array in answer.observations.items():
-            self.results.observations[name][rows] = array
-        self.results.reward[rows] = answer.reward
-        self.results.terminated[rows] = answer.terminated
-        self.results.truncated[rows] = answer.truncated
 
 
 class Worker:
@@ -119,7 +112,7 @@ class Worker:
     """
 
     def __init__(self, layouts: Layouts, num_rows: int) -> None:
-        self._rows = LocalRows(layouts, Results.allocate(layouts.observations, num_rows))
+        self._rows = LocalRows(layouts, Results.allocate(layouts, num_rows))
 
     def begin(self, starts: Mapping[int, Start]) -> Results | UserError:
         """Start episodes; returns the results, or what has failed."""

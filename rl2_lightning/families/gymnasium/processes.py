@@ -65,7 +65,7 @@ class ProcessRows:
             shapes.append((shape, dtype))
             return Shared(buffers[-1:], shapes[-1:]).arrays()[0]
 
-        self.results = Results.allocate(layouts.observations, num_rows, allocate)
+        self.results = Results.allocate(layouts, num_rows, allocate)
         self._actions = allocate((num_rows, *layouts.actions.shape), layouts.actions.dtype)
         self._playing = allocate((num_rows,), "bool")
         self._current = allocate((len(self._parts),), "int64")

@@ -26,11 +26,13 @@ class Layouts:
         maker: makes the environments.
         observations: how observations are stored.
         actions: how actions are decoded.
+        recorded: the entries of a step's info that are recorded.
     """
 
     maker: EnvMaker
     observations: ObservationLayout
     actions: ActionLayout
+    recorded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,34 +44,46 @@ class Results:
         reward: `[B]`, float32.
         terminated: `[B]`, bool.
         truncated: `[B]`, bool.
+        recorded: `[B, R]`, float32: the recorded entries of the info.
     """
 
     observations: Arrays
     reward: Array
     terminated: Array
     truncated: Array
+    recorded: Array
 
     @classmethod
-    def allocate(cls, layout: ObservationLayout, num_rows: int, make: Any = np.zeros) -> Results:
+    def allocate(cls, layouts: Layouts, num_rows: int, make: Any = np.zeros) -> Results:
         """Results of B rows, made by `make(shape, dtype)`."""
         return cls(
-            layout.allocate(num_rows, make),
+            layouts.observations.allocate(num_rows, make),
             make((num_rows,), "float32"),
             make((num_rows,), "bool"),
             make((num_rows,), "bool"),
+            make((num_rows, len(layouts.recorded)), "float32"),
         )
 
     @classmethod
-    def of(cls, layout: ObservationLayout, arrays: Sequence[Array]) -> Results:
+    def of(cls, layouts: Layouts, arrays: Sequence[Array]) -> Results:
         """Results in arrays in the order in which `allocate` makes them."""
-        *observations, reward, terminated, truncated = arrays
-        named = dict(zip(layout.parts, observations, strict=True))
-        return cls(named, reward, terminated, truncated)
+        *observations, reward, terminated, truncated, recorded = arrays
+        named = dict(zip(layouts.observations.parts, observations, strict=True))
+        return cls(named, reward, terminated, truncated, recorded)
 
     def part(self, rows: slice) -> Results:
         """Some of the rows, sharing their memory."""
         observations = {name: array[rows] for name, array in self.observations.items()}
-        return Results(observations, self.reward[rows], self.terminated[rows], self.truncated[rows])
+        rest = (self.reward, self.terminated, self.truncated, self.recorded)
+        return Results(observations, *(array[rows] for array in rest))
+
+    def take(self, rows: slice, of_rows: Results) -> None:
+        """Take over the results of some of the rows, by a copy."""
+        mine = self.part(rows)
+        for name, array in of_rows.observations.items():
+            mine.observations[name][...] = array
+        mine.reward[...], mine.recorded[...] = of_rows.reward, of_rows.recorded
+        mine.terminated[...], mine.truncated[...] = of_rows.terminated, of_rows.truncated
 
 
 class Rows(Protocol):
@@ -140,13 +154,15 @@ class LocalRows:
         """See `Rows.step`."""
         numbers = np.flatnonzero(playing)
         decoded = self._layouts.actions.decoded(actions[numbers])
-        rows, current = self._rows, self._current
-        shown, earned, ended, cut = [], [], [], []
+        rows, current, names = self._rows, self._current, self._layouts.recorded
+        shown, earned, ended, cut, told = [], [], [], [], []
         for number, action in zip(numbers.tolist(), decoded, strict=True):
             current[0] = number
             try:
-                observation, reward, terminated, truncated, _ = rows[number].step(action)
+                observation, reward, terminated, truncated, info = rows[number].step(action)
                 earned.append(finite(reward))
+                if names:
+                    told.append(recorded(info, names))
             except Exception as error:  # an environment can raise any exception
                 task = rows[number].task
                 raise failure(self._maker, "cannot play a step", task, error) from error
@@ -158,6 +174,8 @@ class LocalRows:
         results.reward[numbers] = earned
         results.terminated[numbers] = ended
         results.truncated[numbers] = cut
+        if told:
+            results.recorded[numbers] = told
 
     def close(self) -> None:
         """See `Rows.close`."""
@@ -182,17 +200,36 @@ def failure(maker: EnvMaker, what: str, task: Any, error: Exception | None = Non
     return FailedEnvironmentError(f"{maker.id} {what} in the task {shown[:200]}{reason}")
 
 
-def finite(reward: Any) -> float:
-    """A reward as a number.
+def finite(value: Any, said: str = "the reward") -> float:
+    """A reward, or another entry of a step, as a number.
+
+    Args:
+        value: the entry.
+        said: what it is, for the error.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is no number.
         ValueError: it is none, or not finite.
     """
-    number = float(reward)
+    number = float(value)
     if not isfinite(number):
-        raise ValueError(f"the reward is {number}")
+        raise ValueError(f"{said} is {number}")
     return number
+
+
+def recorded(info: Mapping[str, Any], names: Sequence[str]) -> list[float]:
+    """The recorded entries of a step's info.
+
+    Raises:
+        LookupError: it lacks one.
+        TypeError: one is no number.
+        ValueError: one is none, or not finite.
+    """
+    for name in names:
+        if name not in info:
+            has = ", ".join(map(str, info)) or "nothing"
+            raise LookupError(f"env.recorded has {name}, but the info of a step has {has}")
+    return [finite(info[name], f"the info's {name}") for name in names]
 
 
 def split(num_rows: int, num_parts: int) -> Sequence[slice]:

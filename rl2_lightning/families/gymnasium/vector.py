@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl2_lightning.families.gymnasium.layouts import Array
 from rl2_lightning.families.gymnasium.row import Row
-from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, finite
+from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, finite, recorded
 
 
 class IdleEnv(gymnasium.Env[Any, Any]):
@@ -31,6 +31,7 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         row: the environment and its task.
         observation: its last observation.
         ended: whether its last step has terminated and truncated the episode.
+        recorded: the recorded entries of its last step's info.
     """
 
     def __init__(self, number: int, layouts: Layouts) -> None:
@@ -38,6 +39,8 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         self.ended = (False, False)
         self.observation_space = layouts.observations.space
         self.action_space = spaces.Tuple((spaces.Discrete(2), layouts.actions.space))
+        self.recorded = [0.0] * len(layouts.recorded)
+        self._names = layouts.recorded
         self._number = number
         self._maker = layouts.maker
         self.observation: Any = None
@@ -66,8 +69,8 @@ class IdleEnv(gymnasium.Env[Any, Any]):
         if not plays:
             return self.observation, 0.0, False, False, {}
         try:
-            self.observation, reward, *ended, _ = self.row.env.step(own)
-            earned = finite(reward)
+            self.observation, reward, *ended, info = self.row.env.step(own)
+            earned, self.recorded = finite(reward), recorded(info, self._names)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
         self._check(self._scratch, 0, self.observation)  # before it is batched
@@ -89,7 +92,7 @@ class VectorRows:
 
     def __init__(self, layouts: Layouts, num_rows: int) -> None:
         self._layouts = layouts
-        self.results = Results.allocate(layouts.observations, num_rows)
+        self.results = Results.allocate(layouts, num_rows)
         makers = [partial(IdleEnv, number, layouts) for number in range(num_rows)]
         self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         self._idle_envs = cast(list[IdleEnv], self._envs.envs)
@@ -109,6 +112,7 @@ class VectorRows:
         results = self.results
         results.reward[playing] = rewards[playing]
         results.terminated[playing], results.truncated[playing] = ended[playing].T
+        results.recorded[...] = [env.recorded for env in self._idle_envs]
         self._write(playing)
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ def serve(worker: int, rows: slice, layouts: Layouts, shared: Shared, pipe: Conn
     """
     _live_as_long_as_the_parent()
     *of_results, actions, playing, current = shared.arrays()
-    results = Results.of(layouts.observations, of_results).part(rows)
+    results = Results.of(layouts, of_results).part(rows)
     local = LocalRows(layouts, results, current[worker : worker + 1])
     try:
         pipe.send(DONE)

@@ -95,6 +95,17 @@ class Pushing(Counting):
         return self.shown(), self.task * float(action.sum()), False, False, {}
 
 
+class Telling(Counting):
+    """Tells its count, and from the step of its task on whether it is in time."""
+
+    def step(self, action: int):
+        *others, _ = super().step(action)
+        info: dict[str, Any] = {"count": self.count, "noise": "some"}
+        if self.count >= self.task:
+            info["in_time"] = np.bool_(self.count == self.task)
+        return *others, info
+
+
 REWARDS = {"words": "much", "nothing": None, "endless": float("inf")}
 
 

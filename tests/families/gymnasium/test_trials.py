@@ -1,8 +1,6 @@
 """Trials through the bridge are those of the environment stepped by hand, in every backend."""
 
 import os
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from torch import Tensor
 from torchrl.envs import check_env_specs
 
 from rl2_lightning.families.gymnasium import GymnasiumTasks, processes
-from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.trial_env import TrialEnv
 from tests.builders import compose_config
 from tests.families.draws import draw_actions
@@ -33,26 +30,6 @@ from tests.families.gymnasium.played import (
     see_vector,
     tasks_of,
 )
-
-WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="pip install rl2-lightning[ray]")
-MARKS = {"ray": [WITHOUT_RAY, pytest.mark.slow]}
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    """Ray, started once, since that takes long."""
-    import ray
-
-    ray.init(log_to_driver=False)
-    yield ray
-    ray.shutdown()
-
-
-@pytest.fixture(params=[pytest.param(one, marks=MARKS.get(one, [])) for one in BACKENDS])
-def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "ray":
-        request.getfixturevalue("ray")
-    return request.param
 
 
 @pytest.mark.parametrize("ends", ["never", "terminated", "truncated", "mixed"])
