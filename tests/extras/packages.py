@@ -4,10 +4,8 @@ from importlib.util import find_spec
 
 import pytest
 
-PACKAGES = {
-    "minigrid": "minigrid",
-    "mujoco": "mujoco",
-}  # by the extra of this package that installs them
+# The package that an extra of this one installs.
+PACKAGES = {"metaworld": "metaworld", "minigrid": "minigrid", "mujoco": "mujoco"}
 
 
 def needs(extra: str) -> list[pytest.MarkDecorator]:
