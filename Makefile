@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(EXTRAS): $(INSTALLED)
 	@echo "Installing the environments of the extras ..."
-	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,metaworld,minigrid,mujoco]"
+	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,atari,metaworld,minigrid,mujoco]"
 	@touch $@
 
 train: $(INSTALLED) ## train an agent; make train ARGS="experiment=..." sets fields

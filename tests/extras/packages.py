@@ -5,7 +5,12 @@ from importlib.util import find_spec
 import pytest
 
 # The package that an extra of this one installs.
-PACKAGES = {"metaworld": "metaworld", "minigrid": "minigrid", "mujoco": "mujoco"}
+PACKAGES = {
+    "atari": "ale_py",
+    "metaworld": "metaworld",
+    "minigrid": "minigrid",
+    "mujoco": "mujoco",
+}
 
 
 def needs(extra: str) -> list[pytest.MarkDecorator]:

@@ -9,6 +9,7 @@ from rl2_lightning.families.gymnasium import GymnasiumTasks
 from tests.extras.packages import PACKAGES
 
 IDS = {
+    "atari": "rl2_lightning.families.atari.games:make_game",
     "metaworld": "rl2_lightning.families.metaworld.arm:Arm",
     "minigrid": "rl2_lightning.families.minigrid.layouts:Layouts",
     "mujoco": "rl2_lightning.families.mujoco.half_cheetah:HalfCheetahDir",
