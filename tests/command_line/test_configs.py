@@ -18,9 +18,9 @@ from rl2_lightning.config_checks import check
 from rl2_lightning.stored import require_matching_checkpoint
 from tests.builders import ROOT, compose_config
 from tests.command_line.program import SMALL, call_program
+from tests.extras.experiments import EXPERIMENTS, WITH_EXTRA
 
 CONFIGS = ROOT / "configs"
-EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 TAKING_LONG = ("maze_5x5", "maze_9x9")  # like maze_3x3, with more cells
 FAMILIES = sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml"))
 YAMLS = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
@@ -56,6 +56,7 @@ def run_small(folder: Path, *overrides: str) -> None:
     [
         pytest.param(name, marks=pytest.mark.slow) if name in TAKING_LONG else name
         for name in EXPERIMENTS
+        if name not in WITH_EXTRA  # these run in tests/extras/
     ],
 )
 def test_experiment_runs(tmp_path: Path, experiment: str) -> None:

@@ -7,7 +7,8 @@ import pytest
 from results.bars import Return
 from results.cells import all_cells, find_cell, read_rows, write_row
 from rl2_lightning.errors import UserError
-from tests.builders import ROOT, compose_config
+from tests.builders import compose_config
+from tests.extras.experiments import EXPERIMENTS, GYMNASIUM
 
 
 def test_every_cell_has_an_experiment_of_its_size(tmp_path: Path) -> None:
@@ -26,12 +27,10 @@ def test_every_cell_has_an_experiment_of_its_size(tmp_path: Path) -> None:
 
 
 def test_every_experiment_is_in_a_table() -> None:
-    shipped = {path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")}
     trained = [name for cell in all_cells().values() for name in cell.experiments]
     assert len(trained) == len(set(trained))
     # Those of Gymnasium's environments are examples for a user's own.
-    examples = {name for name in shipped if name.startswith("gymnasium_")}
-    assert set(trained) == shipped - {"default"} - examples
+    assert set(trained) == {*EXPERIMENTS} - {"default"} - {*GYMNASIUM}
 
 
 def test_experiments_of_other_memories_train_the_same_cell() -> None:

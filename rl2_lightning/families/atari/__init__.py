@@ -1,0 +1,1 @@
+"""Atari games, whose modes and difficulties are tasks, for `env=gymnasium`."""

@@ -1,0 +1,1 @@
+"""Meta-World's benchmarks: robot arms with hidden goals, for `env=gymnasium`."""

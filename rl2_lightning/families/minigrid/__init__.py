@@ -1,0 +1,1 @@
+"""MiniGrid's grids with drawn layouts, for `env=gymnasium`."""
