@@ -90,7 +90,7 @@ def _folders() -> list[Path]:
     arguments = sys.argv[1:]
 
     def given() -> Iterator[str]:
-        for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
             if text in ("--config-dir", "-cd"):
                 yield following
             elif text.startswith("--config-dir="):

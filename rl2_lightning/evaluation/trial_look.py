@@ -22,6 +22,8 @@ from rl2_lightning.families.play import play
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.inputs import Observation
 
+SMALLEST_SHARE = 0.1  # of the trials; the mean over fewer says nothing
+
 
 @dataclass(frozen=True)
 class Played:
@@ -163,7 +165,7 @@ def reactions(played: Played) -> dict[str, np.ndarray]:
 
     Returns:
         For each input the KL divergence of the policy after the change from the one before, in
-        nats, the mean over trials at each step, `[T]`; NaN where no trial plays.
+        nats, the mean over trials at each step, `[T]`; NaN where less than a tenth of them play.
     """
     agent, inputs, mask = played.agent, inputs_of(played.steps), played.mask
     state = agent.initial_state(len(mask))
@@ -177,7 +179,8 @@ def reactions(played: Played) -> dict[str, np.ndarray]:
         divergence = kl_divergence(before, after).double()
         counts = mask & mask[other]
         total = divergence.masked_fill(~counts, 0.0).sum(0)
-        found[name] = (total / counts.sum(0)).numpy()  # 0 / 0 is NaN
+        few = counts.sum(0) < len(mask) * SMALLEST_SHARE
+        found[name] = (total / counts.sum(0)).masked_fill(few, torch.nan).numpy()
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rl2_lightning.resumed_config import config_of
 from tests.builders import ROOT
 
 CHECKPOINTS = ROOT / "results" / "checkpoints"
@@ -64,3 +65,12 @@ def test_mistakes_are_one_line(arguments: list[str], told: str) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {told}")
+
+
+def test_a_checkpoint_has_the_config_that_it_was_trained_with(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["a_notebook"])
+    cfg = config_of(f"{CHECKPOINTS}/mab_n100_k10_lstm_seed1.ckpt", ["evaluation.test_tasks=7"])
+    assert cfg.env.num_arms == 10
+    assert cfg.trial.episodes_per_trial == 100
+    assert cfg.memory._target_.endswith("LSTM")
+    assert cfg.evaluation.test_tasks == 7

@@ -91,6 +91,15 @@ def test_policies_react_to_what_they_see() -> None:
     assert set(looks.reactions(look_at(inputs=("previous_action",)))) == {"previous_action"}
 
 
+def test_few_trials_say_nothing() -> None:
+    played = look_at(corridor_trials)
+    mask = played.mask
+    share = (mask & mask.roll(1, 0)).float().mean(0)
+    assert 0 < share[-1] < 1
+    found = looks.reactions(played)["previous_reward"]
+    assert (np.isnan(found) == (share < looks.SMALLEST_SHARE).numpy()).all()
+
+
 def test_reactions_are_divergences_of_the_changed_policy() -> None:
     played = look_at(memory="matrix")
     agent, inputs = played.agent, inputs_of(played.steps)
