@@ -82,7 +82,7 @@ class Comparison:
         given = self.overrides(task, name)
         if (folder / LAST_CHECKPOINT).exists():
             given = [f"ckpt_path={folder}"]
-        command = [sys.executable, "-m", "rl2_lightning.train", *given, f"hydra.run.dir={folder}"]
+        command = [sys.executable, "-m", "rl2_lightning", *given, f"hydra.run.dir={folder}"]
         interval = -(-num_iterations // self.num_validations)
         command.append(f"trainer.check_val_every_n_epoch={interval}")
         if subprocess.run(command, check=False).returncode:

@@ -41,7 +41,7 @@ def first_inputs(observation: Observation, action: Tensor) -> Inputs:
         observation: first observation of the first episode, `[B, *observation]`.
         action: the placeholder for the previous action, as `no_action` returns it.
     """
-    zero = torch.zeros(len(action), 1, device=action.device)
+    zero = torch.zeros(action.shape[0], 1, device=action.device)
     nothing = tree_map(torch.zeros_like, observation)
     return Inputs(observation, action, zero, torch.ones_like(zero), nothing)
 

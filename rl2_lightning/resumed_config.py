@@ -5,12 +5,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, cast
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from rl2_lightning.checkpoint import Checkpoint
-from rl2_lightning.config import EvaluationConfig, TrainerConfig
+from rl2_lightning.config import EvaluationConfig, TrainerConfig, register_schemas
 from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET, find_class
@@ -23,7 +23,7 @@ from rl2_lightning.settings import (
     stored_settings,
 )
 from rl2_lightning.stored import SCHEMAS, differences
-from rl2_lightning.stored_choices import nodes_that_set
+from rl2_lightning.stored_choices import CONFIGS, choices_of, nodes_that_set
 
 CONFIG_NAME = "train"
 PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
@@ -55,6 +55,28 @@ def resumed(cfg: DictConfig, overrides: Sequence[str], of_hydra: Sequence[str] =
         for name, (theirs, ours) in differing.items():
             line = f"{name} was {theirs} in {cfg.ckpt_path}, and is {ours} now"
             get_console().print(line + _effect(name, theirs, ours), soft_wrap=True)
+    return merged
+
+
+def config_of(path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The config with which a checkpoint can be tested, without a command line.
+
+    Args:
+        path: path of the checkpoint.
+        overrides: fields that differ from the stored ones.
+
+    Raises:
+        UserError: the checkpoint cannot be read, no config file names one of its classes, or a
+            value is out of range.
+    """
+    checkpoint = Checkpoint.read(path)
+    given = [*choices_of(checkpoint, path), *overrides]
+    register_schemas()
+    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        cfg = compose(CONFIG_NAME, ["output_dir=.", "mode=test", *given])
+        cfg.ckpt_path = path
+        merged, _ = with_stored_config(cfg, checkpoint, given)
+    check_ranges(merged)
     return merged
 
 

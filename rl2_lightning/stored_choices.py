@@ -40,10 +40,26 @@ def add_choices(path: str) -> None:
                 f"another file of the group, as in {one.key_or_group}=name"
             )
     named = {one.key_or_group for one in given}
-    if "experiment" in named:
-        return
-    config = Checkpoint.read(path, "ckpt_path").config
-    for group in (one for one in PARTS if one not in named):
+    if "experiment" not in named:
+        chosen = choices_of(Checkpoint.read(path, "ckpt_path"), path, without=named)
+        sys.argv.extend(chosen)
+
+
+def choices_of(
+    checkpoint: Checkpoint, path: str, without: Collection[str | None] = ()
+) -> list[str]:
+    """The choices of family, memory and learner that a checkpoint was trained with, as overrides.
+
+    Args:
+        checkpoint: the checkpoint.
+        path: its path, for error messages.
+        without: groups that are left out.
+
+    Raises:
+        UserError: no config file names one of its classes.
+    """
+    config, choices = checkpoint.config, []
+    for group in (one for one in PARTS if one not in without):
         stored = config.get(group)
         target = stored.get(TARGET) if isinstance(stored, Mapping) else None
         choice = choice_of(group, target)
@@ -53,7 +69,8 @@ def add_choices(path: str) -> None:
                 f"ckpt_path={path} was trained with {group}.{TARGET}={target}, which none of "
                 f"{group}={known} is: add the folder of its configuration with --config-dir"
             )
-        sys.argv.append(f"{group}={choice}")
+        choices.append(f"{group}={choice}")
+    return choices
 
 
 def choice_of(group: str, target: Any) -> str | None:
@@ -97,7 +114,7 @@ def _folders() -> list[Path]:
     arguments = sys.argv[1:]
 
     def given() -> Iterator[str]:
-        for text, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
             if text in ("--config-dir", "-cd"):
                 yield following
             elif text.startswith("--config-dir="):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rl2_lightning.agents.belief import Belief, BeliefMemory
 from rl2_lightning.agents.heads import ShowingMemory
 from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.agents.session import Session
 from rl2_lightning.agents.spaces import placeholder_of
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.errors import UserError
@@ -40,9 +41,19 @@ class Agent(nn.Module):
 
     ```python
     agent = Agent.load("last.ckpt")
+    session = agent.session(num_users=3)
+    while True:
+        action = session.act(observation)
+        observation, reward, done = world(action)
+        session.observe(reward, done)
+    ```
+
+    A session holds inputs and memory of each user. The same with both in your hands:
+
+    ```python
     inputs, state = agent.first_inputs(observation), agent.initial_state(len(observation))
     while True:
-        action, _, state, _ = agent.act(inputs, state, greedy=True)
+        action, _, state, _ = agent.act(inputs, state)
         observation, reward, done = world(action)
         inputs = agent.next_inputs(inputs, action, observation, reward, done)
     ```
@@ -77,6 +88,40 @@ class Agent(nn.Module):
         checkpoint.load_into(agent, prefix="agent.")
         return agent.eval()
 
+    def session(
+        self, num_users: int = 0, *, greedy: bool = False, seed: int | None = None
+    ) -> Session:
+        """Act for users, each with a memory of its own.
+
+        Args:
+            num_users: number of users at first, called 0, 1, ...; others can be added.
+            greedy: whether to take the most likely actions instead of sampling.
+            seed: seed of the samples; None for a new one in each session.
+        """
+        return Session(self, num_users, greedy=greedy, seed=seed)
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        format: str = "torch",  # noqa: A002 - as other libraries call it
+    ) -> None:
+        """Write the agent's step as a program that runs without this package.
+
+        See `rl2_lightning.agents.export`. The program is compared with this agent before it is
+        written.
+
+        Args:
+            path: path of the file, which must not exist.
+            format: "torch" for `torch.export`, or "onnx", which needs the extra `onnx`.
+
+        Raises:
+            UserError: the file exists, the format is unknown or its extra missing, or the agent
+                cannot be exported.
+        """
+        from rl2_lightning.agents.export import export
+
+        export(self, path, format)
+
     def initial_state(self, num: int, generator: torch.Generator | None = None) -> State:
         """The memory's state at the start of trials.
 
@@ -94,7 +139,7 @@ class Agent(nn.Module):
     def first_inputs(self, observation: Observation) -> Inputs:
         """The inputs at the start of trials with an observation `[B, *observation]`."""
         some = observation if isinstance(observation, Tensor) else next(iter(observation.values()))
-        nothing = no_action(len(some), placeholder_of(self.spec.actions), some.device)
+        nothing = no_action(some.shape[0], placeholder_of(self.spec.actions), some.device)
         return first_inputs(observation, nothing)
 
     def next_inputs(

@@ -13,7 +13,9 @@ from tests.house.command import run
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "rl2_lightning"
-LINKED = ("callbacks", "configs", "train.py")  # links to the repository's root
+# Links of the package to what stands at the repository's root.
+LINKED = {"callbacks": "callbacks", "configs": "configs", "__main__.py": "train.py"}
+FOLDERS = ("callbacks", "configs")
 PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
 SDIST = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
 WHERE = """
@@ -26,8 +28,8 @@ print(found and found.origin)
 
 def wanted_files():
     """The files that belong in the package."""
-    roots = {ROOT / PACKAGE: PACKAGE} | {ROOT / name: f"{PACKAGE}/{name}" for name in LINKED[:2]}
-    found = {f"{PACKAGE}/train.py"}
+    roots = {ROOT / PACKAGE: PACKAGE} | {ROOT / name: f"{PACKAGE}/{name}" for name in FOLDERS}
+    found = {f"{PACKAGE}/__main__.py"}
     for root, name in roots.items():
         for pattern in ("*.py", "*.yaml", "*.csv", "py.typed"):
             found |= {f"{name}/{p.relative_to(root).as_posix()}" for p in root.rglob(pattern)}
@@ -39,7 +41,7 @@ def source(tmp_path_factory):
     """A copy of the sources, so that no file of an earlier build is used."""
     source = tmp_path_factory.mktemp("source")
     no_cache = shutil.ignore_patterns("__pycache__")
-    for folder in (PACKAGE, *LINKED[:2]):
+    for folder in (PACKAGE, *FOLDERS):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=no_cache)
     for file in ("train.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
@@ -65,7 +67,7 @@ def target(wheel, tmp_path_factory):
 def test_the_package_has_links_to_what_stands_at_the_root(name):
     link = ROOT / PACKAGE / name
     assert link.is_symlink()
-    assert link.readlink() == Path("..") / name
+    assert link.readlink() == Path("..") / LINKED[name]
 
 
 def test_wheel_holds_code_and_data(wheel):
@@ -89,7 +91,7 @@ def test_source_distribution_holds_the_same_without_links(source, tmp_path):
         members = archive.getmembers()
     names = {member.name.partition("/")[2] for member in members}
     assert not wanted_files() - names
-    assert not names & set(LINKED)
+    assert not names & set(LINKED.values())
     assert all(member.isfile() or member.isdir() for member in members)
 
 
@@ -114,7 +116,7 @@ def test_module_trains_from_a_folder(target, tmp_path, has_own_files):
         (tmp_path / "callbacks" / "__init__.py").write_text("raise SystemExit('not this one')")
         (tmp_path / "configs").mkdir()
         (tmp_path / "configs" / "train.yaml").write_text("seed: 77")
-    command = [sys.executable, "-m", "rl2_lightning.train", "debug=fast", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "rl2_lightning", "debug=fast", "hydra.run.dir=run"]
     run(command, tmp_path, PYTHONPATH=str(target))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["seed"] == 1
 

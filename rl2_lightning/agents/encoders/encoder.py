@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         sizes: widths of the encoding and of each field that is passed on.
         output_size: E, their sum.
         columns: the columns of each input in the concatenation.
+        fields: names of the fields of `Inputs` that it reads.
     """
 
     one_hot: Tensor
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
             )
         self._inputs = [name for name in Inputs._fields if name in inputs]
         self._passed_on = list(passed_on)
+        self.fields = tuple(n for n in Inputs._fields if n in self._inputs + self._passed_on)
         self._boxes = observations if isinstance(observations, dict) else {"": observations}
         for name, box in self._boxes.items():
             if not box.shape:

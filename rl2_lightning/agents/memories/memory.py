@@ -133,7 +133,7 @@ class Memory(nn.Module):
 
     def restart(self, state: State, rows: Tensor) -> State:
         """Reset the state of the given rows, `[B, 1]`, bool."""
-        empty = self.initial_state(len(rows))
+        empty = self.initial_state(rows.shape[0])  # `len` is a constant to exporters
         return tuple(select_rows(rows, new, kept) for new, kept in zip(empty, state, strict=True))
 
     def with_noise(self, state: State, generator: torch.Generator) -> State:
