@@ -162,6 +162,9 @@ def _row_figure(row: Row, player: str) -> str:
 
 
 def _episode(curve: Curve, number: int) -> str:
+    """The mean return of an episode, if trials have as many."""
+    if number > len(curve.mean):
+        return ""
     return figure_text(curve.mean[number - 1].item(), curve.half_width[number - 1].item())
 
 

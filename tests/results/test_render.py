@@ -29,11 +29,12 @@ def fabricate(
     measures: Mapping[str, Estimate] = MappingProxyType({}),
     trained_on: str = "",
     memory: str = "gru",
+    num_episodes: int = 4,
 ) -> None:
     """Write a row and its curves like an evaluation."""
     cell = find_cell(experiment)
     first_size = next(iter(cell.place.values()))
-    num_episodes = int(first_size) if first_size.isdigit() else 4
+    num_episodes = int(first_size) if first_size.isdigit() else num_episodes
 
     def curve(trial_return: float) -> Curve:
         return straight_curve(trial_return, num_episodes, half_width=0.04)
@@ -128,6 +129,13 @@ def test_other_families_show_whether_the_agent_adapts(tmp_path: Path) -> None:
     assert agents["pair_easy"][4:6] == ["89.400 ± 0.040 (known goal)", "99.6%"]
     assert agents["maze_9x9"][10] == "2.0 M, on env.size=5"
     assert agents["pair_hard"] == ["", "", "open", *[""] * 5, "99% of the reference", "", "", ""]
+
+
+def test_trials_of_one_episode_have_no_second_one(tmp_path: Path) -> None:
+    fabricate(tmp_path, "meta_gradient_bandit", 1, 14.0, {"gittins": 14.5}, num_episodes=1)
+    rows = [entries(line) for line in lines_of(tmp_path)]
+    (row,) = (one for one in rows if one[:3] == ["meta_gradient_bandit", "gru", "1"])
+    assert row[6:9] == ["96.6%", "7.000 ± 0.040", ""]
 
 
 def test_analyses_have_a_table_of_their_own(tmp_path: Path) -> None:
