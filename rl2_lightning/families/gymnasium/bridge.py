@@ -7,7 +7,13 @@ import gymnasium
 import numpy as np
 from torch import Tensor
 
-from rl2_lightning.families.gymnasium.layouts import ActionLayout, Array, ObservationLayout
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.gymnasium.layouts import (
+    ActionLayout,
+    Array,
+    InvalidObservation,
+    ObservationLayout,
+)
 
 
 class Bridge:
@@ -34,9 +40,9 @@ class Bridge:
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], action_bound: float | None = None) -> None:
-        name = "the environment" if env.spec is None else env.spec.id
-        self._observations = ObservationLayout(env.observation_space, name)
-        self._actions = ActionLayout(env.action_space, name, action_bound)
+        self._name = "the environment" if env.spec is None else env.spec.id
+        self._observations = ObservationLayout(env.observation_space, self._name)
+        self._actions = ActionLayout(env.action_space, self._name, action_bound)
 
     def observations(self, observations: Sequence[Any]) -> Array | dict[str, Array]:
         """What an agent sees of the observations of B environments.
@@ -49,8 +55,14 @@ class Bridge:
         """
         num = len(observations)
         arrays = self._observations.allocate(num, np.zeros)
-        self._observations.write_all(arrays, np.arange(num), observations)
-        self._observations.require_within(arrays, np.ones(num, bool))
+        try:
+            self._observations.write_all(arrays, np.arange(num), observations)
+            self._observations.require_within(arrays, np.ones(num, bool))
+        except InvalidObservation as error:
+            raise UserError(
+                f"{self._name} returned observation {error.row}, which cannot be shown: {error}; "
+                "check its observation_space"
+            ) from error
         shown = self._observations.shown(arrays)
         return shown.get("", shown)
 

@@ -72,10 +72,13 @@ def test_several_observations_and_actions() -> None:
 
 def test_what_goes_wrong() -> None:
     bridge = Bridge(Faulty())
-    with pytest.raises(UserError, match=r"^the environment returned an observation that does not"):
-        bridge.observations([np.array([np.nan, 0], np.float32)])
-    with pytest.raises(UserError, match=r"^the environment returned an observation that is not of"):
-        bridge.observations([np.zeros(3, np.float32)])
+    for wrong, reason in (
+        (np.array([np.nan, 0], np.float32), "nan is not finite"),
+        (np.zeros(3, np.float32), r"it is not of shape \[2\]"),
+    ):
+        told = rf"^the environment returned observation 1, which cannot be shown: {reason}"
+        with pytest.raises(UserError, match=told):
+            bridge.observations([np.zeros(2, np.float32), wrong])
     env = gymnasium.make("CartPole-v1")
     env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
     with pytest.raises(UserError, match=r"^CartPole-v1 has actions without finite bounds"):
