@@ -13,17 +13,11 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.errors import UserError
-
-# Student's quantiles at 97.5 %, for 2 to 30 runs; for more, that of the normal distribution.
-QUANTILES = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045),
-)
+from rl2_lightning.evaluation.run_curves import read_run
+from rl2_lightning.means import student_quantile
 
 
 class Training(NamedTuple):
@@ -44,15 +38,13 @@ def read_training(folder: Path) -> Training:
     Raises:
         UserError: it has none, or its trials have several episodes.
     """
-    config, events = folder / "config.yaml", EventAccumulator(str(folder / "tensorboard"))
-    if not config.exists() or not (folder / "tensorboard").exists():
+    config, log = folder / "config.yaml", folder / "tensorboard"
+    if not config.exists() or not log.exists():
         raise UserError(f"{folder} is no run with a TensorBoard log: give folders of such runs")
     cfg = OmegaConf.load(config)
     if cfg.trial.episodes_per_trial != 1 or cfg.collection.curriculum:
         raise UserError(f"{folder} has several episodes a trial, or a curriculum: give other runs")
-    # A resumed run repeats the iterations after its checkpoint.
-    by_step = {one.step: one.value for one in events.Reload().Scalars("train/return")}
-    returns = [by_step[step] for step in sorted(by_step)]
+    returns: list[float] = read_run(log, "train/return").values.tolist()
     return Training(returns, cfg.collection.num_trials)
 
 
@@ -75,13 +67,6 @@ def first_hold(training: Training, level: float, num_episodes: int) -> int | Non
     return None
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half the width of Student's 95 % interval of a mean."""
-    place = len(values) - 2
-    quantile = QUANTILES[place] if place < len(QUANTILES) else 1.96
-    return quantile * stdev(values) / len(values) ** 0.5
-
-
 def lines_of(level: float, num_episodes: int, folders: Sequence[Path]) -> list[str]:
     """The lines to print: one for each run, and one for all."""
     lines, found = [], []
@@ -94,7 +79,8 @@ def lines_of(level: float, num_episodes: int, folders: Sequence[Path]) -> list[s
         found += [] if episode is None else [float(episode)]
     told = f"{len(found)} of {len(folders)} runs hold {level:g} for {num_episodes} episodes"
     if len(found) > 1:
-        told += f", these from episode {mean(found):.0f} ± {half_width(found):.0f}"
+        half_width = student_quantile(len(found) - 1) * stdev(found) / len(found) ** 0.5
+        told += f", these from episode {mean(found):.0f} ± {half_width:.0f}"
     return [*lines, told]
 
 

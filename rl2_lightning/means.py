@@ -11,6 +11,20 @@ from torch import Tensor
 from torchmetrics import Metric
 
 NORMAL_QUANTILE = 1.96  # standard errors on either side that enclose 95 % of a normal distribution
+# The same for few values: the quantiles of Student's t with 1 to 9 degrees of freedom.
+STUDENT_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def student_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t, to 0.003.
+
+    From 10 degrees of freedom on it is an expansion (Abramowitz and Stegun 1964, 26.7.5).
+    """
+    if degrees <= len(STUDENT_QUANTILES):
+        return STUDENT_QUANTILES[degrees - 1]
+    z = 1.959964
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    return z + (z**3 + z) / (4 * degrees) + second
 
 
 class Estimate(NamedTuple):

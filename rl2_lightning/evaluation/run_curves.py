@@ -11,11 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 
 from rl2_lightning.errors import UserError
 from rl2_lightning.evaluation.plots import AGENT_COLOURS, REFERENCE_COLOURS
+from rl2_lightning.means import student_quantile
 
 Array = NDArray[np.float64]
-# The 97.5 % quantiles of Student's t with 1 to 9 degrees of freedom, and of a normal distribution.
-QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-NORMAL_QUANTILE = 1.959964
 NUM_POINTS = 200  # at which runs are compared
 ALL = {SCALARS: 0}  # keep every value of a log
 
@@ -96,18 +94,6 @@ def band_of(runs: Sequence[RunCurve], axis: str) -> Band:
         error = values.std(axis=0, ddof=1) / len(runs) ** 0.5
         half_width = student_quantile(len(runs) - 1) * error
     return Band(x, values.mean(axis=0), half_width, len(runs))
-
-
-def student_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, to 0.003.
-
-    From 10 degrees of freedom on it is an expansion (Abramowitz and Stegun 1964, 26.7.5).
-    """
-    if degrees <= len(QUANTILES):
-        return QUANTILES[degrees - 1]
-    z = NORMAL_QUANTILE
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    return z + (z**3 + z) / (4 * degrees) + second
 
 
 def runs_figure(groups: Mapping[str, Sequence[RunCurve]], metric: str) -> Figure:

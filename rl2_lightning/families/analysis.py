@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from tensordict import TensorDictBase
 from torchmetrics import Metric
@@ -20,6 +20,20 @@ class Finding(Protocol):
 
     def estimates(self) -> dict[str, Estimate]:
         """All figures by name."""
+
+
+class Figures(NamedTuple):
+    """A finding that is no more than its figures.
+
+    Attributes:
+        figures: the figures by name.
+    """
+
+    figures: dict[str, Estimate]
+
+    def estimates(self) -> dict[str, Estimate]:
+        """All figures by name."""
+        return self.figures
 
 
 class Analysis(ABC):
@@ -48,9 +62,9 @@ class Analysis(ABC):
             **options: options of `torchmetrics.Metric`.
         """
 
-    @abstractmethod
     def add(self, metric: Any, trials: TensorDictBase) -> None:
         """Add played trials, `[B, T]`, to a metric from `make_metric`."""
+        metric.update(trials)
 
     def figure(self, findings: Mapping[str, Any], title: str) -> Figure | None:
         """Draw the findings of some players, by name; None if there is nothing to draw."""

@@ -43,6 +43,17 @@ def run_program(
     )
 
 
+def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run another command of the package, `python -m rl2_lightning.<name>`, in a new process."""
+    return subprocess.run(
+        [sys.executable, "-m", f"rl2_lightning.{name}", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
 def call_program(folder: Path, *arguments: str) -> None:
     """Run the program in this process, which has already done the slow imports."""
     with pytest.MonkeyPatch.context() as patch:

@@ -1,7 +1,5 @@
 """`python -m rl2_lightning.export` writes a program beside a checkpoint."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,23 +8,14 @@ import torch
 from rl2_lightning import Agent
 from rl2_lightning.agents.export import load_torch
 from tests.builders import ROOT
+from tests.command_line.program import run_module
 
 CHECKPOINT = ROOT / "results" / "checkpoints" / "mab_n10_k5_seed1.ckpt"
 
 
-def export(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rl2_lightning.export", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-
-
 def test_a_run_is_exported(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(CHECKPOINT.read_bytes())
-    done = export(f"ckpt_path={tmp_path}")
+    done = run_module("export", f"ckpt_path={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'last.pt2'} does what the agent does\n"
     program = load_torch((tmp_path / "last.pt2").read_bytes())
@@ -41,7 +30,7 @@ def test_a_run_is_exported(tmp_path: Path) -> None:
     }
     expected = agent.session(3, greedy=True).act(torch.ones(3, 1))
     assert torch.equal(program(inputs)["action"], expected)
-    again = export(f"ckpt_path={tmp_path}")
+    again = run_module("export", f"ckpt_path={tmp_path}")
     assert again.returncode == 1
     assert again.stderr.startswith(f"error: {tmp_path / 'last.pt2'} exists: choose another path")
 
@@ -57,7 +46,7 @@ def test_a_run_is_exported(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], told: str) -> None:
-    done = export(*arguments)
+    done = run_module("export", *arguments)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {told}")

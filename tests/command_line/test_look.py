@@ -1,6 +1,5 @@
 """`python -m rl2_lightning.look` writes pictures that suit the family."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,19 +8,10 @@ from PIL import Image
 
 from rl2_lightning.resumed_config import config_of
 from tests.builders import ROOT
+from tests.command_line.program import run_module
 
 CHECKPOINTS = ROOT / "results" / "checkpoints"
 PICTURES = ["adaptation_curve.png", "regret.png", "actions.png", "memory.png", "reactions.png"]
-
-
-def look(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rl2_lightning.look", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
 
 
 @pytest.mark.parametrize(
@@ -42,13 +32,13 @@ def look(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_pictures_suit_the_family(tmp_path: Path, run: str, expected: list[str]) -> None:
     folder = tmp_path / "pictures"
     arguments = [f"ckpt_path={CHECKPOINTS / run}.ckpt", f"path={folder}", "num_tasks=6"]
-    done = look(*arguments)
+    done = run_module("look", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / name) for name in expected]
     for name in expected:
         with Image.open(folder / name) as image:
             assert min(image.size) > 100
-    again = look(*arguments)
+    again = run_module("look", *arguments)
     assert again.returncode == 1
     assert again.stderr.startswith(f"error: path={folder} has files, which are not overwritten")
 
@@ -61,7 +51,7 @@ def test_pictures_suit_the_family(tmp_path: Path, run: str, expected: list[str])
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], told: str) -> None:
-    done = look(*arguments)
+    done = run_module("look", *arguments)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {told}")

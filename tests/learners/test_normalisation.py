@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from rl2_lightning import keys
@@ -12,7 +13,9 @@ from rl2_lightning.agents.encoders.normaliser import LARGEST, RunningSpread
 from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.normalisation import measure_inputs
+from rl2_lightning.learners.ppo import PPO
 from tests.builders import collect, corridor_trials, make_agent, make_learner, point_trials
 from tests.command_line.program import SMALL, call_program
 from tests.views import view_trials
@@ -87,48 +90,56 @@ def test_idle_steps_are_not_measured() -> None:
     torch.testing.assert_close(normaliser.earned(earned), earned / unit)
 
 
+def require_the_policy_that_played(learner: PPO, env: TrialEnv) -> TensorDict:
+    """Collect twice, compare the probabilities of the actions, and return the last steps."""
+    agent = learner.agent
+    for seed in (1, 2):
+        learner.begin_collection()
+        steps = collect(env, learner, seed=seed)[keys.STEPS]
+        learner.note_inputs(steps)
+        features, _ = agent.unroll(inputs_of(steps), agent.initial_state(len(steps)))
+        counts = steps[keys.MASK].squeeze(-1)
+        log_probs = agent.policy(features).log_prob(steps[keys.ACTION])
+        expected = steps[keys.ACTION_LOG_PROB][counts]
+        torch.testing.assert_close(log_probs[counts], expected, atol=1e-4, rtol=1e-4)
+    return steps
+
+
 @pytest.mark.parametrize("make_trials", [corridor_trials, point_trials, view_trials])
 def test_a_policy_does_not_change_while_it_is_learnt_from(make_trials) -> None:
     env = make_trials(6)
     agent = make_agent(env, normalised=BOTH)
     learner = make_learner(agent, env, critic={"separate": True})
-    for seed in (1, 2):
-        learner.begin_collection()
-        steps = collect(env, learner, seed=seed)[keys.STEPS]
-        learner.note_inputs(steps)
-        features, _ = agent.unroll(inputs_of(steps), agent.initial_state(6))
-        counts = steps[keys.MASK].squeeze(-1)
-        log_probs = agent.policy(features).log_prob(steps[keys.ACTION])
-        expected = steps[keys.ACTION_LOG_PROB][counts]
-        torch.testing.assert_close(log_probs[counts], expected, atol=1e-4, rtol=1e-4)
+    require_the_policy_that_played(learner, env)
     assert agent.encoder.normaliser.reward.count > 0
     for name, buffer in agent.encoder.normaliser.named_buffers():
         assert torch.equal(dict(learner.critic.encoder.normaliser.named_buffers())[name], buffer)
 
 
-def normalised_belief(form: str, *, separate: bool = False):
+def normalised_belief(form: str, memory: str = "gru", *, separate: bool = False):
     """Learner and environment of an agent on a belief in units of its spread."""
     env = corridor_trials(6)
     belief = BeliefSettings(form=form, size=3, normalised=True)
-    agent = make_agent(env, belief=belief, policy_sees_observation=True)
+    agent = make_agent(env, memory, belief=belief, policy_sees_observation=True)
     return make_learner(agent, env, critic={"separate": separate}), env
 
 
+@pytest.mark.parametrize("memory", ["gru", "matrix"])  # step by step, and all steps at once
 @pytest.mark.parametrize("form", ["moments", "samples"])
 @pytest.mark.parametrize("separate", [False, True])
-def test_a_belief_is_measured_where_it_is_used(form: str, separate: bool) -> None:
-    learner, env = normalised_belief(form, separate=separate)
+def test_a_belief_is_measured_where_it_is_used(memory: str, form: str, separate: bool) -> None:
+    learner, env = normalised_belief(form, memory, separate=separate)
     learner.begin_collection()
     steps = collect(env, learner)[keys.STEPS]
     plays = steps[keys.MASK].squeeze(-1)
     assert not plays.all()
+    mean, log_variance = learner.agent.beliefs(inputs_of(steps), steps[keys.MASK])
+    raw = mean if form == "samples" else torch.cat([mean, log_variance], dim=-1)
     for name in (keys.OBSERVATION, keys.PREVIOUS_REWARD):
         steps[name] = steps[name].masked_fill(~steps[keys.MASK], torch.nan)
     learner.note_inputs(steps)
     learner.begin_collection()
     spread = learner.agent.memory.inner.spread
-    mean, log_variance = learner.agent.beliefs(inputs_of(steps), steps[keys.MASK])
-    raw = mean if form == "samples" else torch.cat([mean, log_variance], dim=-1)
     assert spread.count == plays.sum()
     torch.testing.assert_close(spread.mean, raw[plays].double().mean(0))
     own = learner.critic.memory.inner.spread.count if separate else spread.count
@@ -139,15 +150,8 @@ def test_a_belief_is_measured_where_it_is_used(form: str, separate: bool) -> Non
 def test_a_policy_on_a_belief_does_not_change_while_it_is_learnt_from(separate: bool) -> None:
     learner, env = normalised_belief("moments", separate=separate)
     agent = learner.agent
-    for seed in (1, 2):
-        learner.begin_collection()
-        steps = collect(env, learner, seed=seed)[keys.STEPS]
-        learner.note_inputs(steps)
-        features, _ = agent.unroll(inputs_of(steps), agent.initial_state(6))
-        counts = steps[keys.MASK].squeeze(-1)
-        log_probs = agent.policy(features).log_prob(steps[keys.ACTION])
-        expected = steps[keys.ACTION_LOG_PROB][counts]
-        torch.testing.assert_close(log_probs[counts], expected, atol=1e-4, rtol=1e-4)
+    steps = require_the_policy_that_played(learner, env)
+    counts = steps[keys.MASK].squeeze(-1)
     learner.begin_collection()
     features, _ = agent.unroll(inputs_of(steps), agent.initial_state(6))
     beliefs = features[..., -6:][counts]  # behind the observation

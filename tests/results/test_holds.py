@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
-from results.holds import Training, first_hold, half_width, lines_of, read_training
+from results.holds import Training, first_hold, lines_of, read_training
 from rl2_lightning.errors import UserError
 
 
@@ -26,12 +26,6 @@ def test_a_stretch_of_episodes_counts_by_its_mean(
     returns: list[float], num_trials: int, expected: int | None
 ) -> None:
     assert first_hold(Training(returns, num_trials), 8.0, 4 if num_trials < 4 else 3) == expected
-
-
-def test_the_interval_is_students() -> None:
-    # 2.776 is the quantile for four degrees of freedom.
-    assert half_width([1, 2, 3, 4, 5]) == pytest.approx(2.776 * 2.5**0.5 / 5**0.5, rel=1e-3)
-    assert half_width([1.0, 2.0] * 10) == pytest.approx(2.093 * 0.51299 / 20**0.5, rel=1e-3)
 
 
 def write_run(folder: Path, returns: list[float], episodes: int = 1) -> Path:

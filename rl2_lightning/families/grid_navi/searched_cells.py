@@ -1,6 +1,6 @@
 """How many cells an agent searches before it finds the goal, and how soon it finds it."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -8,35 +8,17 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rl2_lightning import keys
-from rl2_lightning.families.analysis import Analysis
+from rl2_lightning.families.analysis import Analysis, Figures
 from rl2_lightning.families.grid_navi.goal_search import MOVES, goal_cells
 from rl2_lightning.means import ColumnMeans, Estimate
 
 
-class Search(NamedTuple):
-    """The figures of a set of trials, by the end of each episode.
-
-    Attributes:
-        cells: number of different cells that were searched in vain: that may contain the goal and
-            were visited before it was found.
-        found: share of the trials that have found the goal.
-    """
-
-    cells: tuple[Estimate, ...]
-    found: tuple[Estimate, ...]
-
-    def estimates(self) -> dict[str, Estimate]:
-        """All figures by name."""
-        numbered = {"cells": self.cells, "found": self.found}
-        return {
-            f"{name}_episode_{episode}": estimate
-            for name, estimates in numbered.items()
-            for episode, estimate in enumerate(estimates, 1)
-        }
-
-
 class SearchMetric(ColumnMeans):
-    """Accumulates trials into their `Search`, over batches and ranks.
+    """Accumulates the searches of trials, over batches and ranks.
+
+    Its figures are, by the end of each episode, `cells_episode_<e>`, the mean number of different
+    cells that were searched in vain: that may contain the goal and were visited before it was
+    found; and `found_episode_<e>`, the share of the trials that have found it.
 
     Args:
         size: cells of a side.
@@ -54,11 +36,16 @@ class SearchMetric(ColumnMeans):
         values = torch.cat(searched_cells(trials, self.size, self.num_episodes), dim=1).double()
         self.add(values, torch.ones_like(values, dtype=torch.bool))
 
-    def compute(self) -> Search:
+    def compute(self) -> Figures:
         """The figures of all trials, on all ranks."""
         mean, half_width, _ = self.estimates()
-        columns = tuple(map(Estimate, mean.tolist(), half_width.tolist()))
-        return Search(columns[: self.num_episodes], columns[self.num_episodes :])
+        labels = [
+            f"{name}_episode_{episode}"
+            for name in ("cells", "found")
+            for episode in range(1, self.num_episodes + 1)
+        ]
+        found = map(Estimate, mean.tolist(), half_width.tolist())
+        return Figures(dict(zip(labels, found, strict=True)))
 
 
 class SearchedCells(Analysis):
@@ -80,10 +67,6 @@ class SearchedCells(Analysis):
         """See `Analysis`."""
         return SearchMetric(self._size, self._num_episodes, **options)
 
-    def add(self, metric: SearchMetric, trials: TensorDictBase) -> None:
-        """See `Analysis`."""
-        metric.update(trials)
-
 
 def searched_cells(trials: TensorDictBase, size: int, num_episodes: int) -> tuple[Tensor, Tensor]:
     """Follow the search for the goal through the episodes of played trials.
@@ -98,9 +81,9 @@ def searched_cells(trials: TensorDictBase, size: int, num_episodes: int) -> tupl
         and whether the goal was found by then, `[B, E]`, bool.
     """
     mask = trials[keys.MASK].squeeze(-1)
-    # Padded steps may hold anything.
-    place = trials[keys.OBSERVATION].masked_fill(~mask.unsqueeze(-1), 0) * (size - 1)
+    place = trials[keys.OBSERVATION] * (size - 1)
     moves = torch.tensor(MOVES, device=mask.device)
+    # Padded steps may hold anything: they are counted nowhere, but an action has to be one.
     action = trials[keys.ACTION].reshape(mask.shape).masked_fill(~mask, 0)
     row, column = (place.round().long() + moves[action]).clamp(0, size - 1).unbind(-1)
     found = mask & (trials[keys.REWARD].squeeze(-1) > 0)

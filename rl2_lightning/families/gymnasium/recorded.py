@@ -1,37 +1,25 @@
 """Report recorded entries of an environment's info, such as success, by episode."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import keys
-from rl2_lightning.families.analysis import Analysis
+from rl2_lightning.families.analysis import Analysis, Figures
 from rl2_lightning.means import ColumnMeans, Estimate
 
 KINDS = ("max", "last")
 
 
-class Recorded(NamedTuple):
-    """The figures of a set of trials.
-
-    Attributes:
-        figures: by `<entry>_max_episode_<e>`, the mean over trials of the entry's largest value in
-            an episode, which for 0 and 1 is the share of trials in which it was 1 at any step; and
-            by `<entry>_last_episode_<e>`, that of its value after the last step.
-    """
-
-    figures: dict[str, Estimate]
-
-    def estimates(self) -> dict[str, Estimate]:
-        """All figures by name."""
-        return self.figures
-
-
 class RecordedMetric(ColumnMeans):
     """Accumulates recorded entries of trials, over batches and ranks.
+
+    Its figures are, by `<entry>_max_episode_<e>`, the mean over trials of the entry's largest value
+    in an episode, which for 0 and 1 is the share of trials in which it was 1 at any step; and, by
+    `<entry>_last_episode_<e>`, that of its value after the last step.
 
     Args:
         names: the entries.
@@ -57,7 +45,7 @@ class RecordedMetric(ColumnMeans):
             counted += [played] * len(KINDS)
         self.add(torch.cat(columns, dim=1).double(), torch.cat(counted, dim=1))
 
-    def compute(self) -> Recorded:
+    def compute(self) -> Figures:
         """The figures of all trials, on all ranks."""
         mean, half_width, _ = self.estimates()
         labels = [
@@ -67,7 +55,7 @@ class RecordedMetric(ColumnMeans):
             for episode in range(1, self._num_episodes + 1)
         ]
         found = map(Estimate, mean.tolist(), half_width.tolist())
-        return Recorded(dict(zip(labels, found, strict=True)))
+        return Figures(dict(zip(labels, found, strict=True)))
 
 
 class RecordedInfo(Analysis):
@@ -88,10 +76,6 @@ class RecordedInfo(Analysis):
     def make_metric(self, **options: Any) -> RecordedMetric:
         """See `Analysis`."""
         return RecordedMetric(self._names, self._num_episodes, **options)
-
-    def add(self, metric: RecordedMetric, trials: TensorDictBase) -> None:
-        """See `Analysis`."""
-        metric.update(trials)
 
 
 def by_episode(

@@ -79,10 +79,6 @@ class StepsPerGoal(Analysis):
         """See `Analysis`."""
         return GoalStepsMetric(**options)
 
-    def add(self, metric: GoalStepsMetric, trials: TensorDictBase) -> None:
-        """See `Analysis`."""
-        metric.update(trials)
-
     def figure(self, findings: Mapping[str, GoalSteps], title: str) -> Figure:
         """Draw the steps of each goal, with 95 % intervals."""
         # Imported here, because training needs no pictures.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
-from rl2_lightning.families.analysis import Analysis
+from rl2_lightning.families.analysis import Analysis, Figures
 from rl2_lightning.families.gymnasium.recorded import by_episode
 from rl2_lightning.means import ColumnMeans, Estimate
 
@@ -17,24 +17,12 @@ NUM_SCORED = 3
 SUCCESS, KIND = (keys.of_info(name) for name in ("success", "kind"))
 
 
-class Score(NamedTuple):
-    """The score of a set of trials.
-
-    Attributes:
-        figures: `success`, the share of the scored episodes with a success at any step;
-            `success_<kind>`, that of each kind of task; and `success_episode_<e>`, that of each
-            episode of all trials.
-    """
-
-    figures: dict[str, Estimate]
-
-    def estimates(self) -> dict[str, Estimate]:
-        """All figures by name."""
-        return self.figures
-
-
 class ScoreMetric(ColumnMeans):
     """Accumulates trials into their score, over batches and ranks.
+
+    Its figures are `success`, the share of the scored episodes with a success at any step;
+    `success_<kind>`, that of each kind of task; and `success_episode_<e>`, that of each episode of
+    all trials.
 
     Args:
         kinds: the names of the kinds of tasks, by their index.
@@ -61,13 +49,13 @@ class ScoreMetric(ColumnMeans):
         counted = torch.cat([torch.ones_like(of_kind[:, :1]), of_kind, played], dim=1)
         self.add(values.double(), counted)
 
-    def compute(self) -> Score:
+    def compute(self) -> Figures:
         """The score of all trials, on all ranks."""
         mean, half_width, count = self.estimates()
         episodes = [f"episode_{episode}" for episode in range(1, self._num_episodes + 1)]
         names = ["success", *(f"success_{name}" for name in (*self._kinds, *episodes))]
         found = zip(names, map(Estimate, mean.tolist(), half_width.tolist()), count, strict=True)
-        return Score({name: estimate for name, estimate, trials in found if trials > 0})
+        return Figures({name: estimate for name, estimate, trials in found if trials > 0})
 
 
 class BenchmarkScore(Analysis):
@@ -89,7 +77,3 @@ class BenchmarkScore(Analysis):
     def make_metric(self, **options: Any) -> ScoreMetric:
         """See `Analysis`."""
         return ScoreMetric(self._kinds, self._num_episodes, **options)
-
-    def add(self, metric: ScoreMetric, trials: TensorDictBase) -> None:
-        """See `Analysis`."""
-        metric.update(trials)

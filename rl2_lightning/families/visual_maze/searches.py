@@ -91,10 +91,6 @@ class GoalSearches(Analysis):
         """See `Analysis`."""
         return SearchMetric(self._num_episodes, **options)
 
-    def add(self, metric: SearchMetric, trials: TensorDictBase) -> None:
-        """See `Analysis`."""
-        metric.update(trials)
-
 
 def searches_of(trials: TensorDictBase, num_episodes: int) -> tuple[Tensor, Tensor]:
     """Compute success and length of the episodes of played trials.
