@@ -10,7 +10,6 @@ from rl2_lightning.agents.belief import BeliefMemory
 from rl2_lightning.agents.encoders.normaliser import InputNormaliser, RunningSpread
 from rl2_lightning.agents.heads import ShowingMemory
 from rl2_lightning.data.windows import inputs_of
-from rl2_lightning.learners.credit import clear
 from rl2_lightning.learners.critic import MAX_NUMBERS, Critic
 from rl2_lightning.learners.ranks import sum_over_ranks
 
@@ -62,11 +61,10 @@ def _measure_beliefs(network: Agent | Critic, steps: TensorDictBase, plays: Tens
     if believing is None or believing.spread is None:
         return
     assert isinstance(memory, BeliefMemory | ShowingMemory)
-    playing = steps.get(keys.MASK)
     rows = max(1, MAX_NUMBERS // (steps.shape[1] * memory.output_size))
     shown = [
         believing.to_measure(memory.beliefs(network.encoder(inputs_of(part)).float()))
-        for part in clear(steps, playing).split(rows)
+        for part in steps.split(rows)
     ]
     _measure(believing.spread, torch.cat(shown), plays)
 

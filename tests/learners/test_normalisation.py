@@ -124,7 +124,7 @@ def normalised_belief(form: str, memory: str = "gru", *, separate: bool = False)
     return make_learner(agent, env, critic={"separate": separate}), env
 
 
-@pytest.mark.parametrize("memory", ["gru", "matrix"])  # step by step, and all steps at once
+@pytest.mark.parametrize("memory", ["gru", "matrix", "snail"])
 @pytest.mark.parametrize("form", ["moments", "samples"])
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_belief_is_measured_where_it_is_used(memory: str, form: str, separate: bool) -> None:
