@@ -16,7 +16,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
 
 if TYPE_CHECKING:
-    from rl2_lightning.agents.agent import Agent
+    from rl2_lightning.agents.agent import Agent, Step
 
 WRITE_AT_ONCE = 1024  # new users
 # What is kept of a user beside the tensors of the memory's state.
@@ -61,6 +61,11 @@ class Session:
         self._row_of: dict[User, int] = {}
         self._free: list[int] = []
         self._add(range(num_users))
+
+    @property
+    def identity(self) -> bytes:
+        """A digest of the agent's spec and weights, 16 bytes; `load` takes memories with it."""
+        return self._identity
 
     @property
     def users(self) -> list[User]:
@@ -109,6 +114,16 @@ class Session:
             UserError: an observation has another shape or is not finite, a user is unknown, or
                 waits for a reward.
         """
+        return self.step(observation, users).action
+
+    def step(self, observation: Any, users: Sequence[User] | None = None) -> Step:
+        """Like `act`, with everything that the agent's step returns, B rows each.
+
+        With `log_probability` the choices can be logged for an evaluation of other policies.
+
+        Raises:
+            UserError: see `act`.
+        """
         chosen = self.users if users is None else list(users)
         rows = self._tensor_of(chosen)
         shown = self._form.read(observation, chosen)
@@ -129,7 +144,7 @@ class Session:
         if self._keeps_observation:
             reached[BEFORE] = self._form.joined(shown)
         self._rows.write(rows, reached | {WAITS: self._true(len(rows))})
-        return step.action
+        return step
 
     def observe(self, reward: Any, done: Any, users: Sequence[User] | None = None) -> None:
         """Observe what the last actions have led to.

@@ -1,0 +1,1 @@
+"""Agents in use: a service over HTTP, and a control loop."""

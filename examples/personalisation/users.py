@@ -1,0 +1,366 @@
+"""Answer requests of many users with an agent, and keep their memories."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from examples.personalisation.messages import (
+    Act,
+    Add,
+    Drop,
+    Observe,
+    RefusedError,
+    Reply,
+    Request,
+    Show,
+)
+from examples.personalisation.store import Store, User
+from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.spaces import Box, Discrete
+from rl2_lightning.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 200  # characters
+LARGEST_REWARD = 1e30  # magnitude; within float32
+Batch = Mapping[int, Any]  # requests of different users, by their place among all
+
+
+class Users:
+    """Users of an agent, in SQLite, and those who are active in memory, too.
+
+    Either a user in memory is as in the database, or the user is in the database alone: what a
+    failed transaction has touched leaves the memory. A reply is returned after its transaction is
+    committed. An object is for one thread at a time.
+
+    Args:
+        agent: the agent: one observation of float32 numbers, one discrete action.
+        store: the database.
+        idle_seconds: how long a user stays in memory after the last request.
+        keep_seconds: how long a user stays in the database after the last change.
+        greedy: whether to take the most likely actions instead of sampling.
+        seed: seed of the samples; None for a new one.
+        clock: seconds since 1970.
+
+    Attributes:
+        num_actions: number of actions of the agent.
+        fault: why the last transaction could not be written; None if it was.
+
+    Raises:
+        UserError: the agent has other observations or actions.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        store: Store,
+        *,
+        idle_seconds: float = math.inf,
+        keep_seconds: float = math.inf,
+        greedy: bool = False,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        shown, actions = agent.spec.observations, agent.spec.actions
+        if not isinstance(shown, Box) or shown.dtype != "float32" or type(actions) is not Discrete:
+            raise UserError(
+                f"the agent observes {shown} and acts with {actions}: the service needs one array "
+                "of float32 numbers and one discrete action"
+            )
+        self._shape = shown.shape
+        self.num_actions = actions.n
+        self._session = agent.session(greedy=greedy, seed=seed)
+        self._store = store
+        self._greedy = greedy
+        self._idle, self._keep = idle_seconds, keep_seconds
+        self._clock = clock
+        # Those in memory, the longest idle first, each with the time of the last request.
+        self._users: dict[str, tuple[User, float]] = {}
+        self._changed: dict[str, User] = {}
+        self.fault: str | None = None
+
+    def __len__(self) -> int:
+        """The number of users in memory."""
+        return len(self._users)
+
+    def count(self) -> tuple[int, int]:
+        """The number of users, and of those whose memory is of another agent."""
+        return self._store.count(self._session.identity)
+
+    def handle(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer requests, in their order, in one transaction.
+
+        If that fails, each of them has a transaction of its own, so that a request which cannot be
+        answered stops no other.
+        """
+        try:
+            return self._transaction(requests)
+        except sqlite3.Error as error:
+            self.fault = f"the database cannot be written to ({error})"
+            logger.error(self.fault)
+            line = f"{self.fault}: nothing has changed, try again"
+            return [Reply(503, {"error": line}) for _ in requests]
+        except UserError as error:
+            if len(requests) == 1:
+                return [RefusedError(422, str(error)).reply]
+        except Exception:
+            if len(requests) == 1:
+                logger.exception("%s has failed", requests[0])
+                line = "a fault of the service, which its log describes: nothing has changed"
+                return [Reply(500, {"error": line})]
+        return [reply for request in requests for reply in self.handle([request])]
+
+    def expire(self) -> None:
+        """Let idle users leave the memory, and delete those whose time is over."""
+        now = self._clock()
+        for name, (_, last) in list(self._users.items()):
+            if last > now - self._idle:
+                break
+            self._forget(name)
+        if self.fault is not None:  # without requests, nothing else would find it mended
+            self._store.probe()
+            self.fault = None
+        if math.isfinite(self._keep):
+            with self._store.transaction():
+                removed = self._store.remove_unseen_since(now - self._keep)
+            for name in removed:
+                self._forget(name)
+            if removed:
+                days = self._keep / 86400
+                logger.info("%s users deleted after %g days without a decision", len(removed), days)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+    def _transaction(self, requests: Sequence[Request]) -> list[Reply]:
+        replies: dict[int, Reply] = {}
+        self._changed = {}
+        try:
+            with self._store.transaction():
+                for batch in _rounds(requests):
+                    self._answer(batch, replies)
+                self._store.write(
+                    [(user, self._session.save(name)) for name, user in self._changed.items()]
+                )
+        except BaseException:
+            for request in requests:
+                self._forget(request.user)
+            raise
+        self.fault = None
+        return [replies[index] for index in range(len(requests))]
+
+    def _answer(self, batch: Batch, replies: dict[int, Reply]) -> None:
+        """Answer requests of different users."""
+        faults = self._require_in_memory([one.user for one in batch.values()])
+        acts, observes = {}, {}
+        for index, one in batch.items():
+            fault = faults.get(one.user)
+            try:
+                if isinstance(one, Add):
+                    replies[index] = self._add(one.user, fault)
+                elif isinstance(one, Drop):
+                    replies[index] = self._drop(one.user)
+                elif fault is not None:
+                    replies[index] = fault.reply
+                elif isinstance(one, Show):
+                    replies[index] = Reply(200, _shown(self._users[one.user][0]))
+                elif isinstance(one, Act):
+                    acts[index] = one, self._observation(one)
+                else:
+                    observes[index] = one, self._outcome(one)
+            except RefusedError as refusal:
+                replies[index] = refusal.reply
+        self._observe(observes)
+        self._act(acts)
+        for index, (one, _) in (acts | observes).items():
+            user = self._users[one.user][0]
+            body = {"user": one.user, "decision": user.decision}
+            if isinstance(one, Act):
+                body |= {"action": user.action, "probability": user.probability}
+            else:
+                body["decision"] = one.decision
+            replies[index] = Reply(200, body)
+
+    def _act(self, asked: Mapping[int, tuple[Act, Any]]) -> None:
+        """Decide for those who do not wait for a reward."""
+        deciding = {
+            one.user: observation
+            for one, observation in asked.values()
+            if not self._users[one.user][0].waits
+        }
+        if not deciding:
+            return
+        names = list(deciding)
+        step = self._session.step(np.stack([deciding[name] for name in names]), names)
+        probabilities = step.log_probability.exp().tolist()
+        now = self._clock()
+        for name, action, probability in zip(
+            names, step.action.tolist(), probabilities, strict=True
+        ):
+            user = self._users[name][0]
+            user.decisions += 1
+            user.action, user.reward, user.seen = action, None, now
+            user.probability = 1.0 if self._greedy else probability
+            self._changed[name] = user
+
+    def _observe(self, told: Mapping[int, tuple[Observe, tuple[float, bool] | None]]) -> None:
+        """Let the agent see the outcomes that are new."""
+        new = {one.user: outcome for one, outcome in told.values() if outcome is not None}
+        if not new:
+            return
+        rewards, ends = zip(*new.values(), strict=True)
+        self._session.observe(list(rewards), list(ends), list(new))
+        now = self._clock()
+        for name, (reward, _) in new.items():
+            user = self._users[name][0]
+            user.reward, user.seen = reward, now
+            self._changed[name] = user
+
+    def _add(self, name: str, fault: RefusedError | None) -> Reply:
+        if fault is not None and fault.status != 404:
+            return fault.reply
+        if fault is None:
+            return Reply(200, _shown(self._users[name][0]))
+        if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+            raise RefusedError(
+                422,
+                f"user {name[:LONGEST_NAME]!r}: a name is 1 to {LONGEST_NAME} printable characters",
+            )
+        now = self._clock()
+        self._session.add(name)
+        user = self._store.add(name, self._session.identity, now, self._session.save(name))
+        self._users[name] = user, now
+        return Reply(201, _shown(user))
+
+    def _drop(self, name: str) -> Reply:
+        is_there = name.isprintable() and self._store.remove(name)
+        self._changed.pop(name, None)
+        self._forget(name)
+        return Reply(200, {"user": name, "deleted": is_there})
+
+    def _forget(self, name: str) -> None:
+        """Let a user leave the memory."""
+        self._users.pop(name, None)
+        if name in self._session:
+            self._session.drop(name)
+
+    def _require_in_memory(self, names: Sequence[str]) -> dict[str, RefusedError]:
+        """Read users from the database; why those who cannot be served cannot."""
+        now = self._clock()
+        for name in [one for one in names if one in self._users]:
+            self._users[name] = self._users.pop(name)[0], now
+        missing = [name for name in names if name not in self._users]
+        found = self._store.find([name for name in missing if name.isprintable()])
+        faults = {}
+        for name in missing:
+            if name not in found:
+                line = f"user {name[:LONGEST_NAME]!r} is unknown: add it with PUT /v1/users/<name>"
+                faults[name] = RefusedError(404, line)
+                continue
+            user, agent, memory = found[name]
+            try:
+                if agent != self._session.identity:
+                    raise UserError("it is of another agent")
+                self._session.load(name, memory)
+                self._users[name] = user, now
+            except UserError as error:
+                line = f"the memory of user {name!r} cannot be used ({error}): serve the agent "
+                faults[name] = RefusedError(409, f"{line}that made it, or delete and add the user")
+        return faults
+
+    def _observation(self, act: Act) -> np.ndarray[Any, Any]:
+        """What a user shows, of the agent's shape, float32."""
+        if act.observation is None and self._shape == (1,):
+            return np.ones(1, np.float32)
+        try:
+            given = np.asarray(act.observation)
+        except ValueError:
+            given = np.asarray("ragged lists")
+        if given.dtype.kind not in "biuf" or given.shape != self._shape:
+            told = f"shape {list(given.shape)}" if given.dtype.kind in "biuf" else "no numbers"
+            raise RefusedError(
+                422,
+                f"the observation of user {act.user!r} has {told}: give numbers of shape "
+                f"{list(self._shape)}",
+            )
+        with np.errstate(over="ignore"):
+            shown = given.astype(np.float32)
+        if not np.isfinite(shown).all():
+            line = f"the observation of user {act.user!r} is not finite: fix its source"
+            raise RefusedError(422, line)
+        return shown
+
+    def _outcome(self, told: Observe) -> tuple[float, bool] | None:
+        """The reward and the end of an episode; None if they were told before."""
+        user = self._users[told.user][0]
+        reward, number = told.reward, _number_of(told.decision, user)
+        if not isinstance(reward, int | float) or not abs(reward) <= LARGEST_REWARD:
+            raise RefusedError(
+                422, f"the reward of user {told.user!r} is {reward!r:.50}: give a finite number"
+            )
+        if not isinstance(told.done, bool):
+            raise RefusedError(
+                422, f"done of user {told.user!r} is {told.done!r:.50}: give true or false"
+            )
+        if number == user.decisions and user.waits:
+            return float(reward), told.done
+        if number == user.decisions and user.reward != reward:
+            raise RefusedError(
+                409,
+                f"decision {told.decision} of user {told.user!r} has had the reward "
+                f"{user.reward:g}, and not {reward:g}: the first one counts",
+            )
+        return None
+
+
+def _number_of(decision: Any, user: User) -> int:
+    """Which of the user's decisions has an id.
+
+    Raises:
+        RefusedError: none has it.
+    """
+    number, _, count = str(decision).partition("-")
+    if not (number.isdecimal() and count.isdecimal()):
+        raise RefusedError(
+            422, f"decision {decision!r:.50} is no id: give that of the answer to act"
+        )
+    if int(number) != user.id or not 1 <= int(count) <= user.decisions:
+        raise RefusedError(
+            409, f"user {user.name!r} has no decision {decision:.50}: observe what act has returned"
+        )
+    return int(count)
+
+
+def _shown(user: User) -> dict[str, Any]:
+    awaited = {
+        "decision": user.decision,
+        "action": user.action,
+        "probability": user.probability,
+    }
+    return {
+        "user": user.name,
+        "decisions": user.decisions,
+        "awaited": awaited if user.waits else None,
+        "changed": round(user.seen, 3),
+    }
+
+
+def _rounds(requests: Sequence[Request]) -> list[dict[int, Request]]:
+    """Requests in groups without a user twice, by their place; a user's own keep their order."""
+    rounds: list[dict[int, Request]] = []
+    counts: Counter[str] = Counter()
+    for index, one in enumerate(requests):
+        if counts[one.user] == len(rounds):
+            rounds.append({})
+        rounds[counts[one.user]][index] = one
+        counts[one.user] += 1
+    return rounds
