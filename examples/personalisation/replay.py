@@ -12,6 +12,7 @@ from torch import Tensor
 from examples.personalisation.store import Store
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
 
 TOLERANCE = 1e-4  # of the largest number: batches of other sizes are rounded otherwise
@@ -109,12 +110,16 @@ class Replay:
 
     def _steps_that_differ(self, names: Sequence[str], memories: Sequence[bytes]) -> list[str]:
         session = self._agent.session(greedy=True)
+        told = []
         for name, memory in zip(names, memories, strict=True):
-            session.load(name, memory)
-        waiting = [name for name in names if self.users[name].waits]
-        if waiting:
-            probe = [PROBE_REWARD] * len(waiting)
-            session.observe(probe, [True] * len(waiting), waiting)
+            try:
+                session.load(name, memory)
+                if self.users[name].waits:
+                    session.observe([PROBE_REWARD], [True], [name])
+            except UserError as error:
+                told.append(f"the memory of {name} cannot be used: {error}")
+        if told:
+            return told
         stored = session.step(self._shown.expand(len(names), 1), names)
         users = [self.users[name] for name in names]
         inputs = [self._after(one, PROBE_REWARD) if one.waits else one.inputs for one in users]
@@ -125,7 +130,6 @@ class Replay:
         )
         pairs = [(stored.features, replayed.features)]
         pairs += zip(stored.state, replayed.state, strict=True)
-        told = []
         for row, name in enumerate(names):
             distance = max(_distance(one[row], other[row]) for one, other in pairs)
             if not distance <= TOLERANCE:

@@ -90,7 +90,6 @@ def make_app(users: Users) -> FastAPI:
         app.state.users = users
         app.state.batcher = Batcher(users, asyncio.get_running_loop())
         # What is there now stays: it is not looked through again and again for garbage.
-        gc.collect()
         gc.freeze()
         try:
             yield

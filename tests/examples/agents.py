@@ -14,19 +14,16 @@ from examples.personalisation.service import bound_socket, make_app
 from examples.personalisation.store import Store
 from examples.personalisation.users import Users
 from rl2_lightning import Agent
-from tests.builders import bandit_trials, make_agent
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINT = ROOT / "results" / "checkpoints" / "mab_n10_k5_seed1.ckpt"
+CHECKPOINTS = ROOT / "results" / "checkpoints"
+CHECKPOINT = CHECKPOINTS / "mab_n10_k5_seed1.ckpt"
+RETRAINED = CHECKPOINTS / "mab_n10_k5_seed2.ckpt"
 
 
-def bandit_agent(seed: int = 0) -> Agent:
-    return make_agent(bandit_trials(1), seed=seed).eval()
-
-
-def make_users(folder: Path, seed: int = 0, **options: Any) -> Users:
-    """Users of a small agent with 3 arms, in the database of a folder."""
-    return Users(bandit_agent(seed), Store(folder / "users.db"), seed=1, **options)
+def make_users(folder: Path, checkpoint: Path = CHECKPOINT, **options: Any) -> Users:
+    """Users of an agent with 5 arms, in the database of a folder."""
+    return Users(Agent.load(checkpoint), Store(folder / "users.db"), seed=1, **options)
 
 
 def ask(users: Users, *requests: Request) -> list[tuple[int, Any]]:
@@ -41,7 +38,7 @@ def body_of(users: Users, request: Request) -> dict[str, Any]:
     return body
 
 
-def play(users: Users, name: str, num: int, reward: float = 1.0) -> list[int]:
+def play(users: Users, name: str, num: int, reward: float = 0.0) -> list[int]:
     """Some decisions with their rewards; the actions."""
     actions = []
     for _ in range(num):

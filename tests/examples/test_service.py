@@ -19,7 +19,7 @@ import pytest
 from examples.personalisation import batching
 from examples.personalisation.batching import Batcher
 from examples.personalisation.messages import Act, Add, Reply
-from tests.examples.agents import CHECKPOINT, ROOT, make_users, serving
+from tests.examples.agents import CHECKPOINT, RETRAINED, ROOT, make_users, serving
 
 
 def http(
@@ -57,7 +57,7 @@ def test_a_user_from_first_to_last(url: str) -> None:
     assert http(url, "DELETE", "/v1/users/ann") == (200, {"user": "ann", "deleted": True})
     assert http(url, "GET", "/v1/users/ann")[0] == 404
     status, health = http(url, "GET", "/health")
-    assert (status, health["status"], health["actions"]) == (200, "ok", 3)
+    assert (status, health["status"], health["actions"]) == (200, "ok", 5)
 
 
 def test_names_of_any_alphabet(url: str) -> None:
@@ -183,7 +183,9 @@ def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, sent: int) -> None:
-    make_users(tmp_path, seed=1).handle([Add("of another agent")])
+    users = make_users(tmp_path, RETRAINED)
+    users.handle([Add("of another agent")])
+    users.close()
     process = start(f"ckpt_path={CHECKPOINT}", "port=0", folder=tmp_path)
     assert process.stdout is not None
     told = [process.stdout.readline() for _ in range(3)]

@@ -91,9 +91,9 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         (text, "cannot be used"),
         (other, "belongs to another program"),
         (later, "has format 9, this program reads 1"),
-        (tmp_path / "no" / "folder.db", "cannot be used"),
+        (text / "users.db", "cannot be used"),
     ):
-        before = path.read_bytes() if path.exists() else None
+        before = path.read_bytes() if path.is_file() else None
         for _ in range(2):  # the lock is free again
             with pytest.raises(UserError, match=line):
                 Store(path)
