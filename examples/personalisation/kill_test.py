@@ -211,7 +211,8 @@ def run_kill_test(
             in_doubt += len(crowd.in_doubt)
             if settings.database.exists() and not differences:
                 path = copied(settings.database, folder / "copy")
-                differences += replay.differences(path, set(crowd.in_doubt))
+                kinds = {name: asked.kind for name, asked in crowd.in_doubt.items()}
+                differences += replay.differences(path, kinds)
                 compared += len(replay.users.keys() - crowd.in_doubt.keys())
             if differences:
                 break

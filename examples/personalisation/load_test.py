@@ -159,6 +159,19 @@ def running_service(checkpoint: str, folder: Path, synchronous: str, core: str) 
         raise UserError(f"the service has ended with code {process.returncode}")
 
 
+def leave_core(core: str) -> None:
+    """Run this process on other cores than the service's.
+
+    Raises:
+        UserError: there is no such core, or no other one.
+    """
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if not core.isdecimal() or int(core) not in cores or len(cores) < 2:
+        told = ", ".join(map(str, sorted(cores))) or "not to be chosen on this system"
+        raise UserError(f"core={core}: the cores are {told}, and two are needed; leave it empty")
+    os.sched_setaffinity(0, cores - {int(core)})
+
+
 def print_report(load: Load, outcome: Outcome, cpu_seconds: float) -> None:
     """Print what the users have earned, and how long answers took."""
     num = load.due.size
@@ -225,6 +238,8 @@ def main() -> None:
         checkpoint = checkpoint_in(given["ckpt_path"], "ckpt_path")
         synchronous = choice_of(given, "synchronous", SYNCHRONOUS)
         num_users = int(number_of(given, "users", low=1))
+        if given["core"]:
+            leave_core(given["core"])
         with tempfile.TemporaryDirectory() as name:
             service = (checkpoint, Path(name), synchronous, given["core"])
             with running_service(*service) as url:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class Replay:
         user.inputs = self._after(user, reward)
         user.reward = reward
 
-    def differences(self, path: Path, in_doubt: set[str]) -> list[str]:
+    def differences(self, path: Path, in_doubt: Mapping[str, str]) -> list[str]:
         """What a database has otherwise than the replay, one line each.
 
         Of two memories that agree, the agent makes the same step: all that it would compute next is
@@ -86,7 +86,8 @@ class Replay:
 
         Args:
             path: a database that no service has open.
-            in_doubt: users with a request that was not acknowledged, which may have been done.
+            in_doubt: the kinds of requests that were not acknowledged, by user: "add", "drop", "act" or
+                "observe"; each of them may have been done.
         """
         store = Store(path)
         try:
@@ -94,9 +95,10 @@ class Replay:
             (total, _) = store.count(b"")
         finally:
             store.close()
-        told = [f"{name} is lost" for name in self.users if name not in found]
+        lost = [name for name in self.users if name not in found and in_doubt.get(name) != "drop"]
+        told = [f"{name} is lost" for name in lost]
         unknown = total - len(found)
-        if unknown > len(in_doubt - self.users.keys()):
+        if unknown > list(in_doubt.values()).count("add"):
             told.append(f"{unknown} users are in the database who were deleted")
         certain = [name for name in found if name not in in_doubt]
         for name in certain:

@@ -89,8 +89,6 @@ def make_app(users: Users) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.users = users
         app.state.batcher = Batcher(users, asyncio.get_running_loop())
-        # What is there now stays: it is not looked through again and again for garbage.
-        gc.freeze()
         try:
             yield
         finally:
@@ -236,6 +234,7 @@ def serve(settings: ServiceSettings) -> None:
         timeout_keep_alive=SECONDS_OF_SILENCE,
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
+    gc.freeze()  # what is there now stays: it is not looked through again and again for garbage
     # uvicorn ends calls first, and then raises the signal again: a stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with suppress(KeyboardInterrupt):

@@ -284,3 +284,19 @@ def test_users_are_at_different_steps_of_their_trials() -> None:
         alone.observe([1.0], [True])
     alone.act(torch.ones(1, 1))
     require_close(made[0].features[1], made[-1].features[0])
+
+
+def test_a_step_is_an_action_with_its_probability() -> None:
+    agent = agent_of("gru")[0]
+    one, other = (agent.session(NUM, seed=SEED) for _ in range(2))
+    shown = torch.ones(NUM, 1)
+    step = one.step(shown)
+    assert torch.equal(step.action, other.act(shown))
+    expected = agent.policy(step.features).log_prob(step.action)
+    require_close(step.log_probability, expected)
+    assert [one.save(user) for user in one.users] == [other.save(user) for user in other.users]
+
+
+def test_the_identity_is_that_of_the_weights() -> None:
+    identities = [agent_of("gru", seed=seed)[0].session().identity for seed in (0, 0, 1)]
+    assert identities[0] == identities[1] != identities[2]

@@ -50,15 +50,25 @@ def test_what_is_stored_is_what_the_agent_alone_remembers(tmp_path: Path) -> Non
                 replay.observe(name, turn / 5)
     users.close()
     path = tmp_path / "users.db"
-    assert replay.differences(path, set()) == []
+    assert replay.differences(path, {}) == []
     # Another reward would have been found.
     replay.users["user3"].reward = 0.7
-    assert len(replay.differences(path, set())) == 1
+    assert len(replay.differences(path, {})) == 1
     replay.users["user3"].reward = 1.0
     replay.users["user3"].inputs = replay.users["user2"].inputs
     replay.users["user3"].state = replay.users["user2"].state
-    (line,) = replay.differences(path, set())
+    (line,) = replay.differences(path, {})
     assert line.startswith("the memory of user3 differs")
+    assert replay.differences(path, {"user3": "act"}) == []
+    # Someone who is not there may have been deleted, and someone who is there added.
+    replay.add("gone")
+    assert replay.differences(path, {"user3": "act", "gone": "act"}) == ["gone is lost"]
+    assert replay.differences(path, {"user3": "act", "gone": "drop"}) == []
+    replay.users.pop("gone")
+    replay.users.pop("user0")
+    assert replay.differences(path, {"user3": "act", "user0": "add"}) == []
+    (line,) = replay.differences(path, {"user3": "act"})
+    assert line == "1 users are in the database who were deleted"
 
 
 def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
