@@ -46,6 +46,7 @@ class Batcher:
         self._loop = loop
         self._queue: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._num_waiting = 0
+        self._is_closing = False
         self.num_answered = 0
         self.num_batches = 0
         self._thread = threading.Thread(target=self._run, name="users")
@@ -58,7 +59,7 @@ class Batcher:
 
     async def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """The replies to requests, in their order."""
-        if not self.is_alive:
+        if self._is_closing or not self.is_alive:
             return [ENDED for _ in requests]
         if self._num_waiting + len(requests) > MOST_WAITING:
             return [BUSY for _ in requests]
@@ -72,6 +73,7 @@ class Batcher:
 
     async def close(self) -> None:
         """Answer what is waiting, and end the thread."""
+        self._is_closing = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 

@@ -86,8 +86,8 @@ class Replay:
 
         Args:
             path: a database that no service has open.
-            in_doubt: the kinds of requests that were not acknowledged, by user: "add", "drop", "act" or
-                "observe"; each of them may have been done.
+            in_doubt: the kinds of requests that were not acknowledged, by user: "add", "drop",
+                "act" or "observe"; each of them may have been done.
         """
         store = Store(path)
         try:

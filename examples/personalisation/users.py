@@ -6,7 +6,6 @@ import logging
 import math
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from examples.personalisation.messages import (
     Request,
     Show,
 )
+from examples.personalisation.reading import observation_of, outcome_of, rounds, shown
 from examples.personalisation.store import Store, User
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.spaces import Box, Discrete
@@ -30,7 +30,6 @@ from rl2_lightning.errors import UserError
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 200  # characters
-LARGEST_REWARD = 1e30  # magnitude; within float32
 Batch = Mapping[int, Any]  # requests of different users, by their place among all
 
 
@@ -146,7 +145,7 @@ class Users:
         self._changed = {}
         try:
             with self._store.transaction():
-                for batch in _rounds(requests):
+                for batch in rounds(requests):
                     self._answer(batch, replies)
                 self._store.write(
                     [(user, self._session.save(name)) for name, user in self._changed.items()]
@@ -172,11 +171,11 @@ class Users:
                 elif fault is not None:
                     replies[index] = fault.reply
                 elif isinstance(one, Show):
-                    replies[index] = Reply(200, _shown(self._users[one.user][0]))
+                    replies[index] = Reply(200, shown(self._users[one.user][0]))
                 elif isinstance(one, Act):
-                    acts[index] = one, self._observation(one)
+                    acts[index] = one, observation_of(one, self._shape)
                 else:
-                    observes[index] = one, self._outcome(one)
+                    observes[index] = one, outcome_of(one, self._users[one.user][0])
             except RefusedError as refusal:
                 replies[index] = refusal.reply
         self._observe(observes)
@@ -229,7 +228,7 @@ class Users:
         if fault is not None and fault.status != 404:
             return fault.reply
         if fault is None:
-            return Reply(200, _shown(self._users[name][0]))
+            return Reply(200, shown(self._users[name][0]))
         if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
             raise RefusedError(
                 422,
@@ -239,7 +238,7 @@ class Users:
         self._session.add(name)
         user = self._store.add(name, self._session.identity, now, self._session.save(name))
         self._users[name] = user, now
-        return Reply(201, _shown(user))
+        return Reply(201, shown(user))
 
     def _drop(self, name: str) -> Reply:
         is_there = name.isprintable() and self._store.remove(name)
@@ -276,91 +275,3 @@ class Users:
                 line = f"the memory of user {name!r} cannot be used ({error}): serve the agent "
                 faults[name] = RefusedError(409, f"{line}that made it, or delete and add the user")
         return faults
-
-    def _observation(self, act: Act) -> np.ndarray[Any, Any]:
-        """What a user shows, of the agent's shape, float32."""
-        if act.observation is None and self._shape == (1,):
-            return np.ones(1, np.float32)
-        try:
-            given = np.asarray(act.observation)
-        except ValueError:
-            given = np.asarray("ragged lists")
-        if given.dtype.kind not in "biuf" or given.shape != self._shape:
-            told = f"shape {list(given.shape)}" if given.dtype.kind in "biuf" else "no numbers"
-            raise RefusedError(
-                422,
-                f"the observation of user {act.user!r} has {told}: give numbers of shape "
-                f"{list(self._shape)}",
-            )
-        with np.errstate(over="ignore"):
-            shown = given.astype(np.float32)
-        if not np.isfinite(shown).all():
-            line = f"the observation of user {act.user!r} is not finite: fix its source"
-            raise RefusedError(422, line)
-        return shown
-
-    def _outcome(self, told: Observe) -> tuple[float, bool] | None:
-        """The reward and the end of an episode; None if they were told before."""
-        user = self._users[told.user][0]
-        reward, number = told.reward, _number_of(told.decision, user)
-        if not isinstance(reward, int | float) or not abs(reward) <= LARGEST_REWARD:
-            raise RefusedError(
-                422, f"the reward of user {told.user!r} is {reward!r:.50}: give a finite number"
-            )
-        if not isinstance(told.done, bool):
-            raise RefusedError(
-                422, f"done of user {told.user!r} is {told.done!r:.50}: give true or false"
-            )
-        if number == user.decisions and user.waits:
-            return float(reward), told.done
-        if number == user.decisions and user.reward != reward:
-            raise RefusedError(
-                409,
-                f"decision {told.decision} of user {told.user!r} has had the reward "
-                f"{user.reward:g}, and not {reward:g}: the first one counts",
-            )
-        return None
-
-
-def _number_of(decision: Any, user: User) -> int:
-    """Which of the user's decisions has an id.
-
-    Raises:
-        RefusedError: none has it.
-    """
-    number, _, count = str(decision).partition("-")
-    if not (number.isdecimal() and count.isdecimal()):
-        raise RefusedError(
-            422, f"decision {decision!r:.50} is no id: give that of the answer to act"
-        )
-    if int(number) != user.id or not 1 <= int(count) <= user.decisions:
-        raise RefusedError(
-            409, f"user {user.name!r} has no decision {decision:.50}: observe what act has returned"
-        )
-    return int(count)
-
-
-def _shown(user: User) -> dict[str, Any]:
-    awaited = {
-        "decision": user.decision,
-        "action": user.action,
-        "probability": user.probability,
-    }
-    return {
-        "user": user.name,
-        "decisions": user.decisions,
-        "awaited": awaited if user.waits else None,
-        "changed": round(user.seen, 3),
-    }
-
-
-def _rounds(requests: Sequence[Request]) -> list[dict[int, Request]]:
-    """Requests in groups without a user twice, by their place; a user's own keep their order."""
-    rounds: list[dict[int, Request]] = []
-    counts: Counter[str] = Counter()
-    for index, one in enumerate(requests):
-        if counts[one.user] == len(rounds):
-            rounds.append({})
-        rounds[counts[one.user]][index] = one
-        counts[one.user] += 1
-    return rounds

@@ -56,7 +56,7 @@ def test_defaults_are_as_the_page_says() -> None:
     for names, defaults in re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE):
         values = [one.strip("` ") for one in defaults.split(",")]
         said |= dict(zip(re.findall(r"`(\w+)`", names), values, strict=True))
-    assert said.pop("ckpt_path") == ""
+    assert said.pop("ckpt_path") == "required"
     assert said == {name: str(SERVICE[name]) for name in SERVICE if name != "ckpt_path"}
 
 
