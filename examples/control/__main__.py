@@ -1,8 +1,8 @@
 """Control cart-poles of unknown physics: `python -m examples.control ckpt_path=outputs/a_run`.
 
-Each cart-pole has a mass, a pole, a gravity and a force of its own. The agent is told none of them:
-it sees what Gymnasium's CartPole shows, and how its actions turn out, and keeps its memory from one
-episode to the next.
+Each cart-pole has a mass, a pole and a gravity of its own, and a motor that may be connected the
+wrong way round. The agent is told none of these: it sees where the cart and the pole are, and how
+its actions turn out, and keeps its memory from one episode to the next.
 """
 
 from __future__ import annotations
@@ -23,31 +23,48 @@ from rl2_lightning.families.gymnasium.bridge import Bridge
 from rl2_lightning.run_folder import checkpoint_in
 
 ARGUMENTS = {
-    "ckpt_path": REQUIRED,  # of experiment=gymnasium_cart_pole: a checkpoint, or a run's folder
+    "ckpt_path": REQUIRED,  # of experiment=cart_pole: a checkpoint, or a run's folder
     "tasks": 100,  # cart-poles
-    "episodes": 2,  # of each of them
+    "episodes": 4,  # of each of them
     "seed": 1,  # of the physics and the first states
 }
 ENV_ID = "CartPole-v1"
-LONGEST_EPISODE = 200  # env steps, as in training
-# As in configs/experiment/gymnasium_cart_pole.yaml.
-PHYSICS = {
-    "masscart": (0.5, 4.0),
-    "length": (0.3, 1.0),
-    "gravity": (5.0, 20.0),
-    "force_mag": (5.0, 15.0),
-}
+# As in configs/env/cart_pole.yaml.
+LONGEST_EPISODE = 200  # env steps
+LARGEST_START = {"low": -0.1, "high": 0.1}  # of each number of an episode's first state
+PHYSICS = {"masscart": (1.0, 4.0), "length": (0.05, 0.5), "gravity": (5.0, 20.0)}
+SHOWN = [0, 2]  # position and angle, without their velocities
 
 
-def drawn_cart_pole(numbers: np.random.Generator) -> gymnasium.Env[Any, Any]:
-    """A cart-pole with physics of its own."""
-    env = gymnasium.make(ENV_ID, max_episode_steps=LONGEST_EPISODE)
-    physics: Any = env.unwrapped
-    for name, (low, high) in PHYSICS.items():
-        setattr(physics, name, numbers.uniform(low, high))
-    physics.total_mass = physics.masscart + physics.masspole
-    physics.polemass_length = physics.masspole * physics.length
-    return env
+class UnknownCartPole(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Gymnasium's CartPole with physics of its own, seen by position and angle alone.
+
+    In half of the cart-poles the two actions are swapped: which way they push has to be found out.
+
+    Args:
+        numbers: draw the physics.
+    """
+
+    def __init__(self, numbers: np.random.Generator) -> None:
+        super().__init__(gymnasium.make(ENV_ID, max_episode_steps=LONGEST_EPISODE))
+        physics: Any = self.unwrapped
+        for name, (low, high) in PHYSICS.items():
+            setattr(physics, name, numbers.uniform(low, high))
+        physics.total_mass = physics.masscart + physics.masspole
+        physics.polemass_length = physics.masspole * physics.length
+        self.is_swapped = bool(numbers.random() < 0.5)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (len(SHOWN),))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; see `gymnasium.Env.reset`."""
+        observation, info = super().reset(seed=seed, options=LARGEST_START | (options or {}))
+        return observation[SHOWN], info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Push the cart; see `gymnasium.Env.step`."""
+        pushed = 1 - action if self.is_swapped else action
+        observation, reward, terminated, truncated, info = super().step(pushed)
+        return observation[SHOWN], float(reward), terminated, truncated, info
 
 
 def control(
@@ -136,7 +153,7 @@ def main() -> None:
             name: [] for name in ("agent", "memory emptied each episode", "random actions")
         }
         for task in range(num_tasks):
-            env = drawn_cart_pole(numbers)
+            env = UnknownCartPole(numbers)
             played = [
                 *(
                     control(agent, env, num_episodes, forgets=one, seed=task)
