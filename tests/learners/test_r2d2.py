@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from rl2_lightning import keys
+from rl2_lightning.agents.encoders.normaliser import RunningSpread
+from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.data.exploration import EpsilonGreedyActor
 from rl2_lightning.data.replay import ReplaySource
 from rl2_lightning.data.replay_settings import ReplaySettings
@@ -189,6 +191,25 @@ def test_new_training_from_weights_begins_with_equal_networks() -> None:
     assert learner.updates_done == 0
     pairs = zip(learner.agent.parameters(), learner.target_agent.parameters(), strict=True)
     assert all(torch.equal(own, theirs) for own, theirs in pairs)
+
+
+def test_the_target_network_sees_inputs_in_the_same_units() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    belief = BeliefSettings("moments", size=3, normalised=True)
+    agent = make_agent(env, belief=belief, normalised=["reward"])
+    learner = make_learner(agent, env, "r2d2", num_steps=NUM_STEPS)
+    # As after a training of the agent alone, by another learner.
+    for spread in (one for one in agent.modules() if isinstance(one, RunningSpread)):
+        numbers = 3 + 2 * torch.randn(50, len(spread.mean))
+        spread.measure(*spread.deviations(numbers, torch.ones(50, dtype=torch.bool)))
+        spread.update()
+    learner.take_weights(learner.state_dict())
+    minibatch = replayed(env, learner)
+    current, theirs = (
+        learner._q_values(agent, learner.value, minibatch)
+        for agent in (learner.agent, learner.target_agent)
+    )
+    torch.testing.assert_close(theirs, current)
 
 
 def test_continuous_actions_are_refused() -> None:
