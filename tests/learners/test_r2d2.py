@@ -18,6 +18,7 @@ from rl2_lightning.data.windows import cut_windows, inputs_of, state_steps
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.r2d2 import R2D2
+from rl2_lightning.learners.windows import window_features
 from rl2_lightning.settings import make_settings
 from tests.builders import (
     bandit_trials,
@@ -109,6 +110,29 @@ def test_the_greedy_action_has_the_largest_value() -> None:
     action, _, stored = actor.act(inputs_of(step), state)
     assert torch.equal(action, values[:, 0].argmax(-1))
     assert (stored[keys.ACTION_LOG_PROB] == 0).all()
+
+
+def test_the_values_of_actions_are_dueling() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    learner = learner_of(env)
+    minibatch = replayed(env, learner)
+    values = learner._q_values(learner.agent, learner.value, minibatch)
+    features = window_features(learner.agent, minibatch, with_following=True)
+    (advantages,) = learner.agent.policy.parameters_of(features)
+    torch.testing.assert_close(values.mean(-1, keepdim=True), learner.value(features))
+    differences = values - values[..., :1]
+    torch.testing.assert_close(differences, advantages - advantages[..., :1])
+
+
+def test_weights_are_relative_to_the_largest_one() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    learner = learner_of(env)
+    minibatch, losses = replayed(env, learner), []
+    weight = torch.linspace(0.5, 1, NUM_TRIALS)
+    for scale in (1, 3):
+        learner.require_finite = lambda *_: None
+        losses.append(learner.training_step(minibatch.set(keys.WEIGHT, scale * weight), 0))
+    torch.testing.assert_close(*losses)
 
 
 def test_each_trial_explores_with_its_own_probability() -> None:
