@@ -1,0 +1,42 @@
+"""What MkDocs is to do beside rendering the pages of docs/."""
+
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from website import api, fields, repository
+
+
+def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
+    """Add the repository's other pages, the reference, and the files that pages link to."""
+    texts = {
+        page: (repository.ROOT / place).read_text(encoding="utf-8")
+        for page, place in repository.PAGES.items()
+    }
+    for file in files.documentation_pages():
+        texts[file.src_uri] = file.content_string
+    generated = {**fields.pages(), **api.pages()}
+    for page in repository.PAGES:
+        files.append(File.generated(config, page, content=texts[page]))
+    for page, text in generated.items():
+        files.append(File.generated(config, page, content=text))
+    for page, path in repository.files_that_pages_name(texts).items():
+        place = repository.ROOT / path
+        if path.endswith(repository.PICTURES):
+            files.append(File.generated(config, page, abs_src_path=str(place)))
+        else:
+            text = f"---\nsearch:\n  exclude: true\n---\n{repository.source_page(path)}"
+            file = File.generated(config, page, content=text)
+            file.inclusion = file.inclusion.NOT_IN_NAV
+            files.append(file)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Turn links into the repository into links of the site."""
+    source = page.file.src_uri
+    if source.startswith(("api/", "fields/", f"{repository.SOURCE}/")):
+        return markdown
+    return repository.with_links_of_the_site(markdown, source)
