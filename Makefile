@@ -45,7 +45,7 @@ test-extras: $(EXTRAS) ## what needs optional packages, which this installs
 	$(PYTEST) tests/extras
 
 docs: $(SITE) ## build the documentation site into build/site; warnings are errors
-	$(BIN)/python -m mkdocs build --strict --quiet --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --clean
 
 lint: $(INSTALLED) ## style, and the direction of imports
 	$(BIN)/ruff check .

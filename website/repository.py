@@ -16,8 +16,16 @@ PAGES: Mapping[str, str] = {
     "security.md": "SECURITY.md",
     "results_tables.md": "results/README.md",
 }
-# A link that leads into the repository to nothing that is a page.
-ELSEWHERE = {"configs": "fields/run.md", "docs/images": "index.md"}
+# Where the site explains what a link into the repository leads to.
+EXPLAINED: Mapping[str, str] = {
+    "configs": "fields/run.md",
+    "rl2_lightning/agents/memories/memory.py": "api/agents.md",
+    "rl2_lightning/families/task_env.py": "api/families.md",
+    "rl2_lightning/keys.py": "api/learners.md",
+    "rl2_lightning/learners/actor_critic.py": "api/learners.md",
+    "rl2_lightning/learners/learner.py": "api/learners.md",
+    "rl2_lightning/learners/manual.py": "api/learners.md",
+}
 
 PICTURES = (".png", ".gif", ".svg")
 SOURCE = "source"  # folder of the site with the text files that pages link to
@@ -56,8 +64,8 @@ def page_of(path: str) -> str:
     pages = {place: page for page, place in PAGES.items()}
     if path in pages:
         return pages[path]
-    if path in ELSEWHERE:
-        return ELSEWHERE[path]
+    if path in EXPLAINED:
+        return EXPLAINED[path]
     if path.startswith(f"{DOCS}/"):
         return path.removeprefix(f"{DOCS}/")
     if path.endswith(PICTURES):
