@@ -27,6 +27,7 @@ from website.yaml_keys import Key, keys_of, title_of
 
 CONFIGS = ROOT / "configs"
 TARGET = "_target_"
+LARGEST = 1e29  # a bound that only keeps a number within the range of float32
 HEAD = "| field | value | default | meaning |\n|---|---|---|---|\n"
 SECTION = re.compile(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 ENTRY = re.compile(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*?)(?=^    \S|\Z)", re.MULTILINE | re.DOTALL)
@@ -198,7 +199,8 @@ def _values(hint: Any, rule: Mapping[str, Any]) -> str:
     words = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}
     said = [words.get(one, _container(one)) for one in options if one is not type(None)]
     low, high = rule.get("low"), rule.get("high", float("inf"))
-    bounds = "" if low is None else f" ≥ {low}" if high == float("inf") else f" {low:g} to {high:g}"
+    is_open = high >= LARGEST
+    bounds = "" if low is None else f" ≥ {low:g}" if is_open else f" {low:g} to {high:g}"
     of_numbers = " of numbers" if bounds and "list" in said else ""
     null = " or `null`" if type(None) in options else ""
     return f"{' or '.join(one for one in said if one)}{of_numbers}{bounds}{null}"

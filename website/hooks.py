@@ -9,6 +9,9 @@ from mkdocs.structure.pages import Page
 from website import api, fields, repository
 
 
+WIDE = "---\nhide:\n  - navigation\n  - toc\n---\n"  # the first page has the whole width
+
+
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Add the repository's other pages, the reference, and the files that pages link to."""
     texts = {
@@ -19,7 +22,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
         texts[file.src_uri] = file.content_string
     generated = {**fields.pages(), **api.pages()}
     for page in repository.PAGES:
-        files.append(File.generated(config, page, content=texts[page]))
+        head = WIDE if page == "index.md" else ""
+        files.append(File.generated(config, page, content=head + texts[page]))
     for page, text in generated.items():
         files.append(File.generated(config, page, content=text))
     for page, path in repository.files_that_pages_name(texts).items():
