@@ -9,7 +9,7 @@ from rl2_lightning.errors import UserError
 
 
 class WandbMetrics(WandbLogger):
-    """Lightning's logger for Weights & Biases, which starts a run of its own in each job of a sweep.
+    """Lightning's logger for Weights & Biases, with a run of its own for each job of a sweep.
 
     Lightning's own one goes on with the run that the process has started before. The horizontal
     axis, `trainer/global_step`, is the number of env steps.
@@ -35,7 +35,7 @@ class WandbMetrics(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The run of Weights & Biases; on other ranks than zero, an object that ignores all calls."""
+        """The run; on other ranks than zero, an object that ignores all calls."""
         if self._experiment is None and WandbMetrics._earlier is not None:
             WandbMetrics._earlier.finish()
             WandbMetrics._earlier = None

@@ -30,7 +30,9 @@ TARGET = "_target_"
 LARGEST = 1e29  # a bound that only keeps a number within the range of float32
 HEAD = "| field | value | default | meaning |\n|---|---|---|---|\n"
 SECTION = re.compile(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
-ENTRY = re.compile(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*?)(?=^    \S|\Z)", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(
+    r"^    \*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*?)(?=^    \S|\Z)", re.MULTILINE | re.DOTALL
+)
 
 # What each group sets, and the file that a run takes if none is named.
 GROUPS: Mapping[str, str] = {
@@ -154,7 +156,12 @@ def _plugin_rows(group: str, file: Path) -> Iterator[tuple[str, str, str, str]]:
         elif TARGET not in key.name:
             kind = targets[key.name.partition(".")[0]]
             said = described(kind).get(key.name.rpartition(".")[2], "")
-            yield f"{group}.{key.name}", "", key.value, _sentence(key.comment or _first_sentence(said))
+            yield (
+                f"{group}.{key.name}",
+                "",
+                key.value,
+                _sentence(key.comment or _first_sentence(said)),
+            )
 
 
 def _experiments_page() -> str:
@@ -247,4 +254,6 @@ def _line(row: tuple[str, str, str, str]) -> str:
 
 def _cell(text: str) -> str:
     """A text as the content of a table's cell."""
-    return re.sub(r"(?<!`)\$\{[^}]*\}(?!`)", r"`\g<0>`", text).replace("|", r"\|").replace("<", "&lt;")
+    return (
+        re.sub(r"(?<!`)\$\{[^}]*\}(?!`)", r"`\g<0>`", text).replace("|", r"\|").replace("<", "&lt;")
+    )

@@ -8,7 +8,6 @@ from mkdocs.structure.pages import Page
 
 from website import api, fields, repository
 
-
 WIDE = "---\nhide:\n  - navigation\n  - toc\n---\n"  # the first page has the whole width
 
 

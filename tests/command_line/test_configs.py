@@ -85,10 +85,11 @@ def test_experiment_opens_with_its_command(experiment: str) -> None:
     assert lines[1].endswith(f": python train.py experiment={experiment}")
 
 
+ELSEWHERE = ("experiment=", "sweep=", "debug=", "logger=wandb")  # run by other tests
 OTHERS = [
     choice
     for choice in CHOICES
-    if choice not in DEFAULT_CHOICES and not choice.startswith(("experiment=", "sweep=", "debug="))
+    if choice not in DEFAULT_CHOICES and not choice.startswith(ELSEWHERE)
 ]
 
 
@@ -129,6 +130,8 @@ def test_a_run_whose_critic_saw_the_task_is_tested_and_resumed(tmp_path: Path) -
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes(choice: str) -> None:
+    if choice == "sweep=optuna":
+        pytest.importorskip("optuna", reason="pip install rl2-lightning[optuna]")
     group, _, name = choice.partition("=")
     settings, cfg = compose_with_hydra(choice)
     assert settings.runtime.choices[group] == name

@@ -1,4 +1,4 @@
-"""The README's commands work, each in a quick form."""
+"""The commands of the README and of the quick start work, each in a quick form."""
 
 import re
 import shlex
@@ -17,9 +17,9 @@ ONLY_COMPOSED = re.compile(r"gpu|cuda|devices=|num_nodes=|ckpt|checkpoint|--mult
 
 
 def commands():
-    """The commands of the README's bash blocks, each once, without comments."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    """The commands of both pages' bash blocks, each once, without comments."""
+    pages = ("README.md", "docs/quick_start.md")
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     split = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
