@@ -46,12 +46,11 @@ def test_a_search_finds_the_best_of_its_runs(
 @pytest.mark.slow
 def test_a_run_that_is_refused_does_not_end_the_search(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
-    search = ("hydra.sweeper.n_trials=6", "learner.num_minibatches=choice(2,3)")
+    search = ("hydra.sweeper.n_trials=4", "learner.num_minibatches=choice(2,3)")
     fields = [one for one in SMALL if "num_minibatches" not in one]
-    done = run_program(tmp_path, "-m", "sweep=optuna", *fields, *search, f"hydra.sweep.dir={sweep}")
-    assert done.returncode == 0, done.stderr
+    call_program(tmp_path, "-m", "sweep=optuna", *fields, *search, f"hydra.sweep.dir={sweep}")
     finished = list(sweep.glob("*/summary.json"))
-    assert 0 < len(finished) < 6
+    assert 0 < len(finished) < 4
     found = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
     assert found["best_params"]["learner.num_minibatches"] == 2
 
@@ -94,7 +93,7 @@ def test_a_logger_without_its_package_is_one_line(
         WandbMetrics(str(tmp_path))
     line = mistake_told(tmp_path, *SMALL, "logger=wandb", f"hydra.run.dir={tmp_path / 'run'}")
     assert re.fullmatch(f"error: logger.wandb: {told}", line)
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").iterdir())
 
 
 @needs_mkdocs
