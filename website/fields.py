@@ -241,9 +241,14 @@ def _first_sentence(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A text with a capital letter, unless it begins with a value, which is set as code."""
+    """A text with a capital letter, unless it begins with the name of a file or with a value."""
     text = re.sub(r"^(true|false|null)(?=:)", r"`\1`", " ".join(text.split()))
-    return text[:1].upper() + text[1:] + "." * (text[-1:].isalnum() or text[-1:] in ")`'")
+    is_name = re.match(r"\w*[._]\w", text) is not None
+    return (
+        (text[:1] if is_name else text[:1].upper())
+        + text[1:]
+        + "." * (text[-1:].isalnum() or text[-1:] in ")`'")
+    )
 
 
 def _line(row: tuple[str, str, str, str]) -> str:

@@ -8,7 +8,12 @@ from mkdocs.structure.pages import Page
 
 from website import api, fields, repository
 
-WIDE = "---\nhide:\n  - navigation\n  - toc\n---\n"  # the first page has the whole width
+# Pages that are given more of the width, by what they leave out.
+WIDE = {
+    "index.md": "---\nhide: [navigation, toc]\n---\n",
+    "results_tables.md": "---\nhide: [toc]\n---\n",
+    "fields/callbacks.md": "---\nhide: [toc]\n---\n",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
@@ -21,10 +26,9 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
         texts[file.src_uri] = file.content_string
     generated = {**fields.pages(), **api.pages()}
     for page in repository.PAGES:
-        head = WIDE if page == "index.md" else ""
-        files.append(File.generated(config, page, content=head + texts[page]))
+        files.append(File.generated(config, page, content=WIDE.get(page, "") + texts[page]))
     for page, text in generated.items():
-        files.append(File.generated(config, page, content=text))
+        files.append(File.generated(config, page, content=WIDE.get(page, "") + text))
     for page, path in repository.files_that_pages_name(texts).items():
         place = repository.ROOT / path
         if path.endswith(repository.PICTURES):
