@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 EXTRAS = .venv/.extras
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# At the end it names the tests that took longest; ARGS=--durations=30 names more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
+	--durations 10 --durations-min 3 $(ARGS)
 # Names of several versions of numpy: it leaves out those that it, or the machine, does not know.
 WITHOUT_AVX512 = NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX \
 	AVX512_CNL AVX512_ICL AVX512_SPR"

@@ -2,7 +2,6 @@
 
 import csv
 import operator
-import os
 import random
 import signal
 import subprocess
@@ -24,6 +23,8 @@ from rl2_lightning.families.bandits.env import ARM_PROBABILITIES
 from rl2_lightning.learners.windows import window_features
 from rl2_lightning.parts import leave_out_foreign
 from tests.builders import LEARNERS, MEMORIES, ROOT, attach, compose_config, known
+from tests.command_line.program import run_program
+from tests.forked import forked
 
 TINY = (
     "collection.num_trials=32",
@@ -64,15 +65,6 @@ def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     trainer.callbacks.extend(callbacks)
     trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     return Path(cfg.output_dir) / "last.ckpt"
-
-
-def command(output_dir: Path, *overrides: str) -> list[str]:
-    arguments = [f"hydra.run.dir={output_dir}", *TINY, *overrides]
-    return [sys.executable, str(ROOT / "train.py"), *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def contents(path: Path) -> dict[str, object]:
@@ -172,14 +164,11 @@ def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     settings = (*TINY, *overrides)
     whole = train(compose_config(tmp_path / "whole", *settings))
     half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
-    # A new process, so that only the checkpoint is shared.
+    # Another process, so that only the checkpoint is shared.
     resumed = tmp_path / "resumed"
-    subprocess.run(
-        command(resumed, f"ckpt_path={half}", "trainer.max_epochs=null", *overrides),
-        check=True,
-        env=environment(),
-        cwd=tmp_path,
-    )
+    more = (*overrides, f"ckpt_path={half}", "trainer.max_epochs=null")
+    done = run_program(tmp_path, *TINY, *more, f"hydra.run.dir={resumed}")
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, resumed / "last.ckpt")
     measured = validations(resumed)
     assert {row[1] for row in measured} == {"4", "6"}
@@ -197,8 +186,8 @@ def test_an_experiment_resumes_bitwise_from_its_folder_alone(
     whole = train(compose_config(tmp_path / "whole", *settings))
     half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
     more = (f"ckpt_path={half.parent}", "trainer.max_epochs=null", f"hydra.run.dir={tmp_path}/on")
-    program = [sys.executable, str(ROOT / "train.py"), *more]
-    subprocess.run(program, check=True, env=environment(), cwd=tmp_path)
+    done = run_program(tmp_path, *more)
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, tmp_path / "on" / "last.ckpt")
 
 
@@ -206,7 +195,8 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
     settings = (*PPO, "collection.total_env_steps=12800")  # 40 iterations
     whole = train(compose_config(tmp_path / "whole", *TINY, *settings))
     killed = tmp_path / "killed"
-    with subprocess.Popen(command(killed, *settings), env=environment(), cwd=tmp_path) as process:
+    program = [sys.executable, str(ROOT / "train.py"), *TINY, *settings]
+    with subprocess.Popen([*program, f"hydra.run.dir={killed}"], cwd=tmp_path) as process:
         last = killed / "last.ckpt"
         while not last.exists():
             assert process.poll() is None
@@ -215,8 +205,8 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     reached = contents(last)["epoch"]
     resumed = tmp_path / "resumed"
-    arguments = command(resumed, *settings, f"ckpt_path={last}")
-    subprocess.run(arguments, check=True, env=environment(), cwd=tmp_path)
+    more = (f"ckpt_path={last}", f"hydra.run.dir={resumed}")
+    subprocess.run([*program, *more], check=True, cwd=tmp_path)
     assert_same_run(whole, resumed / "last.ckpt")
     assert reached < 40
 
@@ -225,16 +215,15 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
     long = ("collection.total_env_steps=3200000", "callbacks.checkpoint.every_n_epochs=100000")
     settings = (*PPO, *long)
     run = tmp_path / "run"
-    with subprocess.Popen(
-        command(run, *settings), env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+    arguments = (str(ROOT / "train.py"), f"hydra.run.dir={run}", *TINY, *settings)
+    with forked(arguments, tmp_path) as program:
         # The first validation shows that iterations run.
         while not (run / "adaptation_curve.png").exists():
-            assert process.poll() is None
+            assert program.poll() is None
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == 1
+        _, errors = program.read()
     assert f"resume with ckpt_path={run / 'last.ckpt'}" in errors
     assert f"stopped after iteration {contents(run / 'last.ckpt')['epoch']};" in errors
 
