@@ -62,8 +62,13 @@ def choices_of(experiment: str) -> frozenset[str]:
 
 
 OWN = [name for name in EXPERIMENTS if name not in WITH_EXTRA]  # the others are in tests/extras/
-# One of those that differ only in numbers: the quick part runs it, the slow part the others.
-FIRST = {*{choices_of(name): name for name in reversed(OWN) if name not in TAKING_LONG}.values()}
+# Of each family, memory and learner the quick part runs one experiment, the slow part all.
+FIRST = {
+    *{
+        one: name for name in reversed(OWN) if name not in TAKING_LONG for one in choices_of(name)
+    }.values(),
+    "default",
+}
 
 
 @pytest.mark.parametrize("experiment", OWN)
