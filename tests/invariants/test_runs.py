@@ -192,11 +192,13 @@ def test_an_experiment_resumes_bitwise_from_its_folder_alone(
 
 
 def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
-    settings = (*PPO, "collection.total_env_steps=12800")  # 40 iterations
-    whole = train(compose_config(tmp_path / "whole", *TINY, *settings))
+    # 40 iterations, and a validation only at the end.
+    long = ("collection.total_env_steps=12800", "trainer.check_val_every_n_epoch=40")
+    settings = (*TINY, *PPO, *long)
+    whole = train(compose_config(tmp_path / "whole", *settings))
     killed = tmp_path / "killed"
-    program = [sys.executable, str(ROOT / "train.py"), *TINY, *settings]
-    with subprocess.Popen([*program, f"hydra.run.dir={killed}"], cwd=tmp_path) as process:
+    program = [sys.executable, str(ROOT / "train.py"), *settings, f"hydra.run.dir={killed}"]
+    with subprocess.Popen(program, cwd=tmp_path) as process:
         last = killed / "last.ckpt"
         while not last.exists():
             assert process.poll() is None
@@ -206,7 +208,8 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
     reached = contents(last)["epoch"]
     resumed = tmp_path / "resumed"
     more = (f"ckpt_path={last}", f"hydra.run.dir={resumed}")
-    subprocess.run([*program, *more], check=True, cwd=tmp_path)
+    done = run_program(tmp_path, *settings, *more)
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, resumed / "last.ckpt")
     assert reached < 40
 
