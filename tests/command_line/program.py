@@ -25,6 +25,10 @@ SMALL = (
 )
 
 
+# Without a picture and a log, which take a third of its time, for tests of something else.
+PLAIN = (*SMALL, "callbacks.adaptation_curve=null", "logger=none")
+
+
 def run_program(
     folder: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
