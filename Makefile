@@ -9,7 +9,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --di
 WITHOUT_AVX512 = NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX \
 	AVX512_CNL AVX512_ICL AVX512_SPR"
 
-.PHONY: help train test test-slow test-portable test-extras lint types format bench results
+.PHONY: help train test test-quick test-slow test-portable test-extras lint types format bench results
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,9 @@ $(EXTRAS): $(INSTALLED)
 train: $(INSTALLED) ## train an agent; make train ARGS="experiment=..." sets fields
 	$(BIN)/python train.py $(ARGS)
 
-test: lint types ## style, types, the direction of imports, and the quick tests
+test: lint types test-quick ## style, types, the direction of imports, and the quick tests
+
+test-quick: $(INSTALLED) ## the quick tests alone
 	$(PYTEST) -m "not slow"
 
 test-slow: test-portable ## agents trained to a threshold, long published figures, other processors
