@@ -19,7 +19,8 @@ def lstm_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def choose(folder: Path, *arguments: str) -> str:
     """Test a checkpoint, and return the memory's class."""
     run = folder / "run"
-    call_program(folder, "mode=test", *arguments, f"hydra.run.dir={run}")
+    few = "evaluation.test_tasks=4"
+    call_program(folder, "mode=test", few, *arguments, f"hydra.run.dir={run}")
     return OmegaConf.load(run / "config.yaml").memory["_target_"].rpartition(".")[2]
 
 

@@ -1,7 +1,9 @@
 """Mistakes that only the configured classes can detect: one line each, and no traceback."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -287,18 +289,24 @@ def test_a_group_without_a_class(tmp_path: Path, group: str) -> None:
     assert line == f"error: {group} names no class: set {group}._target_=package.module.Class"
 
 
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a module `own_module`, whose classes are gone after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "own_module.py"
+    sys.modules.pop("own_module", None)
+    # Until then a base class would find them, and runs would read their settings.
+    gc.collect()
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_settings_of_another_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
-) -> None:
-    module, _, base = GROUPS[group][1].rpartition(".")
-    (tmp_path / "own_module.py").write_text(
-        f"from {module} import {base}\n\n\nclass Own({base}):\n    Settings = dict\n"
+def test_settings_of_another_kind(tmp_path: Path, module: Path, group: str) -> None:
+    package, _, base = GROUPS[group][1].rpartition(".")
+    module.write_text(
+        f"from {package} import {base}\n\n\nclass Own({base}):\n    Settings = dict\n"
         "    sample_tasks = begin_episodes = advance = None\n"
         "    initial_state = step = unroll_trial = None\n"
         "    make_source = prepare = None\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_module", raising=False)
     line = mistake_told(tmp_path, *PLAIN, f"{group}._target_=own_module.Own")
     assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are not a ")
