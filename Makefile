@@ -3,12 +3,14 @@ BIN = .venv/bin
 INSTALLED = .venv/.installed
 EXTRAS = .venv/.extras
 SITE = .venv/.site
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# At the end it names the tests that took longest; ARGS=--durations=30 names more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
+	--durations 10 --durations-min 3 $(ARGS)
 # Names of several versions of numpy: it leaves out those that it, or the machine, does not know.
 WITHOUT_AVX512 = NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX \
 	AVX512_CNL AVX512_ICL AVX512_SPR"
 
-.PHONY: help train test test-slow test-portable test-extras docs lint types format bench results
+.PHONY: help train test test-quick test-slow test-portable test-extras docs lint types format bench results
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +33,9 @@ $(SITE): $(INSTALLED)
 train: $(INSTALLED) ## train an agent; make train ARGS="experiment=..." sets fields
 	$(BIN)/python train.py $(ARGS)
 
-test: lint types ## style, types, the direction of imports, and the quick tests
+test: lint types test-quick ## style, types, the direction of imports, and the quick tests
+
+test-quick: $(INSTALLED) ## the quick tests alone
 	$(PYTEST) -m "not slow"
 
 test-slow: test-portable ## agents trained to a threshold, long published figures, other processors

@@ -3,10 +3,9 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
-from tests.house.command import run
+from tests.house.command import run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "gymnasium.md").read_text(encoding="utf-8")
@@ -31,8 +30,8 @@ def test_an_environment_of_your_own(tmp_path: Path) -> None:
     assert (variable, python, script) == ("PYTHONPATH=mine", "python", "train.py")
     output = tmp_path / "run"
     quick = ("debug=fast", "collection.backend=process", "collection.num_workers=2")
-    command = [sys.executable, ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
-    run(command, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
+    given = [ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
+    run_python(given, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["iterations"] >= 1
     # One task in four is solved by whatever is tried first.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import rl2_lightning
 from rl2_lightning import Agent, evaluate, make_agent, make_trials, plot, train
 from rl2_lightning.errors import UserError
-from tests.house.command import run
+from tests.house.command import run, run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> rl2_lightning.notebook
 @pytest.mark.slow
 def test_the_first_program_trains(tmp_path: Path) -> None:
     assert len(PROGRAMS[0].splitlines()) < 15
-    printed = run([sys.executable, "-c", PROGRAMS[0]], tmp_path, PYTHONPATH=str(ROOT))
+    printed = run_python(["-c", PROGRAMS[0]], tmp_path, PYTHONPATH=str(ROOT))
     (agent,) = re.findall(r"^agent greedy +([\d.]+) ±", printed, re.MULTILINE)
     (chance,) = re.findall(r"^random +([\d.]+) ±", printed, re.MULTILINE)
     assert float(agent) > float(chance) + 0.3
@@ -36,7 +36,7 @@ def test_the_first_program_trains(tmp_path: Path) -> None:
 
 
 def test_the_second_program_runs(tmp_path: Path) -> None:
-    run([sys.executable, "-c", PROGRAMS[1]], tmp_path, PYTHONPATH=str(ROOT))
+    run_python(["-c", PROGRAMS[1]], tmp_path, PYTHONPATH=str(ROOT))
 
 
 def test_importing_the_package_is_cheap(tmp_path: Path) -> None:

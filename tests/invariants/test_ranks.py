@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector
 
@@ -25,6 +25,7 @@ from tests.builders import (
     make_learner,
     whole_loss,
 )
+from tests.forked import run_ranks
 from tests.learners.replayed import Told, as_replayed
 
 NUM_TRIALS = 12
@@ -166,7 +167,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    multiprocessing.spawn(learn, (port, str(folder)), nprocs=2)
+    run_ranks(learn, port, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
