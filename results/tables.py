@@ -27,7 +27,7 @@ def players_of(row: Row) -> list[str]:
 
 def cell_text(cell: Cell) -> str:
     """The sizes of a cell in the paper's notation; else its name."""
-    if cell.table == "worlds":
+    if "cell" in cell.place:
         return cell.name
     return ", ".join(
         f"{letter}={size}" for letter, size in zip("nk", cell.place.values(), strict=False)
@@ -69,17 +69,20 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
         curves: folder of the curves.
     """
     episodes = [f"episode {number}" for number in EPISODES]
-    columns = (*AGENT_COLUMNS, "reference", "share of it, greedy", *episodes, *LAST_COLUMNS)
+    published = ["RL² as published"] if any(cell.published for cell in cells) else []
+    beside = ("reference", "share of it, greedy", *episodes, *published)
+    columns = (*AGENT_COLUMNS, *beside, *LAST_COLUMNS)
     lines = head_lines(columns)
     for cell in cells:
+        known = [cell.published.get("rl2", "") for _ in published]
         if not rows[cell.name]:
-            lines.append(_open(cell, columns, ["", "", str(cell.bar)]))
+            lines.append(_open(cell, columns, ["", "", *known, str(cell.bar)]))
         for row in rows[cell.name]:
             _, agents = read_curves(curves / f"{row['name']}.csv")
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
             *_, reference = read_curves(curves / f"{cell.name}_oracles.csv")[1]
             measured = _measured(cell, row, reference)
-            lines.append(table_line([*measured, *returns, *_last(row)]))
+            lines.append(table_line([*measured, *returns, *known, *_last(row)]))
     return "\n".join(lines)
 
 

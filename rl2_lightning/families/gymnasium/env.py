@@ -14,12 +14,9 @@ from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
 from rl2_lightning.families.execution import Execution
+from rl2_lightning.families.gymnasium.actions import ActionLayout
 from rl2_lightning.families.gymnasium.backends import BACKENDS, make_rows
-from rl2_lightning.families.gymnasium.layouts import (
-    ActionLayout,
-    InvalidObservation,
-    ObservationLayout,
-)
+from rl2_lightning.families.gymnasium.observations import InvalidObservation, ObservationLayout
 from rl2_lightning.families.gymnasium.recorded import RecordedInfo
 from rl2_lightning.families.gymnasium.row import Row
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Rows, failure
@@ -119,9 +116,11 @@ class GymnasiumTasks(TaskEnv):
         return self._shown[0], self._column(results.reward), self._column(results.terminated)
 
     def start_episodes(self, rows: Tensor) -> Observation:
-        """See `TaskEnv.start_episodes`; most steps start none."""
-        nothing = self._shown and not _as_array(rows).any()
-        return self._shown[0] if nothing else super().start_episodes(rows)
+        """See `TaskEnv.start_episodes`; on arrays, like `play`."""
+        if not self._is_on_cpu:
+            return super().start_episodes(rows)
+        self.episode_steps.numpy()[rows.numpy()] = 0
+        return self.begin_episodes(rows)
 
     def play(self, action: Tensor, playing: Tensor) -> Transition:
         """See `TaskEnv.play`; on arrays, whose operations take a fraction of the time."""

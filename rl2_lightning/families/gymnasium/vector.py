@@ -8,74 +8,75 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl2_lightning.families.gymnasium.layouts import Array
+from rl2_lightning.errors import UserError
+from rl2_lightning.families.gymnasium.observations import Array, InvalidObservation
 from rl2_lightning.families.gymnasium.row import Row
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, finite, recorded
+
+NOTHING: dict[str, Any] = {}  # of a step that is told nothing about
 
 
 class IdleEnv(gymnasium.Env[Any, Any]):
     """An environment that can idle, in a vector environment, which steps all of its own.
 
-    An action is a pair: 1 to play or 0 to idle, and the environment's own action. The end of an
-    episode is kept here: with autoreset off, a vector environment that has been told of it would
-    have to be reset before its next step.
+    The end of an episode is kept here: with autoreset off, a vector environment that has been told
+    of it would have to be reset before its next step.
 
     Args:
-        number: index of the row.
         layouts: what is known of the environment.
+        results: of all rows.
+        number: index of the row.
 
     Attributes:
         row: the environment and its task.
-        observation: its last observation.
-        ended: whether its last step has terminated and truncated the episode.
-        recorded: the recorded entries of its last step's info.
+        observation: its last observation; any before the first one.
+        plays: whether the next step is played.
     """
 
-    def __init__(self, number: int, layouts: Layouts) -> None:
+    def __init__(self, layouts: Layouts, results: Results, number: int) -> None:
         self.row = Row(layouts.maker)
-        self.ended = (False, False)
         self.observation_space = layouts.observations.space
-        self.action_space = spaces.Tuple((spaces.Discrete(2), layouts.actions.space))
-        self.recorded = [0.0] * len(layouts.recorded)
-        self._names = layouts.recorded
-        self._number = number
+        self.action_space = layouts.actions.space
+        self.observation: Any = self.observation_space.sample()
+        self.plays = False
         self._maker = layouts.maker
-        self.observation: Any = None
-        self._check = layouts.observations.write
-        self._scratch = layouts.observations.allocate(1, np.zeros)
+        self._names = layouts.recorded
+        self._results = results
+        self._number = number
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode, with the new task and seed that `options` may have for the row."""
-        start: Start = (options or {})["starts"][self._number]
+        if options is None:
+            return self.observation, NOTHING
+        start: Start = options["starts"][self._number]
         try:
             if start is not None:
                 task, seed = start
                 self.row.set_task(task)
             self.observation = self.row.begin(seed)
-            self._check(self._scratch, 0, self.observation)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot begin an episode", self.row.task, error) from error
-        self.ended = (False, False)
-        return self.observation, {}
+        return self.observation, NOTHING
 
-    def step(self, action: tuple[Any, Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Play a step, or idle."""
-        plays, own = action
-        if not plays:
-            return self.observation, 0.0, False, False, {}
+        if not self.plays:
+            return self.observation, 0.0, False, False, NOTHING
+        self.plays = False
+        results, number = self._results, self._number
         try:
-            self.observation, reward, *ended, info = self.row.env.step(own)
-            earned, self.recorded = finite(reward), recorded(info, self._names)
-            self._check(self._scratch, 0, self.observation)  # before it is batched
+            self.observation, reward, terminated, truncated, info = self.row.step(action)
+            results.reward[number] = finite(reward)
+            if self._names:
+                results.recorded[number] = recorded(info, self._names)
         except Exception as error:  # an environment can raise any exception
             raise failure(self._maker, "cannot play a step", self.row.task, error) from error
-        self.ended = (bool(ended[0]), bool(ended[1]))
-        return self.observation, earned, False, False, {}
+        results.terminated[number], results.truncated[number] = terminated, truncated
+        return self.observation, 0.0, False, False, NOTHING
 
     def close(self) -> None:
         """Close the environment."""
@@ -93,34 +94,50 @@ class VectorRows:
     def __init__(self, layouts: Layouts, num_rows: int) -> None:
         self._layouts = layouts
         self.results = Results.allocate(layouts, num_rows)
-        makers = [partial(IdleEnv, number, layouts) for number in range(num_rows)]
+        makers = [partial(IdleEnv, layouts, self.results, number) for number in range(num_rows)]
         self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         self._idle_envs = cast(list[IdleEnv], self._envs.envs)
+        self._envs.reset()  # which shows any observation, so that some rows can begin before others
 
     def begin(self, starts: Mapping[int, Start]) -> None:
         """See `Rows.begin`."""
         begins = np.zeros(self._envs.num_envs, bool)
         begins[list(starts)] = True
-        self._envs.reset(options={"reset_mask": begins, "starts": starts})
-        self._write(begins)
+        options = {"reset_mask": begins, "starts": starts}
+        self._play(partial(self._envs.reset, options=options), begins, "cannot begin an episode")
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
+        for env, plays in zip(self._idle_envs, playing.tolist(), strict=True):
+            env.plays = plays
         own = self._layouts.actions.decoded(actions)
-        _, rewards, *_ = self._envs.step((playing.astype(np.int64), np.asarray(own)))
-        ended = np.array([env.ended for env in self._idle_envs])
-        results = self.results
-        results.reward[playing] = rewards[playing]
-        results.terminated[playing], results.truncated[playing] = ended[playing].T
-        results.recorded[...] = [env.recorded for env in self._idle_envs]
-        self._write(playing)
+        self._play(partial(self._envs.step, own), playing, "cannot play a step")
 
     def close(self) -> None:
         """See `Rows.close`."""
         self._envs.close()
 
-    def _write(self, changed: Array) -> None:
-        """Take over the observations of the rows that have changed."""
+    def _play(self, call: Any, changed: Array, what: str) -> None:
+        """Call the vector environment, and take over the observations of rows that have changed."""
         numbers = np.flatnonzero(changed)
-        shown = [self._idle_envs[number].observation for number in numbers.tolist()]
-        self._layouts.observations.write_all(self.results.observations, numbers, shown)
+        try:
+            shown = call()[0]
+        except UserError:
+            raise
+        except Exception:
+            if any(env.plays for env in self._idle_envs):
+                raise
+            # All have played. Gymnasium cannot join their observations, though each may be valid.
+            self._write_each(numbers, what)
+            return
+        for name, part in self._layouts.observations.parts.items():
+            self.results.observations[name][numbers] = part.of(shown)[numbers]
+
+    def _write_each(self, numbers: Array, what: str) -> None:
+        layout, observations = self._layouts.observations, self.results.observations
+        for number in numbers.tolist():
+            env = self._idle_envs[number]
+            try:
+                layout.write(observations, number, env.observation)
+            except InvalidObservation as error:
+                raise failure(self._layouts.maker, what, env.row.task, error) from error
