@@ -71,7 +71,7 @@ def test_faults(fault: str, told: str) -> None:
     with pytest.raises(FailedEnvironmentError, match=told) as caught:
         play_fault(fault, "ray", 2)
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 120
     assert not ray.is_initialized()
 
 

@@ -63,8 +63,8 @@ class ActionLayout:
             actions: an agent's, `[N]` or `[N, A]`.
         """
         if self.is_single:
-            values: list[int] = (actions + self._start).tolist()
-            return values
+            # NumPy's numbers, as Gymnasium's own spaces draw them.
+            return list((actions + self._start).astype(self.space.dtype, copy=False))
         shape = (len(actions), *(self.space.shape or ()))
         if self.num_values:
             return (actions + self._start).reshape(shape).astype(self.space.dtype)

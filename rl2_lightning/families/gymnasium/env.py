@@ -101,12 +101,7 @@ class GymnasiumTasks(TaskEnv):
 
     def begin_episodes(self, rows: Tensor) -> Observation:
         """Reset the environments of the given rows."""
-        begins = _as_array(rows)[:, 0]
-        numbers = begins.nonzero()[0]
-        if len(numbers):
-            self._begin(numbers)
-            self._show(begins)
-        return self._shown[0]
+        return self._start(_as_array(rows)[:, 0])
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
         """Step the environments of the rows that are playing."""
@@ -119,8 +114,9 @@ class GymnasiumTasks(TaskEnv):
         """See `TaskEnv.start_episodes`; on arrays, like `play`."""
         if not self._is_on_cpu:
             return super().start_episodes(rows)
-        self.episode_steps.numpy()[rows.numpy()] = 0
-        return self.begin_episodes(rows)
+        begins = rows.numpy()
+        self.episode_steps.numpy()[begins] = 0
+        return self._start(begins[:, 0])
 
     def play(self, action: Tensor, playing: Tensor) -> Transition:
         """See `TaskEnv.play`; on arrays, whose operations take a fraction of the time."""
@@ -158,6 +154,14 @@ class GymnasiumTasks(TaskEnv):
         seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
         tasks = source.draw(num_tasks, torch.Generator().manual_seed(int(seed)))
         return self._task_layout.pack(tasks, source.place).to(self.device)
+
+    def _start(self, begins: np.ndarray[Any, Any]) -> Observation:
+        """Start episodes in some rows `[B]`; returns the observation of every row."""
+        numbers = begins.nonzero()[0]
+        if len(numbers):
+            self._begin(numbers)
+            self._show(begins)
+        return self._shown[0]
 
     def _begin(self, numbers: np.ndarray[Any, Any]) -> None:
         if self._rows is None:

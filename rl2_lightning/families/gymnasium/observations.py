@@ -144,10 +144,12 @@ class ObservationLayout:
 
     def write_all(self, arrays: Arrays, rows: Array | slice, observations: Sequence[Any]) -> None:
         """Store observations in rows `[N]`, or in all of them; like `write`, but faster."""
-        part = self._alone
-        if part is not None and {getattr(o, "shape", None) for o in observations} == {part.shape}:
-            stacked = np.array(observations)
-            if part.takes(stacked.dtype):
+        if self._alone is not None:
+            try:
+                stacked = np.array(observations)
+            except ValueError:  # they are not of the same shape
+                stacked = np.array(None)
+            if stacked.shape[1:] == self._alone.shape and self._alone.takes(stacked.dtype):
                 arrays[""][rows] = stacked
                 return
         numbers = range(len(observations)) if isinstance(rows, slice) else rows.tolist()
