@@ -1,12 +1,11 @@
 """Inputs in units of their running spread."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from tensordict import TensorDict
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
@@ -62,45 +61,6 @@ def test_sums_of_ranks_are_those_of_one() -> None:
     for spread in (one, both):
         spread.update()
     torch.testing.assert_close(both.state_dict(), one.state_dict())
-
-
-def measured_twice(*shares: TensorDict) -> dict[str, Tensor]:
-    """The weights and statistics after two iterations with the same steps."""
-    env = corridor_trials(6)
-    learner = make_learner(make_agent(env, normalised=BOTH), env, critic={"separate": True})
-    for steps in shares:
-        learner.note_inputs(steps)
-        learner.begin_collection()
-    return learner.state_dict()
-
-
-def two_iterations() -> list[TensorDict]:
-    env = corridor_trials(6)
-    learner = make_learner(make_agent(env), env)
-    return [collect(env, learner, seed=seed)[keys.STEPS] for seed in (1, 2)]
-
-
-def measure_share(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2
-    )
-    own = slice(0, 2) if rank == 0 else slice(2, 6)
-    found = measured_twice(*(steps[own] for steps in two_iterations()))
-    torch.save(found, f"{folder}/{rank}.pt")
-    distributed.barrier()
-    os._exit(0)  # Gloo's threads may deadlock when their objects are destroyed
-
-
-def test_ranks_add_what_each_has_measured(tmp_path: Path) -> None:
-    multiprocessing.spawn(measure_share, (str(tmp_path),), nprocs=2)
-    first, second = two_iterations()
-    expected = measured_twice(first, second)
-    count = expected["agent.encoder.normaliser.observations.of_.count"]
-    assert count == first[keys.MASK].sum() + second[keys.MASK].sum()
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found, dict(expected))
 
 
 def test_nothing_is_seen_differently_before_something_is_measured() -> None:
