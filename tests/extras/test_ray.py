@@ -8,7 +8,7 @@ import pytest
 
 from rl2_lightning.errors import FailedEnvironmentError, UserError
 from tests.families.gymnasium.played import play_fault, tasks_of
-from tests.faults.test_workers import ENDS, end, require_the_checkpoint
+from tests.faults.test_workers import ENDS, SENT, end, require_the_checkpoint
 
 ray = pytest.importorskip("ray", reason="pip install rl2-lightning[ray]")
 pytestmark = pytest.mark.slow
@@ -79,9 +79,10 @@ def test_faults(fault: str, told: str) -> None:
     ("way", "fault", "timeout", "code"), [one for one in ENDS if one[0] != "workers_signalled"]
 )
 def test_no_process_outlives_a_program_with_ray(
-    tmp_path: Path, way: str, fault: str, timeout: float, code: int
+    tmp_path: Path, way: str, fault: str, timeout: float, code: int | None
 ) -> None:
-    assert end(tmp_path / "pids", way, fault, timeout, "ray") == code
+    expected = {code} if code is not None else {1, -SENT[way]}
+    assert end(tmp_path / "pids", way, fault, timeout, "ray") in expected
 
 
 @pytest.mark.parametrize(

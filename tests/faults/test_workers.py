@@ -18,6 +18,7 @@ from rl2_lightning.families.gymnasium import GymnasiumTasks
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, run_program
 
+WHERE = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 LEAVING = "tests.families.gymnasium.envs:Leaving"
 # One more iteration than the first, in which an environment plays 2 episodes of 6 steps.
 IN_SECOND_ITERATION = 14
@@ -104,7 +105,7 @@ def train(
         "callbacks.checkpoint.every_n_epochs=1",
         f"hydra.run.dir={tmp_path / 'run'}",
         *overrides,
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=WHERE,
     )
     lines = result.stderr.strip().splitlines()
     return (lines[-1] if result.returncode else ""), pids_in(folder)
@@ -168,8 +169,8 @@ ENDS = [
     ("interrupted", "hangs", LONG, -signal.SIGINT),
     ("terminated", "none", LONG, -signal.SIGTERM),
     ("terminated", "hangs", LONG, -signal.SIGTERM),
-    ("interrupted", "dies", LONG, 1),  # before the signal
-    ("terminated", "raises", LONG, 1),
+    ("interrupted", "dies", LONG, None),  # before the signal, or just after it
+    ("terminated", "raises", LONG, None),
     ("workers_signalled", "none", LONG, 0),
 ]
 
@@ -179,7 +180,7 @@ def end(folder: Path, way: str, fault: str, timeout: float, backend: str = "proc
     folder.mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", PLAYS, str(folder), way, fault, str(timeout), backend],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": WHERE, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
@@ -201,9 +202,10 @@ def end(folder: Path, way: str, fault: str, timeout: float, backend: str = "proc
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "fault", "timeout", "code"), ENDS)
 def test_no_process_outlives_the_program(
-    tmp_path: Path, way: str, fault: str, timeout: float, code: int
+    tmp_path: Path, way: str, fault: str, timeout: float, code: int | None
 ) -> None:
-    assert end(tmp_path / "pids", way, fault, timeout) == code
+    expected = {code} if code is not None else {1, -SENT[way]}
+    assert end(tmp_path / "pids", way, fault, timeout) in expected
 
 
 def test_no_process_outlives_a_program_that_is_killed(tmp_path: Path) -> None:
