@@ -74,7 +74,9 @@ def render(folder: Path) -> None:
         parts += [f"## {title}", RETURNS[table]]
         if table in WITH_EPISODES:
             parts.append(worlds_table(own, rows, folder / "curves"))
-            parts += [MEASURES, measures_table(own, rows), *_pictures(folder, rows)]
+            if measured := measures_table(own, rows):
+                parts += [MEASURES, measured]
+            parts += _pictures(folder, rows)
         else:
             parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")

@@ -113,8 +113,9 @@ def _reference_players(rows: Iterable[Row]) -> list[str]:
 
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each figure of a family's own analysis of an agent."""
-    lines = head_lines(["cell", "agent", "seed", "figure", *AGENTS.values()])
+    """One line for each figure of a family's own analysis of an agent; empty if there is none."""
+    head = head_lines(["cell", "agent", "seed", "figure", *AGENTS.values()])
+    lines = list(head)
     for cell in cells:
         for row in rows[cell.name]:
             modes = [agent.removeprefix("agent") for agent in AGENTS]  # "_greedy" and "_sampled"
@@ -130,7 +131,7 @@ def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
                     lines.append(
                         table_line([cell_text(cell), row["agent"], row["seed"], words, *figures])
                     )
-    return "\n".join(lines)
+    return "" if lines == head else "\n".join(lines)
 
 
 def _measure(row: Row, name: str) -> str:
@@ -141,8 +142,9 @@ def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
     """Cell and seed, the agent's returns, the reference's, and the agent's share of it."""
     returns = [_row_figure(row, name) for name in AGENTS]
     agent, optimum = float(row["agent_greedy"]), float(row[reference])
-    # A share of a negative return is meaningless.
-    share = f"{agent / optimum:.1%}" if min(agent, optimum) > 0 else ""
+    # A share of a negative return is meaningless, and one of a random player's of little use.
+    is_shown = min(agent, optimum) > 0 and reference != "random"
+    share = f"{agent / optimum:.1%}" if is_shown else ""
     beside = f"{_row_figure(row, reference)} ({_words(reference)})"
     return [cell_text(cell), row["agent"], row["seed"], *returns, beside, share]
 
