@@ -3,12 +3,30 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
+from tests.extras.experiments import GYMNASIUM, WITH_EXTRA
+from tests.extras.packages import PACKAGES
 from tests.house.command import run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "gymnasium.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_extras_is_whole() -> None:
+    lines = [line for line in PAGE.splitlines() if "`pip install rl2-lightning[" in line]
+    found = {re.search(r"\[(\w+)\]`", line)[1]: line for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(found) == {"gymnasium", "ray", *PACKAGES}
+    for extra, line in found.items():
+        experiments = re.findall(r"`(\w+)`", line.rpartition("|")[0].rpartition("|")[2])
+        expected = [name for name in GYMNASIUM if WITH_EXTRA.get(name, "gymnasium") == extra]
+        assert sorted(experiments) == sorted(expected)
+        *_, packages, _, _ = line.split("|")
+        for package in packages.split(","):
+            assert package.strip() in " ".join(extras[extra] + extras["mujoco"])
 
 
 def block(language: str) -> str:
