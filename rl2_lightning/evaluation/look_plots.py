@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS, BLACK, REFERENCE_COLOURS
 
 MOST_PATHS = 60  # drawn; more hide one another
@@ -154,7 +155,7 @@ def reactions_figure(reactions: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 def _figure(title: str, width: float = 8.0, height: float = 4.6) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(linewidth=0.5, alpha=0.4)

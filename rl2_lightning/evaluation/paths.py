@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.families.scene import Scene
 
 PATH_COLOUR = "#0072B2"
@@ -63,7 +64,7 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
     """
     columns = max(len(legs) for _, legs in trials)
     size = (2.3 * columns, 2.6 * len(trials) + 0.4)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure = Picture(figsize=size, dpi=110, layout="constrained")
     panels = figure.subplots(len(trials), columns, squeeze=False)
     for row, (scene, legs) in zip(panels, trials, strict=True):
         for axes in row[len(legs) :]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from rl2_lightning.errors import UserError
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS, REFERENCE_COLOURS
 from rl2_lightning.means import student_quantile
 
@@ -103,7 +104,7 @@ def runs_figure(groups: Mapping[str, Sequence[RunCurve]], metric: str) -> Figure
         groups: runs that differ only in their seeds, by name.
         metric: name of what they logged.
     """
-    figure = Figure(figsize=(11.0, 4.8), dpi=110, layout="constrained")
+    figure = Picture(figsize=(11.0, 4.8), dpi=110, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     colours = [*AGENT_COLOURS, *REFERENCE_COLOURS]
     for axes, axis in zip(panels, ("env_steps", "seconds"), strict=True):
