@@ -11,7 +11,7 @@ from rl2_lightning.evaluation.evaluate import evaluate
 from rl2_lightning.evaluation.film import as_gif, film
 from rl2_lightning.evaluation.held_out import HeldOut
 from rl2_lightning.evaluation.look_plots import regret_figure
-from rl2_lightning.evaluation.paths import legs_of, paths_figure
+from rl2_lightning.evaluation.paths import PATHS_TITLE, legs_of, paths_figure
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
 from rl2_lightning.evaluation.trial_look import figures_of, play_to_look
 
@@ -52,7 +52,7 @@ def _maps(agent: Agent, held_out: HeldOut) -> Iterator[tuple[str, Figure | bytes
     if not drawn:
         return
     trials = held_out.play(agent, list(range(num)), greedy=True, shows_position=True)
-    title = f"greedy play of {len(drawn)} held-out tasks, from light to dark, and returns"
+    title = f"greedy play of {len(drawn)} held-out tasks: {PATHS_TITLE}"
     legs = [(scene, legs_of(trials[number], scene)) for number, scene in drawn]
     yield "paths", paths_figure(legs, title)
     shown = held_out.task_env.observation_spec_unbatched[keys.OBSERVATION]

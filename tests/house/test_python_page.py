@@ -111,7 +111,7 @@ def test_a_training_is_drawn(training, tmp_path: Path) -> None:
     assert (training.folder / "adaptation_over_training.png").exists()
     (training.folder / "adaptation_curve.csv").rename(tmp_path / "kept.csv")
     try:
-        with pytest.raises(UserError, match=r"^the training had 0 validation\(s\), and the picture"):
+        with pytest.raises(UserError, match=r"^the training had 0 validation\(s\), and"):
             plot_training(training)
     finally:
         (tmp_path / "kept.csv").rename(training.folder / "adaptation_curve.csv")
