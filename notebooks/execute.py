@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 SECONDS_PER_CELL = 900  # on two busy cores; the longest one takes about a minute and a half
 EXECUTED = "executed"  # in the metadata: the digest of the code that the outputs are of
+STYLE = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 COLOURS = 128  # of a stored picture
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -108,7 +110,7 @@ def _tidy_outputs(cell: Any) -> list[Any]:
             if "image/png" in data:
                 output.data = nbformat.from_dict({"image/png": _small(data["image/png"])})
             others.append(output)
-    lines = [line.rstrip() for line in printed]
+    lines = [STYLE.sub("", line).rstrip() for line in printed]
     progress = [line for line in lines if line.startswith("iteration ")]
     lines = [line for line in lines if line not in progress[:-1]]
     text = "\n".join(lines).strip("\n")

@@ -54,7 +54,7 @@ def over_training_figure(validations: Validations, title: str) -> Figure:
     Returns:
         A figure with a panel for each way of acting.
     """
-    figure = Picture(figsize=(12.0, 4.8), dpi=110, layout="constrained")
+    figure = Picture(figsize=(11.0, 5.0), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(validations.agents), sharey=True, squeeze=False)[0]
     for axes, (mode, curves) in zip(panels, validations.agents.items(), strict=True):
         is_single = len(next(iter(curves.values())).mean) == 1
@@ -67,7 +67,9 @@ def over_training_figure(validations: Validations, title: str) -> Figure:
         bar = figure.colorbar(colours, ax=panels, label="env steps of training", pad=0.01)
         bar.ax.yaxis.set_major_formatter("{x:,.0f}")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize="small")
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize="small"
+    )
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 
