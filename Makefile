@@ -10,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --di
 WITHOUT_AVX512 = NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX \
 	AVX512_CNL AVX512_ICL AVX512_SPR"
 
-.PHONY: help train test test-quick test-slow test-portable test-extras docs lint types format bench results
+.PHONY: help train test test-quick test-slow test-portable test-extras docs lint types format bench results notebooks
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -68,3 +68,6 @@ bench: $(INSTALLED) ## env steps per second: collection, optimisation, the whole
 
 results: $(INSTALLED) ## render the tables of results/ anew
 	$(BIN)/python -m results.render
+
+notebooks: $(INSTALLED) ## execute the notebooks, and store their outputs; minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m notebooks.execute $(ARGS)

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from rl2_lightning.arguments import CONFIG_DIR
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
@@ -109,15 +110,21 @@ def _files(group: str) -> list[Path]:
     return [file for folder in _folders() for file in sorted((folder / group).glob("*.yaml"))]
 
 
+def search_path() -> str:
+    """The override that makes Hydra find the config files of the command line's folders."""
+    folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
+    return f"{SEARCH_PATH}=[{folders}]"
+
+
 def _folders() -> list[Path]:
     """The folders in which config files are searched for."""
     arguments = sys.argv[1:]
 
     def given() -> Iterator[str]:
         for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
-            if text in ("--config-dir", "-cd"):
+            if text in CONFIG_DIR:
                 yield following
-            elif text.startswith("--config-dir="):
+            elif text.startswith(f"{CONFIG_DIR[0]}="):
                 yield text.partition("=")[2]
         listed = value_of(SEARCH_PATH, arguments)
         yield from map(str, listed if isinstance(listed, list) else [])
@@ -146,8 +153,7 @@ def _composed_target(file: Path, group: str) -> Any:
 
 def _composed(choice: str) -> DictConfig:
     """The whole configuration of one choice, such as `env=pendulum`."""
-    folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
     is_in_job = GlobalHydra.instance().is_initialized()
     start = partial(initialize_config_dir, str(CONFIGS.resolve()), version_base="1.3")
     with nullcontext() if is_in_job else start():
-        return compose("train", [choice, f"{SEARCH_PATH}=[{folders}]"])
+        return compose("train", [choice, search_path()])

@@ -106,14 +106,17 @@ def figures_of(played: Played) -> dict[str, Figure]:
 def action_shares(played: Played) -> Tensor:
     """How often each action is taken at each step, `[K, T]`: shares of the trials that play it.
 
-    Where actions have ranks, K are the ranks, the best one first.
+    Where actions have ranks, K are the ranks, the best one first. The shares of steps that less
+    than a tenth of the trials play are NaN.
     """
     action, space = played.steps[keys.ACTION], played.agent.spec.actions
     assert isinstance(space, Discrete)
     if played.ranks is not None:
         action = played.ranks.gather(1, action)
     counts = torch.nn.functional.one_hot(action, space.n) * played.mask.unsqueeze(-1)
-    return (counts.sum(0) / played.mask.sum(0).clamp(min=1).unsqueeze(-1)).T
+    playing = played.mask.sum(0)
+    shares = (counts.sum(0) / playing.clamp(min=1).unsqueeze(-1)).T
+    return shares.masked_fill(playing < len(action) * SMALLEST_SHARE, torch.nan)
 
 
 def memory_paths(played: Played) -> tuple[Tensor, Tensor]:
@@ -138,13 +141,16 @@ def memory_paths(played: Played) -> tuple[Tensor, Tensor]:
 def task_numbers(played: Played) -> tuple[Tensor, str]:
     """A number for each task that tells tasks apart, `[B]`, and what it is.
 
-    It is the best action, from 1 on, where actions have ranks; the only parameter that varies; or
-    else the first principal component of all parameters.
+    It is the best action, from 1 on, where actions have ranks; the only parameter that varies; the
+    place of the one in the only parameter, from 1 on, if it is one-hot; or else the first principal
+    component of all parameters.
     """
     if played.ranks is not None:
         return played.ranks.argmin(dim=1).double() + 1, "best action"
     columns = torch.cat(list(played.tasks.values()), dim=1).double()
     names = [name for name, one in played.tasks.items() for _ in range(one.shape[1])]
+    if len(played.tasks) == 1 and _is_one_hot(columns):
+        return columns.argmax(dim=1).double() + 1, names[0].replace("_", " ")
     varies = columns.std(dim=0) > 0
     if int(varies.sum()) == 1:
         return columns[:, varies].squeeze(1), names[int(varies.int().argmax())].replace("_", " ")
@@ -154,6 +160,11 @@ def task_numbers(played: Played) -> tuple[Tensor, str]:
     _, _, directions = torch.linalg.svd(centred / centred.std(dim=0), full_matrices=False)
     name = "first principal component of the task's parameters"
     return (centred / centred.std(dim=0)) @ directions[0], name
+
+
+def _is_one_hot(columns: Tensor) -> bool:
+    has_kinds = columns.shape[1] > 1 and bool(((columns == 0) | (columns == 1)).all())
+    return has_kinds and bool((columns.sum(dim=1) == 1).all())
 
 
 @torch.no_grad()

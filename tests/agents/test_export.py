@@ -106,6 +106,7 @@ def test_where_a_trial_begins_nothing_else_is_read(tmp_path: Path) -> None:
     other |= {"observation": one["observation"], "state_0": torch.randn(5, 8)}
     one["begins"][:] = other["begins"][:] = torch.tensor([True, True, False, True, False])
     first, second = program(one), program(other)
+    assert not any(output.requires_grad for output in first.values())
     for name in ("logits", "next_state_0"):
         same = (first[name] == second[name]).all(1)
         assert same.tolist() == [True, True, False, True, False]

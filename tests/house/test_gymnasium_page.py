@@ -3,9 +3,13 @@
 import json
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from rl2_lightning.look import look
 from tests.extras.experiments import GYMNASIUM, WITH_EXTRA
 from tests.extras.packages import PACKAGES
 from tests.house.command import run_python
@@ -37,7 +41,7 @@ def block(language: str) -> str:
     return found[1]
 
 
-def test_an_environment_of_your_own(tmp_path: Path) -> None:
+def test_an_environment_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program, config = block("python"), block("yaml")
     assert len(program.splitlines()) < 20
     assert len(config.splitlines()) < 10
@@ -54,3 +58,8 @@ def test_an_environment_of_your_own(tmp_path: Path) -> None:
     assert summary["iterations"] >= 1
     # One task in four is solved by whatever is tried first.
     assert 0 < summary["references"]["random"]["trial_return"] <= 3
+    # And its agent can be looked at, with the same folder of configuration.
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    monkeypatch.setattr(sys, "argv", ["look", f"--config-dir={tmp_path / 'mine' / 'configs'}"])
+    written = look(str(output / "last.ckpt"), tmp_path / "look", num_tasks=6)
+    assert {"adaptation_curve", "actions", "memory", "reactions"} <= {one.stem for one in written}
