@@ -62,6 +62,9 @@ class AdaptationOverTraining(OutcomeReader):
 
 def title_of(validations: Validations) -> str:
     """The title of the figure."""
+    some = next(iter(validations.agents["greedy"].values()))
+    if len(some.mean) == 1:
+        return f"return of a trial in {len(validations)} validations"
     return f"return by episode in {len(validations)} validations, from light to dark"
 
 

@@ -24,6 +24,9 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     }
     for file in files.documentation_pages():
         texts[file.src_uri] = file.content_string
+    for place in (repository.ROOT / "notebooks").glob(f"*{repository.NOTEBOOK}"):
+        path = place.relative_to(repository.ROOT).as_posix()
+        texts[repository.page_of(path)] = repository.source_page(path)
     generated = {**fields.pages(), **api.pages()}
     for page in repository.PAGES:
         files.append(File.generated(config, page, content=WIDE.get(page, "") + texts[page]))
@@ -44,6 +47,7 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Turn links into the repository into links of the site."""
     source = page.file.src_uri
-    if source.startswith(("api/", "fields/", f"{repository.SOURCE}/")):
+    is_shown_as_it_is = source.startswith(("api/", "fields/", f"{repository.SOURCE}/"))
+    if is_shown_as_it_is and not source.endswith(f"{repository.NOTEBOOK}.md"):
         return markdown
     return repository.with_links_of_the_site(markdown, source)

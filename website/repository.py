@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from website.notebooks import notebook_page
+
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
 
@@ -27,6 +29,8 @@ EXPLAINED: Mapping[str, str] = {
     "rl2_lightning/learners/manual.py": "api/learners.md",
 }
 
+NOTEBOOK = ".ipynb"
+ELSEWHERE = ("mailto:", "data:")  # beginnings of links that lead to no file
 PICTURES = (".png", ".gif", ".svg")
 SOURCE = "source"  # folder of the site with the text files that pages link to
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "bash", ".csv": "text"}
@@ -47,6 +51,8 @@ def links_of(text: str) -> Iterator[re.Match[str]]:
 
 def place_of(page: str) -> str:
     """The path in the repository of a page of the site."""
+    if page.endswith(f"{NOTEBOOK}.md"):
+        return page.removeprefix(f"{SOURCE}/").removesuffix(".md")
     return PAGES.get(page, f"{DOCS}/{page}")
 
 
@@ -84,7 +90,7 @@ def with_links_of_the_site(text: str, page: str) -> str:
     parts, end = [], 0
     for found in sorted(links_of(text), key=lambda one: one.start()):
         before, target, after = found.groups()
-        if "://" in target or target.startswith("mailto:"):
+        if "://" in target or target.startswith(ELSEWHERE):
             continue
         path = posixpath.normpath(posixpath.join(home, target))
         shown = posixpath.relpath(page_of(path), posixpath.dirname(page) or ".")
@@ -104,7 +110,7 @@ def files_that_pages_name(pages: Mapping[str, str]) -> dict[str, str]:
         home = posixpath.dirname(place_of(page))
         for link in links_of(text):
             target = link[2]
-            if "://" in target or target.startswith("mailto:"):
+            if "://" in target or target.startswith(ELSEWHERE):
                 continue
             path = posixpath.normpath(posixpath.join(home, target))
             shown = page_of(path)
@@ -116,6 +122,8 @@ def files_that_pages_name(pages: Mapping[str, str]) -> dict[str, str]:
 def source_page(path: str) -> str:
     """A page that shows a text file of the repository, or all text files of a folder."""
     place = ROOT / path
+    if place.suffix == NOTEBOOK:
+        return notebook_page(place)
     if place.is_file():
         language = LANGUAGES.get(place.suffix, "text")
         text = place.read_text(encoding="utf-8").rstrip()

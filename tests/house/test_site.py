@@ -1,6 +1,7 @@
 """The documentation site has every page and every field, and its links lead where they should."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +10,18 @@ import yaml
 from omegaconf import OmegaConf
 
 from website import api, fields
-from website.repository import PAGES, ROOT, page_of, source_page, with_links_of_the_site
+from website.notebooks import notebook_page
+from website.repository import (
+    PAGES,
+    ROOT,
+    files_that_pages_name,
+    page_of,
+    source_page,
+    with_links_of_the_site,
+)
 from website.yaml_keys import keys_of, title_of
 
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GROUPS = ("env", "memory", "learner", "agent", "collection", "trainer", "callbacks", "logger")
 FILES = [file for group in GROUPS for file in sorted((ROOT / "configs" / group).glob("*.yaml"))]
 
@@ -137,6 +147,43 @@ def test_a_file_is_shown_as_it_is() -> None:
     folder = source_page("tests/house/own_parts")
     assert text in folder
     assert folder.count("\n## ") == 6
+
+
+def test_notebooks_are_shown_as_pages(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": "# Title\n[b](#2-B,-and-C) [d](../docs/idea.md)"},
+        code_cell("print(1)\n2", {"text": "1\n"}, {"data": {"text/plain": "2"}}),
+        code_cell("%%writefile mine/a.yaml\nenv: {}"),
+        code_cell("draw()", {"data": {"image/png": "QUJD\n"}}, {"data": {"text/markdown": "*m*"}}),
+    ]
+    place = tmp_path / "one.ipynb"
+    place.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    assert notebook_page(place) == (
+        "# Title\n[b](#2-b-and-c) [d](../docs/idea.md)\n\n"
+        "```python\nprint(1)\n2\n```\n\n```text\n1\n```\n\n```text\n2\n```\n\n"
+        "`mine/a.yaml`:\n\n```yaml\nenv: {}\n```\n\n"
+        '```python\ndraw()\n```\n\n<img src="data:image/png;base64,QUJD" '
+        'alt="output of this cell">\n\n*m*\n'
+    )
+
+
+def code_cell(source: str, *outputs: dict) -> dict:
+    return {"cell_type": "code", "source": source, "outputs": list(outputs)}
+
+
+@pytest.mark.parametrize(
+    "place", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_links_of_notebooks_lead_to_the_page_of_the_site(place: Path) -> None:
+    path = place.relative_to(ROOT).as_posix()
+    page = page_of(path)
+    text = source_page(path)
+    changed = with_links_of_the_site(text, page)
+    assert "](../../" in changed
+    assert ".ipynb)" not in changed
+    for name, file in files_that_pages_name({page: text}).items():
+        assert (ROOT / file).exists()
+        assert name.startswith("source/")
 
 
 @pytest.mark.parametrize("name", [name for _, _, names in api.PAGES.values() for name in names])
