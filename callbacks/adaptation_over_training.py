@@ -71,10 +71,11 @@ def title_of(validations: Validations) -> str:
 def read_validations(table: Path) -> Validations:
     """The curves of a run's validations, from its `adaptation_curve.csv`.
 
-    Only means and their intervals are stored there; the trial's own numbers are NaN.
+    Only means and their intervals are stored there; the trial's own numbers are NaN. Without this
+    file there are none.
     """
     rows: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for row in read_rows(table):
+    for row in read_rows(table) if table.exists() else ():
         if row["stage"] == "validation":
             numbers = (_number(row["mean"]), _number(row["half_width"]))
             rows.setdefault((row["player"], int(row["env_steps"])), []).append(numbers)

@@ -72,8 +72,7 @@ def _over_training(checkpoint: str) -> Iterator[tuple[str, Figure]]:
     from rl2_lightning.callbacks.adaptation_over_training import read_validations, title_of
     from rl2_lightning.evaluation.over_training import over_training_figure
 
-    table = Path(checkpoint).parent / TABLE
-    validations = read_validations(table) if table.exists() else ()
+    validations = read_validations(Path(checkpoint).parent / TABLE)
     if len(validations) > 1:
         yield "adaptation_over_training", over_training_figure(validations, title_of(validations))
 

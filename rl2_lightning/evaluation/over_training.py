@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
@@ -83,7 +83,7 @@ def _draw_curves(axes: Axes, curves: Mapping[int, Curve], references: Mapping[st
         draw_curve(axes, references[name], style, blocks, _label(name, reference))
     steps = list(curves)
     for place in _spaced(len(steps)):
-        shade = colours.to_rgba(steps[place])
+        shade = to_hex(colours.cmap(colours.norm(steps[place])))
         style = Style(shade, 1.8, "-", "", order=5, banded=False)
         draw_curve(axes, curves[steps[place]], style, blocks, "")
     dress_axes(axes, num_episodes)

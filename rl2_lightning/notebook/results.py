@@ -100,8 +100,7 @@ def plot_training(training: Training, path: str | PathLike[str] | None = None) -
     Raises:
         UserError: there were fewer than two validations.
     """
-    table = training.folder / TABLE
-    validations = read_validations(table) if table.exists() else ()
+    validations = read_validations(training.folder / TABLE)
     if len(validations) < 2:
         raise UserError(
             f"the training had {len(validations)} validation(s), and the picture needs two: lower "
