@@ -82,9 +82,9 @@ def _draw_curves(axes: Axes, curves: Mapping[int, Curve], references: Mapping[st
     for name, style in styles_of((), references, reference).items():
         draw_curve(axes, references[name], style, blocks, _label(name, reference))
     steps = list(curves)
+    shades = colours.to_rgba(np.array(steps))
     for place in _spaced(len(steps)):
-        shade = to_hex(colours.cmap(colours.norm(steps[place])))
-        style = Style(shade, 1.8, "-", "", order=5, banded=False)
+        style = Style(to_hex(shades[place].tolist()), 1.8, "-", "", order=5, banded=False)
         draw_curve(axes, curves[steps[place]], style, blocks, "")
     dress_axes(axes, num_episodes)
 
