@@ -30,7 +30,7 @@ CLAIMS = {
         first, second = guesser.curves["greedy"].mean.tolist()
         assert first > 0.9 * halving
         assert second > 4.8
-        assert sailor.curves["greedy"].trial_return > -25
+        assert sailor.curves["greedy"].trial_return > -6
         final = play(sailor.agent, trials, tasks=tasks, greedy=True)["steps", "observation"]
         assert final[:, 7:10].abs().mean() < 0.3
         assert abs(place[0]) < 0.3
