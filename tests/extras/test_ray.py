@@ -81,7 +81,8 @@ def test_faults(fault: str, told: str) -> None:
 def test_no_process_outlives_a_program_with_ray(
     tmp_path: Path, way: str, fault: str, timeout: float, code: int | None
 ) -> None:
-    expected = {code} if code is not None else {1, -SENT[way]}
+    # An interrupt that the program does not handle ends it with 1, where Ray is used.
+    expected = {1, -SENT[way]} if code is None or way == "interrupted" else {code}
     assert end(tmp_path / "pids", way, fault, timeout, "ray") in expected
 
 
@@ -89,7 +90,7 @@ def test_no_process_outlives_a_program_with_ray(
     ("fault", "told"),
     [
         ("raises", "cannot play a step in the task 1.*: ZeroDivisionError: the pole is nowhere"),
-        ("dies", r"has lost its actor \(ActorDiedError: .*\) in the task 1"),
+        ("dies", r"has lost its actor \(ActorDiedError: .*died\) in the task .*1.*, one of these"),
         ("hangs", "does not answer within 2 s in the task 1"),
     ],
 )

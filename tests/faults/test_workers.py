@@ -193,7 +193,7 @@ def end(folder: Path, way: str, fault: str, timeout: float, backend: str = "proc
             for pid in addressees:
                 if Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
                     os.kill(pid, SENT[way])
-        code = process.wait(timeout=100)
+        code = process.wait(timeout=200)
     assert len(pids_in(folder)) == 4  # two workers, and a process of each
     require_gone(pids_in(folder))
     return code

@@ -118,7 +118,8 @@ class RayRows:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             *_, last = f"{error}".strip().splitlines()  # of Ray's account
-            lost = f"has lost its actor ({type(error).__name__}: {last.strip()[:200]})"
+            reason = last.strip().partition(". ")[0]
+            lost = f"has lost its actor ({type(error).__name__}: {reason})"
             raise self._failure(number, lost, -1) from error
         if isinstance(answer, UserError):
             self._kill()
