@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.images import render
@@ -37,7 +38,7 @@ def test_a_line_for_each_of_some_validations(num: int) -> None:
     first, last = lines[0], lines[-1]
     assert first.get_ydata() == pytest.approx([n / num for n in range(1, 5)])
     assert last.get_ydata() == pytest.approx([1, 2, 3, 4])
-    assert sum(first.get_color()[:3]) > sum(last.get_color()[:3]), "from light to dark"
+    assert sum(to_rgb(first.get_color())) > sum(to_rgb(last.get_color())), "from light to dark"
     assert bar.get_ylabel() == "env steps of training"
     assert (greedy.get_title("left"), sampled.get_title("left")) == (
         "agent, greedy",
