@@ -20,7 +20,8 @@ from rl2_lightning.evaluation.plots import (
     styles_of,
 )
 
-MOST_PATHS, MOST_POINTS = 60, 2500  # drawn in all paths; more hide one another
+RANDOM = "random"  # a player that nobody can be behind
+MOST_PATHS, MOST_POINTS = 60, 1200  # drawn in all paths; more hide one another
 MOST_COLOURS = 10  # of a number that is a kind
 LARGEST_LINEAR = 20.0  # nats; narrow distributions over continuous actions differ by hundreds
 DPI = 110
@@ -44,6 +45,8 @@ def regret_figure(
         if name != reference:
             _draw_regret(axes, players[name], best, name, style)
     axes.axhline(0, color=BLACK, linewidth=1.2, linestyle="--", label=reference.replace("_", " "))
+    if len(best) == 1:
+        axes.set_xlim(0.5, 1.5)
     axes.set_xlabel("episode")
     axes.set_ylabel(f"return behind {reference.replace('_', ' ')}, summed up")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -86,6 +89,8 @@ def actions_figure(shares: Tensor, are_ranked: bool, title: str) -> Figure:
         interpolation="nearest",
         extent=(0.5, num_steps + 0.5, num_actions + 0.5, 0.5),
     )
+    is_told = ~shares.isnan().any(0)
+    axes.set_xlim(0.5, int(is_told.nonzero().max()) + 1.5)
     axes.set_xlabel("env step of the trial")
     axes.set_ylabel("action, 1 is the one that pays most" if are_ranked else "action, from 1 on")
     for axis in (axes.xaxis, axes.yaxis):
@@ -146,7 +151,7 @@ def reactions_figure(reactions: Mapping[str, np.ndarray], title: str) -> Figure:
     ranked = sorted(reactions.items(), key=lambda item: -np.nanmean(item[1]))
     for number, (name, divergence) in enumerate(ranked):
         colour = [*AGENT_COLOURS, *REFERENCE_COLOURS][number]
-        label = f"{name.replace('_', ' ')}: {np.nanmean(divergence):.2f} on average"
+        label = f"{name.replace('_', ' ')}: {np.nanmean(divergence):.2g} on average"
         steps = np.arange(1, len(divergence) + 1)
         marker = "o" if len(steps) <= 30 else ""
         axes.plot(steps, divergence, color=colour, marker=marker, markersize=3, label=label)

@@ -10,10 +10,10 @@ from rl2_lightning.data.world import World
 from rl2_lightning.evaluation.evaluate import evaluate
 from rl2_lightning.evaluation.film import as_gif, film
 from rl2_lightning.evaluation.held_out import HeldOut
-from rl2_lightning.evaluation.look_plots import regret_figure
+from rl2_lightning.evaluation.look_plots import RANDOM, regret_figure
 from rl2_lightning.evaluation.paths import PATHS_TITLE, legs_of, paths_figure
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
-from rl2_lightning.evaluation.trial_look import figures_of, play_to_look
+from rl2_lightning.evaluation.trial_look import figures_of, play_to_look, plays_greedily
 
 NUM_MAPS = 3  # trials whose paths are drawn
 IMAGE_DIMS = 3  # channels, height and width
@@ -34,13 +34,16 @@ def pictures_of(
         Figures by name, and a film as the bytes of a GIF file.
     """
     told = f"{len(held_out):,} held-out tasks"
-    curves = {f"agent {name}": one for name, one in evaluate(agent, held_out).curves.items()}
+    found = evaluate(agent, held_out).curves
+    curves = {f"agent {name}": one for name, one in found.items()}
     references, reference = held_out.reference_curves(), held_out.reference
     title = f"return by episode on {told}"
     yield "adaptation_curve", adaptation_curve_figure(curves, title, references, reference)
-    if reference is not None:
+    if reference is not None and reference != RANDOM:
         yield "regret", regret_figure(curves, references, reference, f"regret on {told}")
-    yield from figures_of(play_to_look(agent, world, held_out.tasks, SEED)).items()
+    greedy = plays_greedily(found)
+    played = play_to_look(agent, world, held_out.tasks, SEED, greedy=greedy)
+    yield from figures_of(played).items()
     yield from _maps(agent, held_out)
 
 

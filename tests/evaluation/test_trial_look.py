@@ -147,11 +147,31 @@ def test_figures_name_their_axes(make_trials) -> None:
 
 def test_fewer_of_long_paths_are_drawn() -> None:
     numbers, shares = torch.arange(80.0).sin(), torch.tensor([0.5, 0.2])
-    for num_steps, expected in ((10, plots.MOST_PATHS), (100, 25), (9999, 1)):
+    for num_steps, expected in ((10, plots.MOST_PATHS), (100, 12), (9999, 1)):
         paths = torch.rand(80, num_steps, 2)
         axes = plots.memory_figure(paths, shares, numbers, "number", "title").axes[0]
         assert len(axes.lines) == expected
         assert len(axes.collections[0].get_offsets()) == 80, "the ends of all"
+
+
+@pytest.mark.parametrize(("greedy", "sampled", "expected"), [(3, 1, True), (2, 1.9, False)])
+def test_an_agent_is_shown_as_it_acts_best(greedy: float, sampled: float, expected: bool) -> None:
+    curves = {
+        name: Curve(torch.tensor([one]), torch.zeros(1), one, 0.5, 10)
+        for name, one in (("greedy", greedy), ("sampled", sampled))
+    }
+    assert looks.plays_greedily(curves) is expected
+
+
+def test_greedy_play_is_called_so() -> None:
+    env = bandit_trials(NUM)
+    world = SimpleNamespace(trials=lambda num_trials, device: env)
+    tasks = env.task_env.sample_tasks(NUM)
+    played = looks.play_to_look(make_agent(env), world, tasks, seed=2, greedy=True)
+    policy = played.agent.policy(played.features)
+    assert torch.equal(played.steps[keys.ACTION], policy.logits.argmax(-1))
+    for figure in looks.figures_of(played).values():
+        assert figure.get_suptitle().endswith("30 held-out tasks played greedily")
 
 
 def test_regret_is_what_is_missing_so_far() -> None:

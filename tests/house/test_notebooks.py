@@ -38,12 +38,18 @@ CLAIMS = {
     "3_from_ppo_to_replay": """
         assert stored.curves["greedy"].trial_return > 0.95
         assert abs(empty.curves["greedy"].trial_return - 0.25) < 0.05
-        assert errors["stored"][-1] < 0.5 * errors["stored"][0]
-        assert errors["stored"][0] < errors["empty"][0]
+        gru, matrix = (found for _, found in sorted(errors.items()))
+        assert gru["stored"][3] < 0.8 * gru["stored"][0]
+        assert gru["empty"][3] > 0.5
+        for found in (gru, matrix):
+            assert found["stored"][0] < 0.8 * found["empty"][0]
+            assert found["stored"][4] < 1e-3
     """,
     "4_which_memory": """
         assert np.nanmax(scores) < 1.05
-        assert len(figure.axes) >= 1
+        of_mdp = {name: scores[row, tasks.index("mdp_n10")] for row, name in enumerate(memories)}
+        assert of_mdp["matrix"] > 2 * of_mdp["gru"]
+        assert np.nanmin(scores[:, tasks.index("mab_n10_k5")]) > 0.9
     """,
 }
 
