@@ -45,11 +45,12 @@ def regret_figure(
         if name != reference:
             _draw_regret(axes, players[name], best, name, style)
     axes.axhline(0, color=BLACK, linewidth=1.2, linestyle="--", label=reference.replace("_", " "))
-    if len(best) == 1:
-        axes.set_xlim(0.5, 1.5)
     axes.set_xlabel("episode")
     axes.set_ylabel(f"return behind {reference.replace('_', ' ')}, summed up")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(best) == 1:
+        axes.set_xlim(0.5, 1.5)
+        axes.set_xticks([1])
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
     return figure
 

@@ -89,7 +89,8 @@ def test_files_are_small_and_cells_short(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_show_something(name: str) -> None:
-    pictures = [one["data"]["image/png"] for one in outputs_of(name) if "image/png" in one.data]
+    shown = [output.get("data", {}) for output in outputs_of(name)]
+    pictures = [data["image/png"] for data in shown if "image/png" in data]
     assert len(pictures) >= 3
     for picture in pictures:
         image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
