@@ -6,9 +6,11 @@ import io
 import re
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
+from nbformat.v4 import new_code_cell
 from PIL import Image
 
 from notebooks.execute import EXECUTED, FOLDER, digest_of, execute, notebook_names, read
@@ -129,7 +131,5 @@ def test_links_lead_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_all_cells_run(name: str, tmp_path: Path) -> None:
     notebook = read(name)
-    claims = re.sub(r"^ +", "", CLAIMS[name].strip(), flags=re.MULTILINE)
-    notebook.cells.append({"cell_type": "code", "source": claims, "metadata": {}, "outputs": []})
-    notebook.cells[-1] |= {"execution_count": None, "id": "claims"}
+    notebook.cells.append(new_code_cell(dedent(CLAIMS[name]).strip()))
     execute(notebook, tmp_path)
