@@ -20,7 +20,7 @@ TAG = "validation/adaptation_over_training"
 
 def run(folder: Path, max_epochs: int, checkpoint: str | None = None, **settings):
     drawn = AdaptationOverTraining(str(folder))
-    trainer = make_trainer([AdaptationCurveLogger(str(folder)), drawn], max_epochs, **settings)
+    trainer = make_trainer([drawn, AdaptationCurveLogger(str(folder))], max_epochs, **settings)
     trainer.fit(TinyAgent(), TinyData(), ckpt_path=checkpoint)
     return trainer, drawn
 
