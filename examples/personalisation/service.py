@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from examples.personalisation import messages
 from examples.personalisation.batching import Batcher
+from examples.personalisation.body_limit import BodyLimit
 from examples.personalisation.messages import Reply
 from examples.personalisation.settings import ServiceSettings
 from examples.personalisation.store import Store
@@ -32,7 +33,6 @@ from rl2_lightning.errors import UserError
 logger = logging.getLogger(__name__)
 
 MOST_IN_A_CALL = 1000  # users
-LARGEST_BODY = 2**20  # bytes
 SECONDS_TO_END = 10  # for calls that are being answered
 SECONDS_OF_SILENCE = 60  # after which a connection is closed
 
@@ -100,11 +100,11 @@ def make_app(users: Users) -> FastAPI:
         title="Personalisation",
         description="A bandit that adapts to each user.",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY,
     )
     _add_routes_of_a_user(app)
     _add_routes_of_several(app)
     _add_health(app)
+    app.add_middleware(BodyLimit)
     app.add_exception_handler(RequestValidationError, _told_invalid)
     app.add_exception_handler(HTTPException, _told_failed)
     return app

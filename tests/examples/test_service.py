@@ -109,11 +109,26 @@ def test_mistakes_are_one_line(
     assert http(url, "POST", "/v1/users/ann/act")[0] == 200
 
 
-def test_a_large_body_is_refused(url: str) -> None:
-    request = urllib.request.Request(f"{url}/v1/act", b"[" * 2**21, method="POST")
+def chunks(body: bytes) -> Iterator[bytes]:
+    """Parts of a body, sent without a length."""
+    for start in range(0, len(body), 2**16):
+        yield body[start : start + 2**16]
+
+
+@pytest.mark.parametrize("size", [2**20 + 1, 2**24])
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_large_body_is_refused(url: str, size: int, has_length: bool) -> None:
+    body = b"[" * size if has_length else chunks(b"[" * size)
+    request = urllib.request.Request(f"{url}/v1/act", body, method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=30)
-    assert (refused.value.code, refused.value.read()) == (413, b"Content Too Large")
+    told = "body: it is larger than 1,048,576 bytes, send fewer users in a request"
+    assert (refused.value.code, json.load(refused.value)) == (413, {"error": told})
+
+
+def test_a_body_of_the_largest_size_is_read(url: str) -> None:
+    body = b'{"requests": []' + b" " * (2**20 - 16) + b"}"
+    assert http(url, "POST", "/v1/act", raw=body) == (200, {"replies": []})
 
 
 def test_users_ask_at_the_same_time(url: str, tmp_path: Path) -> None:
