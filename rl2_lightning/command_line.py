@@ -20,6 +20,7 @@ from hydra.errors import (
 )
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from rl2_lightning.config import TrainConfig
 from rl2_lightning.errors import UserError
@@ -148,7 +149,16 @@ def _line_of(error: Exception, in_job: bool) -> str | None:
     ]
     if not in_job:
         is_within_null = isinstance(error, AssertionError | AttributeError) and WITHIN_NULL in text
+        told = " ".join(text.split())
         lines += [
+            (
+                isinstance(error, YAMLError),
+                f"a configuration file is no valid YAML: {told}; fix it there",
+            ),
+            (
+                isinstance(error, UnicodeDecodeError),
+                f"a config file is not in UTF-8: {told}; save it in UTF-8",
+            ),
             (isinstance(error, ValueError) and NO_CHOICE in text, _no_choice()),
             (is_within_null, f"{' '.join(sys.argv[1:])} sets a field within one that is null"),
         ]

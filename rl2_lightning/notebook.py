@@ -44,7 +44,7 @@ from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.run_folder import LAST_CHECKPOINT, claimed, new_folder, removed_if_refused
 from rl2_lightning.session import closing_test, fit, quieten
-from rl2_lightning.stored_choices import CONFIGS
+from rl2_lightning.trust import CONFIGS
 
 METRICS = Path("csv") / "metrics.csv"
 

@@ -23,7 +23,8 @@ from rl2_lightning.settings import (
     stored_settings,
 )
 from rl2_lightning.stored import SCHEMAS, differences
-from rl2_lightning.stored_choices import CONFIGS, choices_of, nodes_that_set
+from rl2_lightning.stored_choices import choices_of, nodes_that_set
+from rl2_lightning.trust import CONFIGS
 
 CONFIG_NAME = "train"
 PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file

@@ -13,10 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
+from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET
-
-CONFIGS = Path(__file__).parent / "configs"
+from rl2_lightning.trust import CONFIGS, folders_of
 
 
 def add_choices(path: str) -> None:
@@ -111,18 +110,8 @@ def _files(group: str) -> list[Path]:
 
 def _folders() -> list[Path]:
     """The folders in which config files are searched for."""
-    arguments = sys.argv[1:]
-
-    def given() -> Iterator[str]:
-        for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
-            if text in ("--config-dir", "-cd"):
-                yield following
-            elif text.startswith("--config-dir="):
-                yield text.partition("=")[2]
-        listed = value_of(SEARCH_PATH, arguments)
-        yield from map(str, listed if isinstance(listed, list) else [])
-
-    return [*(Path(one.removeprefix("file://")) for one in given()), CONFIGS]
+    given = folders_of(sys.argv[1:])
+    return [*(Path(one.removeprefix("file://")) for one in given), CONFIGS]
 
 
 def _target_of(file: Path, group: str) -> Any:
