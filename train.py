@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check, settle_checkpoint
+from rl2_lightning.launched import end_with_parent
 from rl2_lightning.run_folder import claimed, removed_if_refused
 from rl2_lightning.trust import require_trusted, require_trusted_hydra
 
@@ -65,6 +66,7 @@ def job(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run the command line."""
+    end_with_parent()
     register_schemas()
     with one_line_errors():
         tidy_arguments()

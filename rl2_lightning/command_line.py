@@ -120,7 +120,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        line = _line_of(error, in_job)
+        line = line_of(error, in_job)
         if line is None:
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -132,7 +132,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1 if is_other_rank else _line(line))
 
 
-def _line_of(error: Exception, in_job: bool) -> str | None:
+def line_of(error: Exception, in_job: bool) -> str | None:
     """The line that reports an error to the user; None if it is not the user's mistake."""
     text = str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -82,12 +82,18 @@ def config_of(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _effect(name: str, theirs: Any, ours: Any) -> str:
-    if name != "collection.total_env_steps":
-        return ""
-    return (
-        f": the spent part of the budget is {theirs / ours:.3g} times the former one, and the "
-        "learning rate and everything else that depends on it continues from there"
-    )
+    """What follows from a changed field, where it is not obvious."""
+    if name == "collection.total_env_steps":
+        return (
+            f": the spent part of the budget is {theirs / ours:.3g} times the former one, and the "
+            "learning rate and everything else that depends on it continues from there"
+        )
+    if name in ("trainer.devices", "trainer.num_nodes"):
+        return (
+            ": each iteration has as many trials as before, but other ones, so that the result is "
+            "not bit for bit that of a run that was never stopped"
+        )
+    return ""
 
 
 def with_stored_config(
