@@ -21,7 +21,7 @@ from tests.faults.zygote import Fresh, Program, Zygote
 from tests.invariants.test_runs import assert_same_run
 
 NUM_KILLS = int(os.environ.get("FAULTS", "12"))
-LIMIT = 120.0  # seconds until a program has ended after a signal
+LIMIT = 300.0  # seconds until a program has ended after a signal
 KILLED = (
     *SMALL,
     "collection.total_env_steps=96",  # 6 iterations
@@ -97,7 +97,9 @@ def killed(rng: random.Random, program: Program, run: Path, duration: float) -> 
     output = program.output.read_text()
     said = f"{number.name}, {moment}, exit code {code}:\n{output}"
     assert code is not None, f"it hangs after {said}"
-    assert code in CODES[number], said
+    # A run that is done may be killed at the exit of its interpreter.
+    is_done = (run / "summary.json").exists()
+    assert code in CODES[number] or (is_done and code == -number), said
     assert "Traceback" not in output, said
     assert not left, f"{left} are left after {said}"
     if code == 1:
