@@ -9,6 +9,7 @@ from contextlib import suppress
 from rl2_lightning.run_folder import rank_of_process
 
 PARENT = "RL2_LIGHTNING_MAIN_PROCESS"
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")  # variables of torchrun's and SLURM's ranks
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
@@ -24,6 +25,8 @@ def end_with_parent() -> None:
         return
     with suppress(OSError, AttributeError):  # another system
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if any(name in os.environ for name in LAUNCHERS):
+        return  # another process has started this one, and may have the variable from elsewhere
     started_by = os.environ.get(PARENT)
     if started_by is not None and int(started_by) != os.getppid():
         sys.exit(1)  # it ended before this process could ask to be killed

@@ -68,7 +68,11 @@ def test_two_nodes_train_together(tmp_path: Path) -> None:
         )
         for node in (0, 1)
     ]
-    told = [node.communicate(timeout=400)[0] for node in nodes]
+    try:
+        told = [node.communicate(timeout=400)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.terminate()  # with its ranks; does nothing if it has ended
     assert [node.returncode for node in nodes] == [0, 0], told
     assert summary_of(tmp_path / "run")["env_steps"] == 32 * 2
     assert ["mean return of a trial" in text for text in told] == [True, False]
