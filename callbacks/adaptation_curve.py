@@ -18,6 +18,7 @@ from rl2_lightning.evaluation.images import render
 from rl2_lightning.evaluation.plots import adaptation_curve_figure
 from rl2_lightning.run_folder import make_parent
 
+TABLE, PICTURE = "adaptation_curve.csv", "adaptation_curve.png"
 COLUMNS = ("stage", "iteration", "env_steps", "player", "episode", "mean", "half_width")
 MAX_SCALARS = 10  # episodes of a curve that are logged as scalars to TensorBoard
 
@@ -35,8 +36,8 @@ class AdaptationCurveLogger(OutcomeReader):
     """
 
     def __init__(self, dirpath: str) -> None:
-        self._table = Path(dirpath) / "adaptation_curve.csv"
-        self._picture = Path(dirpath) / "adaptation_curve.png"
+        self._table = Path(dirpath) / TABLE
+        self._picture = Path(dirpath) / PICTURE
         self._references_written = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

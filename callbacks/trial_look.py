@@ -10,8 +10,8 @@ from matplotlib.image import imsave
 from rl2_lightning.callbacks.outcome import OutcomeReader, data_of, env_steps_of, outcome_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.images import render
-from rl2_lightning.evaluation.look_plots import regret_figure
-from rl2_lightning.evaluation.trial_look import figures_of, play_to_look
+from rl2_lightning.evaluation.look_plots import RANDOM, regret_figure
+from rl2_lightning.evaluation.trial_look import figures_of, play_to_look, plays_greedily
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.run_folder import make_parent
 
@@ -39,9 +39,11 @@ class TrialLook(OutcomeReader):
         outcome = outcome_of(trainer, pl_module, "test")
         agent = deepcopy(cast(Learner, pl_module).agent).cpu()
         tasks = outcome.held_out.tasks[: self._num_trials]
-        figures = figures_of(play_to_look(agent, data_of(trainer).world, tasks, self._seed))
+        greedy = plays_greedily(outcome.agents)
+        world = data_of(trainer).world
+        figures = figures_of(play_to_look(agent, world, tasks, self._seed, greedy=greedy))
         reference = outcome.held_out.reference
-        if reference is not None:
+        if reference is not None and reference != RANDOM:
             curves = {f"agent {name}": curve for name, curve in outcome.agents.items()}
             title = f"regret on {len(outcome.held_out):,} held-out tasks"
             figures["regret"] = regret_figure(curves, outcome.references, reference, title)

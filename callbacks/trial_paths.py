@@ -10,7 +10,7 @@ from rl2_lightning.callbacks.evaluation import held_out_of
 from rl2_lightning.callbacks.outcome import env_steps_of
 from rl2_lightning.callbacks.pictures import log_image
 from rl2_lightning.evaluation.images import render
-from rl2_lightning.evaluation.paths import legs_of, paths_figure
+from rl2_lightning.evaluation.paths import PATHS_TITLE, legs_of, paths_figure
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.run_folder import make_parent
 
@@ -50,8 +50,7 @@ class TrialPaths(Callback):
         )
         figure = paths_figure(
             [(scene, legs_of(played[number], scene)) for number, scene in trials],
-            f"greedy play of {len(trials)} held-out tasks, from light to dark; the number is the "
-            "episode's return",
+            f"greedy play of {len(trials)} held-out tasks: {PATHS_TITLE}",
         )
         image = render(figure)
         make_parent(self._picture)

@@ -122,6 +122,43 @@ class EpisodeReturn(Bar):
 
 
 @dataclass(frozen=True)
+class Positive(Bar):
+    """The interval of an episode's return is above 0.
+
+    Attributes:
+        episode: the episode, from 1.
+    """
+
+    episode: int
+
+    def __str__(self) -> str:
+        return f"episode {self.episode} above 0"
+
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
+        """Look at the interval."""
+        index = self.episode - 1
+        return bool(agent.mean[index] - agent.half_width[index] > 0)
+
+
+@dataclass(frozen=True)
+class Succeeds(Bar):
+    """Meta-World's score is at least this.
+
+    Attributes:
+        share: of the scored episodes that have a success.
+    """
+
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} success"
+
+    def reached_by(self, agent: Curve, references: Players, measures: Measures) -> bool:
+        """Look at the score of greedy play."""
+        return measures["meta_world_success_greedy"].value >= self.share
+
+
+@dataclass(frozen=True)
 class Above(Bar):
     """The interval of the trial's return is above those of other players."""
 
@@ -246,4 +283,12 @@ WORLDS: Mapping[str, Bar] = {
     "memory_planning_4x4": ShareOfReference(0.9),
     "recall_gap30_r2d2": ShareOfReference(0.98),
     "recall_gap500": ShareOfReference(0.95),
+}
+# Experiments with Gymnasium's environments, which need an extra; others of them are examples.
+GYMNASIUM: Mapping[str, Bar] = {
+    "minigrid_crossing": Adapts(),
+    "half_cheetah_dir": Positive(2),
+    "half_cheetah_vel": Above(("random",)),
+    "ant_dir": Above(("random",)),
+    "metaworld_ml1_reach": Succeeds(0.8),
 }

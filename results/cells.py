@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from results.bars import WORLDS, Bar, Return
+from results.bars import GYMNASIUM, WORLDS, Bar, Return
 from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.errors import UserError
 
@@ -23,7 +23,8 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        table: "mab" or "mdp" for the paper's tables, or "worlds" for the other families.
+        table: "mab" or "mdp" for the paper's tables, "gymnasium" for environments of Gymnasium's,
+            or "worlds" for the other families.
         name: name of the cell, and of the experiment that comes nearest to its bar.
         place: values that distinguish it from the other cells of its table, by column.
         published: published figures of other players, by column.
@@ -74,8 +75,10 @@ def all_cells() -> dict[str, Cell]:
             if all(line[column] == size for column, size in sizes.items())
         )
         cells[name] = Cell(table, name, sizes, figures, Return(float(row["bar"])))
-    for name, bar in WORLDS.items():
-        cells[name] = Cell("worlds", name, {"cell": name}, {}, bar)
+    for table, bars in {"worlds": WORLDS, "gymnasium": GYMNASIUM}.items():
+        known = {row.pop("cell"): row for row in _read(PUBLISHED / f"{table}.csv")}
+        for name, bar in bars.items():
+            cells[name] = Cell(table, name, {"cell": name}, known.get(name, {}), bar)
     return cells
 
 
@@ -93,8 +96,7 @@ def find_cell(experiment: str) -> Cell:
 
 def read_rows(folder: Path, table: str) -> list[Row]:
     """The measured rows of a table from its file; none if there is no file."""
-    path = folder / f"{table}.csv"
-    return _read(path) if path.exists() else []
+    return _read(folder / f"{table}.csv")
 
 
 def require_no_loss(folder: Path, cell: Cell, name: str, num_tasks: int) -> None:
@@ -135,5 +137,7 @@ def write_row(folder: Path, cell: Cell, row: Row) -> None:
 
 
 def _read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
     lines = path.read_text().splitlines()
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))

@@ -21,7 +21,13 @@ from results.tables import (
 from rl2_lightning.callbacks.files import write_atomically
 from rl2_lightning.evaluation.plots import draw_adaptation_curves
 
-TITLES = {"mab": "Bernoulli bandits", "mdp": "Tabular MDPs", "worlds": "Other families"}
+TITLES = {
+    "mab": "Bernoulli bandits",
+    "mdp": "Tabular MDPs",
+    "worlds": "Other families",
+    "gymnasium": "Gymnasium environments",
+}
+WITH_EPISODES = ("worlds", "gymnasium")  # tables that show the returns of the first episodes
 COLUMNS_OF_PANELS = 3
 
 
@@ -66,9 +72,11 @@ def render(folder: Path) -> None:
         rows = {cell.name: [row for row in found if cell.is_of(row)] for cell in own}
         commands += [row["command"] for row in found]
         parts += [f"## {title}", RETURNS[table]]
-        if table == "worlds":
+        if table in WITH_EPISODES:
             parts.append(worlds_table(own, rows, folder / "curves"))
-            parts += [MEASURES, measures_table(own, rows), *_pictures(folder)]
+            if measured := measures_table(own, rows):
+                parts += [MEASURES, measured]
+            parts += _pictures(folder, rows)
         else:
             parts.append(paper_table(own, rows))
         figure = curves_figure(own, rows, folder / "curves")
@@ -88,9 +96,11 @@ def render(folder: Path) -> None:
     write_atomically(folder / "README.md", "\n\n".join(parts) + "\n")
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Links to the pictures of the analyses."""
+def _pictures(folder: Path, rows: Rows) -> list[str]:
+    """Links to the pictures of the rows' analyses."""
+    names = {row["name"] for of_cell in rows.values() for row in of_cell}
     drawn = sorted((folder / "analyses").glob("*/*.png"))
+    drawn = [path for path in drawn if path.parent.name in names]
     return [f"![{path.parent.name}]({path.relative_to(folder).as_posix()})" for path in drawn]
 
 
@@ -119,6 +129,12 @@ RETURNS = {
         "Total reward of a trial, and that of its first two episodes in greedy play. "
         "[environments.md](../docs/environments.md) describes the families, and what their "
         "reference players know."
+    ),
+    "gymnasium": (
+        "The same, of environments that need an extra, listed in "
+        "[gymnasium.md](../docs/gymnasium.md), as far as a training on two CPU cores goes. Random "
+        "play is the reference. RL² as published: the return of an episode after 10⁸ env steps, "
+        "with an older version of MuJoCo ([arXiv 2210.11348](https://arxiv.org/abs/2210.11348))."
     ),
 }
 PLAYERS = {

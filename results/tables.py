@@ -27,7 +27,7 @@ def players_of(row: Row) -> list[str]:
 
 def cell_text(cell: Cell) -> str:
     """The sizes of a cell in the paper's notation; else its name."""
-    if cell.table == "worlds":
+    if "cell" in cell.place:
         return cell.name
     return ", ".join(
         f"{letter}={size}" for letter, size in zip("nk", cell.place.values(), strict=False)
@@ -69,17 +69,20 @@ def worlds_table(cells: Sequence[Cell], rows: Rows, curves: Path) -> str:
         curves: folder of the curves.
     """
     episodes = [f"episode {number}" for number in EPISODES]
-    columns = (*AGENT_COLUMNS, "reference", "share of it, greedy", *episodes, *LAST_COLUMNS)
+    published = ["RL² as published"] if any(cell.published for cell in cells) else []
+    beside = ("reference", "share of it, greedy", *episodes, *published)
+    columns = (*AGENT_COLUMNS, *beside, *LAST_COLUMNS)
     lines = head_lines(columns)
     for cell in cells:
+        known = [cell.published.get("rl2", "") for _ in published]
         if not rows[cell.name]:
-            lines.append(_open(cell, columns, ["", "", str(cell.bar)]))
+            lines.append(_open(cell, columns, ["", "", *known, str(cell.bar)]))
         for row in rows[cell.name]:
             _, agents = read_curves(curves / f"{row['name']}.csv")
             returns = [_episode(agents["agent_greedy"], number) for number in EPISODES]
             *_, reference = read_curves(curves / f"{cell.name}_oracles.csv")[1]
             measured = _measured(cell, row, reference)
-            lines.append(table_line([*measured, *returns, *_last(row)]))
+            lines.append(table_line([*measured, *returns, *known, *_last(row)]))
     return "\n".join(lines)
 
 
@@ -110,8 +113,9 @@ def _reference_players(rows: Iterable[Row]) -> list[str]:
 
 
 def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
-    """One line for each figure of a family's own analysis of an agent."""
-    lines = head_lines(["cell", "agent", "seed", "figure", *AGENTS.values()])
+    """One line for each figure of a family's own analysis of an agent; empty if there is none."""
+    head = head_lines(["cell", "agent", "seed", "figure", *AGENTS.values()])
+    lines = list(head)
     for cell in cells:
         for row in rows[cell.name]:
             modes = [agent.removeprefix("agent") for agent in AGENTS]  # "_greedy" and "_sampled"
@@ -127,7 +131,7 @@ def measures_table(cells: Sequence[Cell], rows: Rows) -> str:
                     lines.append(
                         table_line([cell_text(cell), row["agent"], row["seed"], words, *figures])
                     )
-    return "\n".join(lines)
+    return "" if lines == head else "\n".join(lines)
 
 
 def _measure(row: Row, name: str) -> str:
@@ -138,8 +142,9 @@ def _measured(cell: Cell, row: Row, reference: str) -> list[str]:
     """Cell and seed, the agent's returns, the reference's, and the agent's share of it."""
     returns = [_row_figure(row, name) for name in AGENTS]
     agent, optimum = float(row["agent_greedy"]), float(row[reference])
-    # A share of a negative return is meaningless.
-    share = f"{agent / optimum:.1%}" if min(agent, optimum) > 0 else ""
+    # A share of a negative return is meaningless, and one of a random player's of little use.
+    is_shown = min(agent, optimum) > 0 and reference != "random"
+    share = f"{agent / optimum:.1%}" if is_shown else ""
     beside = f"{_row_figure(row, reference)} ({_words(reference)})"
     return [cell_text(cell), row["agent"], row["seed"], *returns, beside, share]
 

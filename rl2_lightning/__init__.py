@@ -5,9 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rl2_lightning.agents.agent import Agent
-    from rl2_lightning.notebook import evaluate, make_agent, make_trials, plot, train
+    from rl2_lightning.notebook import (
+        evaluate,
+        make_agent,
+        make_trials,
+        pictures,
+        play,
+        plot,
+        plot_training,
+        train,
+    )
 
-__all__ = ["Agent", "evaluate", "make_agent", "make_trials", "plot", "train"]
+__all__ = [
+    "Agent",
+    "evaluate",
+    "make_agent",
+    "make_trials",
+    "pictures",
+    "play",
+    "plot",
+    "plot_training",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rl2_lightning.errors import UserError
 
 REQUIRED = object()  # in place of a default
+CONFIG_DIR = ("--config-dir", "-cd")  # flags of a folder with the user's own configuration
 
 
 def read_arguments(texts: Sequence[str], known: Mapping[str, object]) -> dict[str, str]:
@@ -30,3 +31,15 @@ def read_arguments(texts: Sequence[str], known: Mapping[str, object]) -> dict[st
         if name not in given and default is REQUIRED:
             raise UserError(f"{name} is missing: write {name}=...")
     return {name: given.get(name, str(default)) for name, default in known.items()}
+
+
+def without_config_dir(texts: Sequence[str]) -> list[str]:
+    """The arguments of a command without `--config-dir folder`, which others read."""
+    arguments = iter(texts)
+    kept = []
+    for text in arguments:
+        if text in CONFIG_DIR:
+            next(arguments, None)
+        elif not text.startswith(f"{CONFIG_DIR[0]}="):
+            kept.append(text)
+    return kept

@@ -40,6 +40,9 @@ SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, a
 # Hydra's error for a group whose value is not a file name.
 NO_CHOICE = "Config group override must be a string"
 
+# Hydra's plugin for searches, which is an extra.
+OPTUNA = "hydra/sweeper=optuna"
+
 # Fields that are paths, whose names may have characters with a meaning for Hydra.
 PATHS = ("ckpt_path", "start_from", "output_dir", "hydra.run.dir", "hydra.sweep.dir")
 
@@ -225,6 +228,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return " ".join(str(error).split())
+    if f"{group}={choice}" == OPTUNA:
+        return f"{OPTUNA} is not installed: run `pip install rl2-lightning[optuna]`"
     return f"{group}={choice} is unknown: {_suggestion(choice, error.options or ())}"
 
 

@@ -56,6 +56,8 @@ def _built(node: dict[Any, Any], name: str) -> Any:
         _ = getattr(one, "log_dir", None)  # a logger first reads its arguments here
     except Exception as error:  # a constructor can raise any exception
         cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise UserError(f"{name}: {cause}") from error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
         raise UserError(f"{name} cannot be built: {reason}; fix its fields") from error
     return one

@@ -23,7 +23,7 @@ from rl2_lightning.settings import (
     stored_settings,
 )
 from rl2_lightning.stored import SCHEMAS, differences
-from rl2_lightning.stored_choices import choices_of, nodes_that_set
+from rl2_lightning.stored_choices import choices_of, nodes_that_set, search_path
 from rl2_lightning.trust import CONFIGS
 
 CONFIG_NAME = "train"
@@ -74,9 +74,9 @@ def config_of(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     given = [*choices_of(checkpoint, path), *overrides]
     register_schemas()
     with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
-        cfg = compose(CONFIG_NAME, ["output_dir=.", "mode=test", *given])
+        cfg = compose(CONFIG_NAME, ["output_dir=.", "mode=test", *given, search_path()])
         cfg.ckpt_path = path
-        merged, _ = with_stored_config(cfg, checkpoint, given)
+        merged, _ = with_stored_config(cfg, checkpoint, given, [search_path()])
     check_ranges(merged)
     return merged
 

@@ -108,6 +108,12 @@ def _files(group: str) -> list[Path]:
     return [file for folder in _folders() for file in sorted((folder / group).glob("*.yaml"))]
 
 
+def search_path() -> str:
+    """The override that makes Hydra find the config files of the command line's folders."""
+    folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
+    return f"{SEARCH_PATH}=[{folders}]"
+
+
 def _folders() -> list[Path]:
     """The folders in which config files are searched for."""
     given = folders_of(sys.argv[1:])
@@ -135,8 +141,7 @@ def _composed_target(file: Path, group: str) -> Any:
 
 def _composed(choice: str) -> DictConfig:
     """The whole configuration of one choice, such as `env=pendulum`."""
-    folders = ",".join(f"'file://{folder.resolve()}'" for folder in _folders())
     is_in_job = GlobalHydra.instance().is_initialized()
     start = partial(initialize_config_dir, str(CONFIGS.resolve()), version_base="1.3")
     with nullcontext() if is_in_job else start():
-        return compose("train", [choice, f"{SEARCH_PATH}=[{folders}]"])
+        return compose("train", [choice, search_path()])

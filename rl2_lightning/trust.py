@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rl2_lightning.arguments import CONFIG_DIR
 from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
 
@@ -140,9 +141,9 @@ def folders_of(arguments: Sequence[str]) -> Iterator[str]:
         arguments: arguments of the command, without the program.
     """
     for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        if text in ("--config-dir", "-cd"):
+        if text in CONFIG_DIR:
             yield following
-        elif text.startswith("--config-dir="):
+        elif text.startswith(f"{CONFIG_DIR[0]}="):
             yield text.partition("=")[2]
     listed = value_of(SEARCH_PATH, arguments)
     yield from map(str, listed if isinstance(listed, list) else [])

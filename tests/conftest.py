@@ -21,3 +21,9 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     call_program(folder, *SMALL, f"hydra.run.dir={folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_is_free() -> None:
+    """A trainer that was not torn down leaves its handler, and a program keeps what it finds."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -87,6 +87,10 @@ class ActionMemory(Memory):
         matrix = torch.zeros(shape, device=self.value.weight.device)
         return (*self.inner.initial_state(num), matrix)
 
+    def with_noise(self, state: State, generator: torch.Generator) -> State:
+        """See `Memory.with_noise`."""
+        return (*self.inner.with_noise(state[:-1], generator), state[-1])
+
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
         given, written = self._split(encoding)

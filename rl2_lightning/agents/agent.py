@@ -181,6 +181,7 @@ class Agent(nn.Module):
             generator: generator of the actions; None for PyTorch's global one.
         """
         features, state = self.memory.step(self.encoder(inputs).float(), state)
+        features = features.float()
         action, log_probability = self.policy.act(features, greedy=greedy, generator=generator)
         return Step(action, log_probability, state, features)
 

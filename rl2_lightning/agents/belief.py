@@ -74,9 +74,10 @@ class BeliefMemory(Memory):
 
     def with_noise(self, state: State, generator: torch.Generator) -> State:
         """See `Memory.with_noise`."""
+        inner = self.inner.with_noise(self._inner_state(state), generator)
         if not self.is_sampled:
-            return state
-        *inner, place = state
+            return inner
+        place = state[-1]
         drawn = torch.randint(
             1, NUM_DRAWS + 1, place.shape, generator=generator, device=place.device
         )

@@ -48,7 +48,7 @@ def export(agent: Agent, path: str | PathLike[str], form: str) -> None:
         raise UserError(f"{place} exists: choose another path, or remove it")
     if not place.parent.is_dir():
         raise UserError(f"{place.parent} is not a folder: make it, or choose another path")
-    step = StepProgram(deepcopy(agent).cpu().eval())
+    step = StepProgram(deepcopy(agent).cpu().eval().requires_grad_(False))
     write, read = {"torch": (_torch_file, load_torch), "onnx": (_onnx_file, load_onnx)}[form]
     with torch.no_grad(), _quiet():
         try:

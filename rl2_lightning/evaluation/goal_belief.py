@@ -10,6 +10,7 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
 from rl2_lightning.evaluation.film import AGENT, NOW, draw_dot, empty_map, pixel_of
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.families.places import Places
 from rl2_lightning.families.scene import Scene
 
@@ -87,7 +88,7 @@ def belief_figure(frames: Sequence[np.ndarray], episodes: Sequence[int], title: 
     ]
     columns = max(map(len, rows))
     size = (PANEL * columns + 0.9, (PANEL + 0.08) * len(rows) + 0.7)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure = Picture(figsize=size, dpi=110, layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for number, (panels_of_row, row) in enumerate(zip(panels, rows, strict=True), start=1):
         for axes in panels_of_row:
@@ -111,7 +112,7 @@ def entropy_figure(curve: Curve, episode_steps: int, title: str) -> Figure:
         episode_steps: length of an episode, in env steps.
         title: title of the figure.
     """
-    figure = Figure(figsize=(7.0, 3.6), dpi=110, layout="constrained")
+    figure = Picture(figsize=(7.0, 3.6), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     mean, half_width = curve.mean.numpy(), curve.half_width.numpy()
     steps = np.arange(len(mean))

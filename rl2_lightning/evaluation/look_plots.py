@@ -11,9 +11,17 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
-from rl2_lightning.evaluation.plots import AGENT_COLOURS, BLACK, REFERENCE_COLOURS
+from rl2_lightning.evaluation.images import Picture
+from rl2_lightning.evaluation.plots import (
+    AGENT_COLOURS,
+    BLACK,
+    REFERENCE_COLOURS,
+    Style,
+    styles_of,
+)
 
-MOST_PATHS = 60  # drawn; more hide one another
+RANDOM = "random"  # a player that nobody can be behind
+MOST_PATHS, MOST_POINTS = 60, 1200  # drawn in all paths; more hide one another
 MOST_COLOURS = 10  # of a number that is a kind
 LARGEST_LINEAR = 20.0  # nats; narrow distributions over continuous actions differ by hundreds
 DPI = 110
@@ -32,36 +40,42 @@ def regret_figure(
     """
     figure, axes = _figure(title, width=8.5)
     best = references[reference].mean.numpy()
-    others = [name for name in references if name != reference]
-    for number, name in enumerate(others):
-        colour = REFERENCE_COLOURS[number % len(REFERENCE_COLOURS)]
-        _draw_regret(axes, references[name], best, name, colour, 0.9)
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = AGENT_COLOURS[number % len(AGENT_COLOURS)]
-        _draw_regret(axes, curve, best, name, colour, 2.4)
+    players = {**references, **curves}
+    for name, style in styles_of(curves, references, reference).items():
+        if name != reference:
+            _draw_regret(axes, players[name], best, name, style)
     axes.axhline(0, color=BLACK, linewidth=1.2, linestyle="--", label=reference.replace("_", " "))
     axes.set_xlabel("episode")
     axes.set_ylabel(f"return behind {reference.replace('_', ' ')}, summed up")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(best) == 1:
+        axes.set_xlim(0.5, 1.5)
+        axes.set_xticks([1])
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
     return figure
 
 
-def _draw_regret(
-    axes: Axes, curve: Curve, best: np.ndarray, name: str, colour: str, width: float
-) -> None:
+def _draw_regret(axes: Axes, curve: Curve, best: np.ndarray, name: str, style: Style) -> None:
     regret = np.nancumsum(best - curve.mean.numpy())
     label = f"{name.replace('_', ' ')}: {regret[-1]:.3g} in all"
     episodes = np.arange(1, len(regret) + 1)
     marker = "o" if len(regret) == 1 else ""
-    axes.plot(episodes, regret, color=colour, linewidth=width, marker=marker, label=label)
+    axes.plot(
+        episodes,
+        regret,
+        color=style.colour,
+        linewidth=style.width,
+        linestyle=style.dashes,
+        marker=marker,
+        label=label,
+    )
 
 
 def actions_figure(shares: Tensor, are_ranked: bool, title: str) -> Figure:
     """Draw which action is taken when, as a heat map.
 
     Args:
-        shares: shares of the trials, `[K, T]`.
+        shares: shares of the trials, `[K, T]`; NaN where too few are played.
         are_ranked: whether actions are sorted by what they pay.
         title: title of the figure.
     """
@@ -76,6 +90,8 @@ def actions_figure(shares: Tensor, are_ranked: bool, title: str) -> Figure:
         interpolation="nearest",
         extent=(0.5, num_steps + 0.5, num_actions + 0.5, 0.5),
     )
+    is_told = ~shares.isnan().any(0)
+    axes.set_xlim(0.5, int(is_told.nonzero().max()) + 1.5)
     axes.set_xlabel("env step of the trial")
     axes.set_ylabel("action, 1 is the one that pays most" if are_ranked else "action, from 1 on")
     for axis in (axes.xaxis, axes.yaxis):
@@ -104,7 +120,8 @@ def memory_figure(
     ends_at = (0, MOST_COLOURS - 1) if are_kinds else (places.min(), places.max())
     colours = ScalarMappable(Normalize(*ends_at), "tab10" if are_kinds else "viridis")
     shades = colours.to_rgba(places)
-    for path, shade in list(zip(paths.numpy(), shades, strict=True))[:MOST_PATHS]:
+    num_drawn = min(MOST_PATHS, max(1, MOST_POINTS // paths.shape[1]))
+    for path, shade in list(zip(paths.numpy(), shades, strict=True))[:num_drawn]:
         axes.plot(path[:, 0], path[:, 1], color=shade, linewidth=0.8, alpha=0.45, zorder=2)
     ends = np.stack([path[~np.isnan(path[:, 0])][-1] for path in paths.numpy()])
     axes.scatter(ends[:, 0], ends[:, 1], color=shades, s=30, zorder=3)
@@ -135,7 +152,7 @@ def reactions_figure(reactions: Mapping[str, np.ndarray], title: str) -> Figure:
     ranked = sorted(reactions.items(), key=lambda item: -np.nanmean(item[1]))
     for number, (name, divergence) in enumerate(ranked):
         colour = [*AGENT_COLOURS, *REFERENCE_COLOURS][number]
-        label = f"{name.replace('_', ' ')}: {np.nanmean(divergence):.2f} on average"
+        label = f"{name.replace('_', ' ')}: {np.nanmean(divergence):.2g} on average"
         steps = np.arange(1, len(divergence) + 1)
         marker = "o" if len(steps) <= 30 else ""
         axes.plot(steps, divergence, color=colour, marker=marker, markersize=3, label=label)
@@ -154,7 +171,7 @@ def reactions_figure(reactions: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 def _figure(title: str, width: float = 8.0, height: float = 4.6) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(linewidth=0.5, alpha=0.4)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS
 
 PANEL = 2.0  # height, in inches
@@ -22,7 +23,7 @@ def meta_parameter_figure(
     Returns:
         A figure outside of pyplot's state, for any backend.
     """
-    figure = Figure(figsize=(7.0, 0.6 + PANEL * len(values)), dpi=110, layout="constrained")
+    figure = Picture(figsize=(7.0, 0.6 + PANEL * len(values)), dpi=110, layout="constrained")
     panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, numbers) in zip(panels, values.items(), strict=True):
         marker = "o" if len(numbers) == 1 else ""

@@ -8,16 +8,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from tensordict import TensorDictBase
 
 from rl2_lightning import keys
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.families.scene import Scene
 
 PATH_COLOUR = "#0072B2"
 GOAL_COLOUR = "#D55E00"
 MARGIN = 0.06  # around the map, as a fraction of its width
+PATHS_TITLE = "each path from light to dark, with the episode's return above"
 LETTERS_PER_INCH = 12  # in a title
+START_COLOUR = "#666666"
+KEY = [
+    Line2D([], [], marker="s", linestyle="none", color=START_COLOUR, markersize=5, label="start"),
+    Line2D([], [], marker="o", linestyle="none", color=GOAL_COLOUR, alpha=0.35, label="goal"),
+]
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
     """
     columns = max(len(legs) for _, legs in trials)
     size = (2.3 * columns, 2.6 * len(trials) + 0.4)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure = Picture(figsize=size, dpi=110, layout="constrained")
     panels = figure.subplots(len(trials), columns, squeeze=False)
     for row, (scene, legs) in zip(panels, trials, strict=True):
         for axes in row[len(legs) :]:
@@ -71,6 +79,7 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
         for index, (axes, leg) in enumerate(zip(row, legs, strict=False), start=1):
             _draw(axes, scene, leg)
             axes.set_title(f"episode {index}: {leg.episode_return:.1f}", fontsize="small")
+    figure.legend(handles=KEY, loc="outside lower left", ncols=2, frameon=False, fontsize="small")
     wrapped = fill(title, int(LETTERS_PER_INCH * size[0]))
     figure.suptitle(wrapped, x=0.01, ha="left", fontsize="medium")
     return figure
@@ -79,7 +88,7 @@ def paths_figure(trials: Sequence[tuple[Scene, Sequence[Leg]]], title: str) -> F
 def draw_map(axes: Axes, scene: Scene) -> None:
     """Draw a scene with a margin around it."""
     axes.add_patch(Circle(scene.goal, scene.goal_radius, color=GOAL_COLOUR, alpha=0.35, zorder=1))
-    axes.plot(*scene.start, marker="s", color="#666666", markersize=5, zorder=2)
+    axes.plot(*scene.start, marker="s", color=START_COLOUR, markersize=5, zorder=2)
     axes.add_collection(LineCollection(scene.walls, colors="#333333", linewidths=1.5, zorder=2))
     width = scene.high[0] - scene.low[0]
     margin = MARGIN * width

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
 from rl2_lightning.evaluation.adaptation_curve import Curve
+from rl2_lightning.evaluation.images import Picture
 
 MAX_POINTS = 30  # per line; longer trials are drawn in blocks of episodes
 
@@ -54,7 +55,7 @@ def adaptation_curve_figure(
     Returns:
         A figure outside of pyplot's state, for any backend.
     """
-    figure = Figure(figsize=(9.0, 4.8), dpi=110, layout="constrained")
+    figure = Picture(figsize=(9.0, 4.8), dpi=110, layout="constrained")
     draw_adaptation_curves(figure.add_subplot(), curves, references or {}, reference)
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     figure.legend(
@@ -81,20 +82,35 @@ def draw_adaptation_curves(
         reference: name of the player to draw as the reference.
     """
     players = {**references, **curves}
-    styles = _styles(curves, references, reference)
+    styles = styles_of(curves, references, reference)
     num_episodes = max(len(curve.mean) for curve in players.values())
-    blocks = _blocks(num_episodes)
+    blocks = episode_blocks(num_episodes)
     for rank, name in enumerate(sorted(players, key=lambda name: -players[name].trial_return)):
         # Points of a single episode would overlap: draw them side by side.
         shift = 0.03 * (rank - len(players) / 2) if num_episodes == 1 else 0.0
         label = _label(name, players[name], reference)
-        _draw(axes, players[name], styles[name], blocks, shift, label)
-    _dress(axes, num_episodes)
+        draw_curve(axes, players[name], styles[name], blocks, label, shift)
+    dress_axes(axes, num_episodes)
+    axes.annotate(
+        "agent: 95 % interval of the mean of one episode",
+        xy=(0.99, 0.015),
+        xycoords="axes fraction",
+        ha="right",
+        fontsize="x-small",
+        color="#666666",
+    )
 
 
-def _styles(
+def styles_of(
     agents: Iterable[str], references: Iterable[str], reference: str | None
 ) -> dict[str, Style]:
+    """The style of each player's line, no two alike.
+
+    Args:
+        agents: the names of the agent's curves.
+        references: the names of the reference players.
+        reference: name of the player to draw as the reference.
+    """
     styles = {}
     others = [name for name in references if name != reference]
     for i, name in enumerate(others):
@@ -115,16 +131,32 @@ def _label(name: str, curve: Curve, reference: str | None) -> str:
     return f"{words}: {curve.trial_text()}"
 
 
-def _blocks(num_episodes: int) -> list[slice]:
+def episode_blocks(num_episodes: int) -> list[slice]:
+    """The episodes that each point of a line stands for; of a long trial several."""
     if num_episodes <= MAX_POINTS:
         return [slice(i, i + 1) for i in range(num_episodes)]
     edges = np.unique(np.geomspace(1, num_episodes + 1, MAX_POINTS + 1).round().astype(int)) - 1
     return [slice(low, high) for low, high in pairwise(edges.tolist())]
 
 
-def _draw(
-    axes: Axes, curve: Curve, style: Style, blocks: list[slice], shift: float, label: str
+def draw_curve(
+    axes: Axes,
+    curve: Curve,
+    style: Style,
+    blocks: list[slice],
+    label: str,
+    shift: float = 0.0,
 ) -> None:
+    """Draw a player's line, with a band where the style has one.
+
+    Args:
+        axes: axes to draw into.
+        curve: the player's curve.
+        style: style of the line.
+        blocks: the episodes of each point.
+        label: name in the legend.
+        shift: distance of the points to the right of their episodes.
+    """
     mean, half_width = curve.mean.numpy(), curve.half_width.numpy()
     reached = [block for block in blocks if np.isfinite(mean[block]).any()]
     episodes = np.array([np.sqrt((block.start + 1) * block.stop) + shift for block in reached])
@@ -149,7 +181,8 @@ def _draw(
     axes.fill_between(episodes, low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=1)
 
 
-def _dress(axes: Axes, num_episodes: int) -> None:
+def dress_axes(axes: Axes, num_episodes: int) -> None:
+    """Name and scale the axes of adaptation curves."""
     axes.set_xlabel("episode")
     axes.set_ylabel("mean return of the episode")
     if num_episodes > MAX_POINTS:
@@ -165,11 +198,3 @@ def _dress(axes: Axes, num_episodes: int) -> None:
         axes.set_xlim(0.5, num_episodes + 0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    axes.annotate(
-        "agent: 95 % interval of the mean of one episode",
-        xy=(0.99, 0.015),
-        xycoords="axes fraction",
-        ha="right",
-        fontsize="x-small",
-        color="#666666",
-    )

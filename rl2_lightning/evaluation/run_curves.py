@@ -1,15 +1,18 @@
 """Curves of several runs from their TensorBoard logs: the mean over seeds, with its interval."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from rl2_lightning.errors import UserError
+from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS, REFERENCE_COLOURS
 from rl2_lightning.means import student_quantile
 
@@ -24,7 +27,7 @@ class RunCurve:
 
     Attributes:
         env_steps: at which it was logged, `[N]`, rising.
-        seconds: after the run's first log, `[N]`.
+        seconds: after the run's first log of any metric, `[N]`.
         values: `[N]`.
     """
 
@@ -63,11 +66,13 @@ def read_run(folder: Path, metric: str) -> RunCurve:
         raise UserError(f"{folder} has no TensorBoard log: give the folder of a run")
     found: dict[int, tuple[float, float]] = {}
     known: set[str] = set()
+    started_at = math.inf
     for log in logs:
         events = EventAccumulator(str(log), size_guidance=ALL)
         events.Reload()
         names = events.Tags()[SCALARS]
         known |= set(names)
+        started_at = min([started_at, *(events.Scalars(name)[0].wall_time for name in names)])
         if metric in names:
             for event in sorted(events.Scalars(metric), key=lambda event: event.wall_time):
                 found[event.step] = (event.wall_time, event.value)
@@ -75,7 +80,7 @@ def read_run(folder: Path, metric: str) -> RunCurve:
         raise UserError(f"{folder} has no {metric}: it has {', '.join(sorted(known))}")
     env_steps = np.array(sorted(found), dtype=np.float64)
     times, values = np.array([found[int(step)] for step in env_steps]).T
-    return RunCurve(env_steps, times - times.min(), values)
+    return RunCurve(env_steps, times - started_at, values)
 
 
 def band_of(runs: Sequence[RunCurve], axis: str) -> Band:
@@ -103,7 +108,7 @@ def runs_figure(groups: Mapping[str, Sequence[RunCurve]], metric: str) -> Figure
         groups: runs that differ only in their seeds, by name.
         metric: name of what they logged.
     """
-    figure = Figure(figsize=(11.0, 4.8), dpi=110, layout="constrained")
+    figure = Picture(figsize=(11.0, 4.8), dpi=110, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     colours = [*AGENT_COLOURS, *REFERENCE_COLOURS]
     for axes, axis in zip(panels, ("env_steps", "seconds"), strict=True):
@@ -115,6 +120,8 @@ def runs_figure(groups: Mapping[str, Sequence[RunCurve]], metric: str) -> Figure
             axes.fill_between(band.x, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(linewidth=0.5, alpha=0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
     panels[0].set_xlabel("env steps")
     panels[1].set_xlabel("seconds of training, with validations")
     panels[0].set_ylabel(metric)

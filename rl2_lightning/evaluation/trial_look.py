@@ -17,6 +17,7 @@ from rl2_lightning.agents.spaces import Discrete
 from rl2_lightning.data.actor import AgentActor, require_finite
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.data.world import World
+from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.look_plots import actions_figure, memory_figure, reactions_figure
 from rl2_lightning.families.play import play
 from rl2_lightning.families.trial_env import TrialEnv
@@ -27,7 +28,7 @@ SMALLEST_SHARE = 0.1  # of the trials; the mean over fewer says nothing
 
 @dataclass(frozen=True)
 class Played:
-    """Trials that an agent has played by sampling, B at once.
+    """Trials that an agent has played, B at once.
 
     Attributes:
         agent: the agent.
@@ -36,6 +37,7 @@ class Played:
         tasks: parameters of the tasks by name, flattened, `[B, ...]`.
         ranks: place of each action by what it pays, the best one first, `[B, K]`, int64; None where
             that is not the same in all steps, or actions are not discrete.
+        greedy: whether it took the most likely actions instead of sampling.
     """
 
     agent: Agent
@@ -43,6 +45,7 @@ class Played:
     features: Tensor
     tasks: Mapping[str, Tensor]
     ranks: Tensor | None
+    greedy: bool
 
     @property
     def mask(self) -> Tensor:
@@ -51,14 +54,17 @@ class Played:
 
 
 @torch.no_grad()
-def play_to_look(agent: Agent, world: World, tasks: TensorDictBase, seed: int) -> Played:
-    """Let an agent play trials by sampling, and keep what it has in mind.
+def play_to_look(
+    agent: Agent, world: World, tasks: TensorDictBase, seed: int, *, greedy: bool = False
+) -> Played:
+    """Let an agent play trials, and keep what it has in mind.
 
     Args:
         agent: the agent, on a CPU.
         world: creates the environment of the trials.
         tasks: the tasks, `[B]`.
         seed: seed of all draws.
+        greedy: whether to take the most likely actions instead of sampling.
 
     Raises:
         NonFiniteLossError: a reward or a probability is not finite.
@@ -68,13 +74,28 @@ def play_to_look(agent: Agent, world: World, tasks: TensorDictBase, seed: int) -
     env.begin(tasks)
     ranks = _ranks_of(agent, env)
     env.set_seed(seed)
-    actor = AgentActor(agent, torch.Generator().manual_seed(seed), keeps_features=True)
+    actor = AgentActor(
+        agent, torch.Generator().manual_seed(seed), greedy=greedy, keeps_features=True
+    )
     steps = play(actor, env, tasks)[keys.STEPS]
     require_finite(steps, agent, env)
     parameters = {
         str(name): one.reshape(len(tasks), -1).float() for name, one in tasks.flatten_keys().items()
     }
-    return Played(agent, steps, steps[keys.FEATURES], parameters, ranks)
+    return Played(agent, steps, steps[keys.FEATURES], parameters, ranks, greedy)
+
+
+def plays_greedily(curves: Mapping[str, Curve]) -> bool:
+    """Whether an agent earns clearly more by its most likely actions than by sampling.
+
+    A Q-learner does, since only the order of its values means something.
+
+    Args:
+        curves: its curves, "greedy" and "sampled".
+    """
+    greedy, sampled = curves["greedy"], curves["sampled"]
+    gain = greedy.trial_return - sampled.trial_return
+    return gain > greedy.trial_half_width + sampled.trial_half_width
 
 
 def _ranks_of(agent: Agent, env: TrialEnv) -> Tensor | None:
@@ -93,8 +114,9 @@ def _ranks_of(agent: Agent, env: TrialEnv) -> Tensor | None:
 def figures_of(played: Played) -> dict[str, Figure]:
     """The figures of played trials that suit the agent, by name."""
     told, figures = f"{len(played.mask):,} held-out tasks", {}
+    told += " played greedily" if played.greedy else " played by sampling"
     if isinstance(played.agent.spec.actions, Discrete):
-        title = f"which action when, in {told} played by sampling"
+        title = f"which action when, in {told}"
         figures["actions"] = actions_figure(action_shares(played), played.ranks is not None, title)
     title = f"the memory's path through trials of {told}"
     figures["memory"] = memory_figure(*memory_paths(played), *task_numbers(played), title)
@@ -106,14 +128,17 @@ def figures_of(played: Played) -> dict[str, Figure]:
 def action_shares(played: Played) -> Tensor:
     """How often each action is taken at each step, `[K, T]`: shares of the trials that play it.
 
-    Where actions have ranks, K are the ranks, the best one first.
+    Where actions have ranks, K are the ranks, the best one first. The shares of steps that less
+    than a tenth of the trials play are NaN.
     """
     action, space = played.steps[keys.ACTION], played.agent.spec.actions
     assert isinstance(space, Discrete)
     if played.ranks is not None:
         action = played.ranks.gather(1, action)
     counts = torch.nn.functional.one_hot(action, space.n) * played.mask.unsqueeze(-1)
-    return (counts.sum(0) / played.mask.sum(0).clamp(min=1).unsqueeze(-1)).T
+    playing = played.mask.sum(0)
+    shares = (counts.sum(0) / playing.clamp(min=1).unsqueeze(-1)).T
+    return shares.masked_fill(playing < len(action) * SMALLEST_SHARE, torch.nan)
 
 
 def memory_paths(played: Played) -> tuple[Tensor, Tensor]:
@@ -138,13 +163,16 @@ def memory_paths(played: Played) -> tuple[Tensor, Tensor]:
 def task_numbers(played: Played) -> tuple[Tensor, str]:
     """A number for each task that tells tasks apart, `[B]`, and what it is.
 
-    It is the best action, from 1 on, where actions have ranks; the only parameter that varies; or
-    else the first principal component of all parameters.
+    It is the best action, from 1 on, where actions have ranks; the only parameter that varies; the
+    place of the one in the only parameter, from 1 on, if it is one-hot; or else the first principal
+    component of all parameters.
     """
     if played.ranks is not None:
         return played.ranks.argmin(dim=1).double() + 1, "best action"
     columns = torch.cat(list(played.tasks.values()), dim=1).double()
     names = [name for name, one in played.tasks.items() for _ in range(one.shape[1])]
+    if len(played.tasks) == 1 and _is_one_hot(columns):
+        return columns.argmax(dim=1).double() + 1, names[0].replace("_", " ")
     varies = columns.std(dim=0) > 0
     if int(varies.sum()) == 1:
         return columns[:, varies].squeeze(1), names[int(varies.int().argmax())].replace("_", " ")
@@ -154,6 +182,11 @@ def task_numbers(played: Played) -> tuple[Tensor, str]:
     _, _, directions = torch.linalg.svd(centred / centred.std(dim=0), full_matrices=False)
     name = "first principal component of the task's parameters"
     return (centred / centred.std(dim=0)) @ directions[0], name
+
+
+def _is_one_hot(columns: Tensor) -> bool:
+    has_kinds = columns.shape[1] > 1 and bool(((columns == 0) | (columns == 1)).all())
+    return has_kinds and bool((columns.sum(dim=1) == 1).all())
 
 
 @torch.no_grad()

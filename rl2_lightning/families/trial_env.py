@@ -7,12 +7,12 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._pytree import tree_map
-from torchrl.data import Binary, Categorical, Composite, MultiCategorical, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.task_env import TaskEnv, reset_rows
+from rl2_lightning.families.trial_specs import placeholder_of, trial_specs
 from rl2_lightning.families.trial_step import StepResult, TrialStep
 from rl2_lightning.inputs import (
     Inputs,
@@ -95,12 +95,14 @@ class TrialEnv(EnvBase):
         self.max_steps = steps_per_trial or length * task_env.max_episode_steps
         whole = -(-self.max_steps // task_env.max_episode_steps)
         self.max_episodes = length if episodes_per_trial or task_env.ends_early else whole
-        self._make_specs()
+        specs = trial_specs(task_env, shows_position=shows_position)
+        self.observation_spec, self.action_spec, self.reward_spec, self.done_spec = specs
+        self.to(self.device)
         self._zero = torch.zeros(*self.batch_size, 1, device=self.device)
         steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64, device=self.device)
         # Setting an attribute of a module takes as long as a tensor operation.
         self._state = _State(steps)
-        placeholder = _placeholder(self.action_spec_unbatched)
+        placeholder = placeholder_of(self.action_spec_unbatched)
         self._no_action = no_action(len(self._zero), placeholder, self.device)
 
     @property
@@ -195,41 +197,6 @@ class TrialEnv(EnvBase):
             info,
         )
 
-    def _make_specs(self) -> None:
-        batch = self.batch_size
-        flag = Binary(1, shape=(*batch, 1), dtype=torch.bool)
-        scalar = Unbounded((*batch, 1))
-        shown = self.task_env.observation_spec[keys.OBSERVATION]
-        action = self.task_env.action_spec
-        # One more value for none. `MultiCategorical` is a `Categorical`, too.
-        if isinstance(action, MultiCategorical):
-            numbers = [n + 1 for n in _placeholder(self.task_env.action_spec_unbatched)]
-            previous = MultiCategorical(numbers).expand(action.shape)
-        elif isinstance(action, Categorical):
-            previous = Categorical(action.space.n + 1, shape=batch)
-        else:
-            previous = Unbounded(action.shape)
-        entries = {
-            keys.OBSERVATION: shown.clone(),
-            keys.PREVIOUS_OBSERVATION: _unbounded(shown),
-            keys.PREVIOUS_ACTION: previous,
-            keys.PREVIOUS_REWARD: scalar,
-            keys.PREVIOUS_DONE: scalar.clone(),
-            keys.EPISODE: Unbounded((*batch, 1), dtype=torch.int64),
-            keys.ELAPSED: scalar.clone(),
-            keys.IS_INIT: flag,
-            keys.MASK: flag.clone(),
-            keys.EPISODE_ENDED: flag.clone(),
-        }
-        if self.shows_position:
-            entries[keys.POSITION] = Unbounded((*batch, 2))
-        self.observation_spec = Composite(entries, shape=batch)
-        self.action_spec = action.clone()
-        self.reward_spec = scalar.clone()
-        done_keys = (keys.TRIAL_DONE, keys.TRIAL_TERMINATED)
-        self.done_spec = Composite({key: flag.clone() for key in done_keys}, shape=batch)
-        self.to(self.device)
-
     def _reset(
         self,
         tensordict: TensorDictBase | None = None,
@@ -291,22 +258,6 @@ def input_entries(inputs: Inputs) -> dict[str, Observation]:
         keys.PREVIOUS_DONE: inputs.previous_done,
         keys.PREVIOUS_OBSERVATION: inputs.previous_observation,
     }
-
-
-def _placeholder(spec: TensorSpec) -> Any:
-    """What stands for an action of an unbatched spec where there was none; see `no_action`."""
-    if isinstance(spec, MultiCategorical):
-        return [int(one.n) for one in spec.space]
-    if isinstance(spec, Categorical):
-        return int(spec.space.n)
-    return ((spec.space.low + spec.space.high) / 2).tolist()
-
-
-def _unbounded(spec: Any) -> Any:
-    """The spec without bounds, for an observation or zeros in its place."""
-    if isinstance(spec, Composite):
-        return Composite({name: _unbounded(one) for name, one in spec.items()}, shape=spec.shape)
-    return Unbounded(spec.shape, dtype=spec.dtype)
 
 
 def _select(rows: Tensor, new: TrialStep, old: TrialStep) -> TrialStep:

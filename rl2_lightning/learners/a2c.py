@@ -12,7 +12,8 @@ from torch.nn import functional
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.settings import between
 
 

@@ -21,7 +21,8 @@ from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.learners.learner import LearnerSettings, RunShape
 from rl2_lightning.learners.ranks import over_all_ranks
 from rl2_lightning.settings import between

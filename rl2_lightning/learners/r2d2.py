@@ -256,11 +256,16 @@ class R2D2(Learner):
 
     @torch.no_grad()
     def follow(self, share: float) -> None:
-        """Move the target network towards the current one, by a share of the difference."""
+        """Move the target network towards the current one, by a share of the difference.
+
+        Its buffers, such as the spread of the inputs, become those of the current one.
+        """
         pairs = ((self.agent, self.target_agent), (self.value, self.target_value))
         for current, target in pairs:
             for ours, theirs in zip(current.parameters(), target.parameters(), strict=True):
                 theirs.lerp_(ours, share)
+            for own, other in zip(current.buffers(), target.buffers(), strict=True):
+                other.copy_(own)
 
     def take_weights(self, state: Mapping[str, Tensor]) -> None:
         """See `Learner.take_weights`; the target network starts equal to the current one."""

@@ -14,7 +14,8 @@ from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.learners.critic import CriticSettings
 from rl2_lightning.learners.learner import RunShape, zero_loss
 from rl2_lightning.learners.natural_gradient import trust_region_step

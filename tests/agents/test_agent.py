@@ -66,6 +66,17 @@ def test_the_first_policy_is_nearly_uniform() -> None:
     torch.testing.assert_close(log_probs.exp(), uniform, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_features_are_float32_under_every_precision(memory: str) -> None:
+    env = bandit_trials(6)
+    agent = make_agent(env, memory)
+    shown = window_of(env, agent)
+    with torch.autocast("cpu", torch.bfloat16):
+        step = agent.act(at(shown, 0), agent.initial_state(6))
+        features, _ = agent.unroll(shown, agent.initial_state(6))
+    assert step.features.dtype == features.dtype == torch.float32
+
+
 def changed(inputs: Inputs, name: str) -> Inputs:
     """The inputs with one of them changed."""
     entry = getattr(inputs, name)

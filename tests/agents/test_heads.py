@@ -5,8 +5,13 @@ import torch
 from torch import nn
 
 from rl2_lightning import keys
+from rl2_lightning.agents.action_queries import ActionMemory
+from rl2_lightning.agents.belief import BeliefMemory
 from rl2_lightning.agents.heads import HyperLayers, ShowingMemory
 from rl2_lightning.agents.initialisation import fully_connected
+from rl2_lightning.agents.memories.gru import GRU
+from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.agents.settings import AgentSettings, BeliefSettings
 from rl2_lightning.data.windows import inputs_of
 from tests.builders import (
     MEMORIES,
@@ -49,6 +54,32 @@ def test_the_inner_memory_is_as_it_would_be_alone(memory: str) -> None:
     assert all(map(torch.equal, last, reached))
     step, _ = showing.step(encoding[:, 0], state)
     torch.testing.assert_close(step, features[:, 0])
+
+
+class Noisy(GRU):
+    """A memory that begins trials with noise."""
+
+    def with_noise(self, state: State, generator: torch.Generator) -> State:
+        return tuple(torch.randn(one.shape, generator=generator) for one in state)
+
+
+WRAPPERS = {
+    "observation": lambda inner: ShowingMemory(inner, 3),
+    "moments": lambda inner: BeliefMemory(inner, BeliefSettings("moments", 3)),
+    "samples": lambda inner: BeliefMemory(inner, BeliefSettings("samples", 3)),
+    "queries": lambda inner: ActionMemory([4, 2], lambda _: inner, AgentSettings()),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_noise_of_the_inner_memory_is_kept(wrapper: str) -> None:
+    inner = Noisy(4, hidden_size=5)
+    memory = WRAPPERS[wrapper](inner)
+    empty = memory.initial_state(6)
+    state = memory.with_noise(empty, torch.Generator().manual_seed(1))
+    expected = inner.with_noise(inner.initial_state(6), torch.Generator().manual_seed(1))
+    assert torch.equal(state[0], *expected)
+    assert [one.shape for one in state] == [one.shape for one in empty]
 
 
 @pytest.mark.parametrize("hidden_sizes", [(), (5,), (5, 6)])

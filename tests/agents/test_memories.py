@@ -1,8 +1,11 @@
 """Initial weights of memories, and second derivatives on request."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from rl2_lightning.agents.memories.memory import (
     Memory,
@@ -89,6 +92,27 @@ def test_under_autocast_a_state_keeps_its_dtypes(memory: str) -> None:
             step, state = module.step(encoding[:, t], state)
             assert [tensor.dtype for tensor in state] == dtypes
             torch.testing.assert_close(step.float(), features[:, t].float(), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("memory", NUM_GATES)
+def test_a_state_keeps_its_dtype_whatever_a_kernel_returns(
+    monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    module = make_memory(memory, 4)
+    inner, cell = recurrent(module), getattr(torch, f"{memory}_cell")
+    forward = inner.forward
+
+    def rounded(kernel, *given):
+        """As on a GPU under autocast."""
+        return tree_map(lambda tensor: tensor.bfloat16(), kernel(*given))
+
+    monkeypatch.setattr(torch, f"{memory}_cell", partial(rounded, cell))
+    monkeypatch.setattr(inner, "forward", partial(rounded, forward))
+    _, state = module.step(torch.randn(3, 4), module.initial_state(3))
+    with torch.no_grad():
+        features, reached = module.unroll(torch.randn(3, 5, 4), module.initial_state(3))
+    assert features.dtype == torch.bfloat16
+    assert {one.dtype for one in (*state, *reached)} == {torch.float32}
 
 
 class OneStep(nn.Module):

@@ -1,6 +1,5 @@
-"""Run `python train.py ...` in a new process or in this one."""
+"""Run `python train.py ...` in a process of its own or in this one."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 import train
 from tests.builders import ROOT
+from tests.forked import run_forked, variables_of_a_shell
 
 # The smallest run of everything, with a test.
 SMALL = (
@@ -25,17 +25,28 @@ SMALL = (
 )
 
 
+# No picture and no log, which take almost half of a small run's time, for tests of something else.
+UNSEEN = ("callbacks.adaptation_curve=null", "logger=none")
+PLAIN = (*SMALL, *UNSEEN)
+
+
 def run_program(
+    folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own, from a folder outside of the repository."""
+    env = {**variables_of_a_shell(), **variables}
+    return run_forked([str(ROOT / "train.py"), *arguments], folder, env)
+
+
+def start_program(
     folder: Path, *arguments: str, python_options: tuple[str, ...] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program in a new process, from a folder outside of the repository."""
-    hidden = ("HYDRA_FULL_ERROR", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE")
-    env = {name: value for name, value in os.environ.items() if name not in hidden}
+    """Run the program in a new process, which does the imports itself."""
     return subprocess.run(
         [sys.executable, *python_options, str(ROOT / "train.py"), *arguments],
         check=False,
         cwd=folder,
-        env={**env, "OMP_NUM_THREADS": "1", **variables},
+        env={**variables_of_a_shell(), **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -44,14 +55,8 @@ def run_program(
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run another command of the package, `python -m rl2_lightning.<name>`, in a new process."""
-    return subprocess.run(
-        [sys.executable, "-m", f"rl2_lightning.{name}", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    """Run another command of the package, `python -m rl2_lightning.<name>`."""
+    return run_forked(["-m", f"rl2_lightning.{name}", *arguments], ROOT)
 
 
 def call_program(folder: Path, *arguments: str) -> None:

@@ -6,6 +6,7 @@ These are reported before anything heavy is loaded.
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
@@ -22,7 +23,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.settings import make_settings
 from tests.builders import ROOT, compose_config
-from tests.command_line.program import run_program
+from tests.command_line.program import mistake_told, start_program
 
 # Arguments, and what the error line must contain.
 EARLY = {
@@ -117,10 +118,24 @@ EARLY = {
 }
 
 
-@pytest.mark.parametrize("mistake", EARLY)
+# One of each kind: of flags, of Hydra's choices and fields, of values, of a run, and of a sweep.
+IN_A_NEW_PROCESS = (
+    "misspelt flag",
+    "unknown choice",
+    "unknown key",
+    "key of another family",
+    "no number",
+    "long burn-in",
+    "sweep over processes",
+)
+# What the program imports after its checks.
+HEAVY = ("build", "parts", "resumed_config", "session", "stored_choices")
+
+
+@pytest.mark.parametrize("mistake", IN_A_NEW_PROCESS)
 def test_mistake_is_told_before_anything_heavy_is_loaded(tmp_path: Path, mistake: str) -> None:
     typed, *wanted = EARLY[mistake]
-    done = run_program(tmp_path, *typed.split(), python_options=("-X", "importtime"))
+    done = start_program(tmp_path, *typed.split(), python_options=("-X", "importtime"))
     lines = done.stderr.splitlines()
     errors = [line for line in lines if not line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip() for line in lines if line not in errors}
@@ -133,8 +148,23 @@ def test_mistake_is_told_before_anything_heavy_is_loaded(tmp_path: Path, mistake
     assert not imported & {"torch", "lightning", "torchrl", "tensordict"}
 
 
+@pytest.mark.parametrize("mistake", [name for name in EARLY if not EARLY[name][0].startswith("-m")])
+def test_mistake_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    mistake: str,
+) -> None:
+    for name in HEAVY:
+        monkeypatch.setitem(sys.modules, f"rl2_lightning.{name}", None)
+    typed, *wanted = EARLY[mistake]
+    line = mistake_told(tmp_path, *typed.split())
+    assert not [words for words in wanted if words not in line], line
+    assert capfd.readouterr() == ("", "")
+
+
 def test_traceback_is_shown_on_demand(tmp_path: Path) -> None:
-    done = run_program(tmp_path, "learner.gamma=1.5", HYDRA_FULL_ERROR="1")
+    done = start_program(tmp_path, "learner.gamma=1.5", HYDRA_FULL_ERROR="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "rl2_lightning.errors.UserError: learner.gamma=1.5" in done.stderr

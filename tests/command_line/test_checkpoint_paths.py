@@ -5,21 +5,22 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.command_line.program import PLAIN, call_program, mistake_told
 
 
 @pytest.fixture(scope="module")
 def lstm_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run whose memory is not the default."""
     run = tmp_path_factory.mktemp("lstm")
-    call_program(run, *SMALL, "memory=lstm", f"hydra.run.dir={run}")
+    call_program(run, *PLAIN, "memory=lstm", f"hydra.run.dir={run}")
     return run
 
 
 def choose(folder: Path, *arguments: str) -> str:
     """Test a checkpoint, and return the memory's class."""
     run = folder / "run"
-    call_program(folder, "mode=test", *arguments, f"hydra.run.dir={run}")
+    few = "evaluation.test_tasks=4"
+    call_program(folder, "mode=test", few, *arguments, f"hydra.run.dir={run}")
     return OmegaConf.load(run / "config.yaml").memory["_target_"].rpartition(".")[2]
 
 
@@ -67,7 +68,7 @@ def test_a_job_in_a_folder_of_its_own(tmp_path: Path, lstm_run: Path, field: str
     run = f"hydra.run.dir={tmp_path / 'run'}"
     mode = "mode=test" if field == "ckpt_path" else "mode=train"
     call_program(
-        tmp_path, *SMALL, "memory=lstm", mode, f"{field}=before", "hydra.job.chdir=true", run
+        tmp_path, *PLAIN, "memory=lstm", mode, f"{field}=before", "hydra.job.chdir=true", run
     )
     assert (tmp_path / "run" / "summary.json").exists()
 

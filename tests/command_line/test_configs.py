@@ -51,20 +51,40 @@ def run_small(folder: Path, *overrides: str) -> None:
     assert (summary["iterations"], summary["num_tasks"]) == (1, 6)
 
 
-@pytest.mark.parametrize(
-    "experiment",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in TAKING_LONG else name
-        for name in EXPERIMENTS
-        if name not in WITH_EXTRA  # these run in tests/extras/
-    ],
-)
-def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
+def choices_of(experiment: str) -> frozenset[str]:
+    """The files of groups that an experiment chooses, itself or through what it extends."""
+    content = yaml.safe_load((CONFIGS / "experiment" / f"{experiment}.yaml").read_text())
+    defaults = content.get("defaults", [])
+    extended = [choices_of(one) for one in defaults if isinstance(one, str) and one != "_self_"]
+    own = [one for one in defaults if isinstance(one, dict)]
+    chosen = {f"{group}={file}" for one in own for group, file in one.items()}
+    return frozenset(chosen).union(*extended)
+
+
+OWN = [name for name in EXPERIMENTS if name not in WITH_EXTRA]  # the others are in tests/extras/
+# Of each family, memory and learner the quick part runs one experiment, the slow part all.
+FIRST = {
+    *{
+        one: name for name in reversed(OWN) if name not in TAKING_LONG for one in choices_of(name)
+    }.values(),
+    "default",
+}
+
+
+@pytest.mark.parametrize("experiment", OWN)
+def test_experiment_is_built(tmp_path: Path, experiment: str) -> None:
     whole = compose_config(tmp_path, f"experiment={experiment}")
     check(whole, num_cores=1, multirun=False)
     data = build_data(whole)
     assert data.plan.num_iterations > 1
     build_learner(whole, data)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=[] if name in FIRST else pytest.mark.slow) for name in OWN],
+)
+def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
     run_small(tmp_path, f"experiment={experiment}", "start_from=null")
 
 
@@ -85,10 +105,11 @@ def test_experiment_opens_with_its_command(experiment: str) -> None:
     assert lines[1].endswith(f": python train.py experiment={experiment}")
 
 
+ELSEWHERE = ("experiment=", "sweep=", "debug=", "logger=wandb")  # run by other tests
 OTHERS = [
     choice
     for choice in CHOICES
-    if choice not in DEFAULT_CHOICES and not choice.startswith(("experiment=", "sweep=", "debug="))
+    if choice not in DEFAULT_CHOICES and not choice.startswith(ELSEWHERE)
 ]
 
 
@@ -129,6 +150,8 @@ def test_a_run_whose_critic_saw_the_task_is_tested_and_resumed(tmp_path: Path) -
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes(choice: str) -> None:
+    if choice == "sweep=optuna":
+        pytest.importorskip("optuna", reason="pip install rl2-lightning[optuna]")
     group, _, name = choice.partition("=")
     settings, cfg = compose_with_hydra(choice)
     assert settings.runtime.choices[group] == name

@@ -12,7 +12,7 @@ import torch
 import results.evaluate
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.errors import UserError
-from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.command_line.program import PLAIN, call_program, mistake_told
 
 READ = ("env", "trial", "collection", "agent", "memory", "learner")  # groups that every run reads
 READ_TO_GO_ON = ("evaluation", "trainer")  # groups that are also read when resuming
@@ -85,7 +85,7 @@ def test_no_stored_field_is_built(tmp_path: Path, trained: dict[str, Any]) -> No
             field = ("ckpt_path", "start_from")[number % 2]
             if field == "start_from" and path in OTHER_LEARNER:
                 continue  # not read when starting a new training
-            told = mistake_told(tmp_path, *SMALL, f"{field}={place}")
+            told = mistake_told(tmp_path, *PLAIN, f"{field}={place}")
             assert told.startswith(f"error: {field}={place} "), path
             assert not trace.exists(), path
 
@@ -95,10 +95,10 @@ def test_of_another_learner_nothing_is_built(tmp_path: Path, trained: dict[str, 
     for number, value in enumerate([*commands(trace), {"_target_": ["os.system"]}, None]):
         for path in OTHER_LEARNER:
             place = stored_with(trained, path, value, tmp_path)
-            told = mistake_told(tmp_path, *SMALL, f"ckpt_path={place}")
+            told = mistake_told(tmp_path, *PLAIN, f"ckpt_path={place}")
             assert told.startswith(f"error: ckpt_path={place} "), path
         run = f"hydra.run.dir={tmp_path / str(number)}"
-        call_program(tmp_path, *SMALL, f"start_from={place}", run)
+        call_program(tmp_path, *PLAIN, f"start_from={place}", run)
         assert not trace.exists()
 
 
@@ -112,7 +112,7 @@ def test_what_no_run_looks_at_is_not_built(tmp_path: Path, trained: dict[str, An
             place = stored_with(content, (name,), commands(trace)[0], tmp_path)
             content = torch.load(place, weights_only=True)
         run = f"hydra.run.dir={tmp_path / str(number)}"
-        call_program(tmp_path, *SMALL, *use.format(place).split(), run)
+        call_program(tmp_path, *PLAIN, *use.format(place).split(), run)
     assert not trace.exists()
 
 
@@ -156,7 +156,7 @@ def test_no_field_of_an_earlier_format_is_built(tmp_path: Path) -> None:
     for number, path in enumerate(fields_of(FORMAT_1)):
         place = stored_with(content, path, commands(trace)[0], tmp_path)
         field = ("ckpt_path", "start_from")[number % 2]
-        told = mistake_told(tmp_path, *SMALL, f"{field}={place}")
+        told = mistake_told(tmp_path, *PLAIN, f"{field}={place}")
         assert told.startswith(f"error: {field}={place}"), path
         assert not trace.exists(), path
 
@@ -230,7 +230,7 @@ def use(folder: Path, content: Any, *arguments: str) -> str | None:
     run = (f"ckpt_path={place}", f"hydra.run.dir={folder / 'run'}")
     longer = ("collection.total_env_steps=48", *arguments)
     try:
-        call_program(folder, *SMALL, *longer, *run)
+        call_program(folder, *PLAIN, *longer, *run)
     except SystemExit as ended:
         line = ended.code
         assert isinstance(line, str)

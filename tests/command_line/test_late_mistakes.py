@@ -1,7 +1,9 @@
 """Mistakes that only the configured classes can detect: one line each, and no traceback."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from rl2_lightning.build import require_machine
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.bernoulli_bandit import BernoulliBandit
 from tests.builders import compose_config
-from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.command_line.program import PLAIN, call_program, mistake_told
 
 # Arguments, and what the error line must contain.
 LATE = {
@@ -169,7 +171,7 @@ def test_mistake_is_told_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], mistake: str
 ) -> None:
     typed, *wanted = LATE[mistake]
-    told = mistake_told(tmp_path, *SMALL, *typed.split())
+    told = mistake_told(tmp_path, *PLAIN, *typed.split())
     assert not [words for words in wanted if words not in told], told
     assert capfd.readouterr() == ("", "")
 
@@ -193,7 +195,7 @@ def test_more_processes_than_cores_where_lightning_chooses(tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is missing")
 def test_missing_accelerator(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = mistake_told(tmp_path, *SMALL, "trainer.accelerator=gpu")
+    told = mistake_told(tmp_path, *PLAIN, "trainer.accelerator=gpu")
     assert "trainer.accelerator=gpu cannot be used: No supported gpu backend found" in told
     assert capfd.readouterr() == ("", "")
 
@@ -206,7 +208,7 @@ def test_a_critic_of_tasks_without_parameters(
 
     monkeypatch.setattr(BernoulliBandit, "sample_tasks", no_parameters)
     monkeypatch.setattr("rl2_lightning.build.rehearse", lambda task_env: None)
-    assert mistake_told(tmp_path, *SMALL, "learner.critic.sees_task=true") == (
+    assert mistake_told(tmp_path, *PLAIN, "learner.critic.sees_task=true") == (
         "error: learner.critic.sees_task=true but the tasks of this family have no "
         "parameters: set learner.critic.sees_task=false"
     )
@@ -221,13 +223,13 @@ def test_a_critic_of_tasks_without_parameters(
 )
 def test_a_monitored_metric_that_there_is_not(tmp_path: Path, target: str, also: str) -> None:
     node = f"_target_: lightning.pytorch.callbacks.{target}, monitor: train/retrun, {also}"
-    line = mistake_told(tmp_path, *SMALL, f"+callbacks.mine={{{node}}}")
+    line = mistake_told(tmp_path, *PLAIN, f"+callbacks.mine={{{node}}}")
     said = "callbacks.mine.monitor=train/retrun is not a metric of this run: did you mean "
     assert said + "train/return" in line
 
 
 def test_a_callback_is_switched_off_with_null(tmp_path: Path) -> None:
-    call_program(tmp_path, *SMALL, f"hydra.run.dir={tmp_path}", "callbacks.summary=null")
+    call_program(tmp_path, *PLAIN, f"hydra.run.dir={tmp_path}", "callbacks.summary=null")
     assert (tmp_path / "last.ckpt").exists()
     assert not (tmp_path / "summary.json").exists()
 
@@ -261,7 +263,7 @@ def test_what_is_no_class_of_the_group(
     (tmp_path / "breaking_module.py").write_text("raise RuntimeError('one\\ntwo')")
     monkeypatch.syspath_prepend(tmp_path)
     target, told = TARGETS[kind]
-    line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
+    line = mistake_told(tmp_path, *PLAIN, f"{group}._target_={target}")
     name, base = GROUPS[group]
     if told is None:
         assert (
@@ -276,29 +278,35 @@ def test_what_is_no_class_of_the_group(
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_class_that_is_not_complete(tmp_path: Path, group: str) -> None:
     target = GROUPS[group][1]
-    line = mistake_told(tmp_path, *SMALL, f"{group}._target_={target}")
+    line = mistake_told(tmp_path, *PLAIN, f"{group}._target_={target}")
     assert line.startswith(f"error: {group}._target_={target} lacks ")
     assert line.endswith(": name a class that has them")
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_without_a_class(tmp_path: Path, group: str) -> None:
-    line = mistake_told(tmp_path, *SMALL, f"~{group}._target_")
+    line = mistake_told(tmp_path, *PLAIN, f"~{group}._target_")
     assert line == f"error: {group} names no class: set {group}._target_=package.module.Class"
 
 
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a module `own_module`, whose classes are gone after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "own_module.py"
+    sys.modules.pop("own_module", None)
+    # Until then a base class would find them, and runs would read their settings.
+    gc.collect()
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_settings_of_another_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
-) -> None:
-    module, _, base = GROUPS[group][1].rpartition(".")
-    (tmp_path / "own_module.py").write_text(
-        f"from {module} import {base}\n\n\nclass Own({base}):\n    Settings = dict\n"
+def test_settings_of_another_kind(tmp_path: Path, module: Path, group: str) -> None:
+    package, _, base = GROUPS[group][1].rpartition(".")
+    module.write_text(
+        f"from {package} import {base}\n\n\nclass Own({base}):\n    Settings = dict\n"
         "    sample_tasks = begin_episodes = advance = None\n"
         "    initial_state = step = unroll_trial = None\n"
         "    make_source = prepare = None\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_module", raising=False)
-    line = mistake_told(tmp_path, *SMALL, f"{group}._target_=own_module.Own")
+    line = mistake_told(tmp_path, *PLAIN, f"{group}._target_=own_module.Own")
     assert line.startswith(f"error: {group}._target_=own_module.Own has Settings that are not a ")

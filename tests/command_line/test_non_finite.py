@@ -7,10 +7,10 @@ import torch
 
 from rl2_lightning import keys
 from rl2_lightning.learners.ppo import PPO
-from tests.command_line.program import SMALL, call_program, mistake_told, run_program
+from tests.command_line.program import PLAIN, call_program, mistake_told, run_program
 
 ENV_STEPS = 16  # of an iteration: 8 trials of 2 steps
-EVERY_ITERATION = (*SMALL, "callbacks.checkpoint.every_n_epochs=1", "trainer.max_epochs=4")
+EVERY_ITERATION = (*PLAIN, "callbacks.checkpoint.every_n_epochs=1", "trainer.max_epochs=4")
 
 
 def assert_good(checkpoint: Path, iterations: int) -> None:
@@ -42,7 +42,7 @@ def test_an_absurd_learning_rate_ends_in_one_line(tmp_path: Path, finished_run: 
     checkpoint = finished_run / "last.ckpt"
     done = run_program(
         tmp_path,
-        *SMALL,
+        *PLAIN,
         "trainer.max_epochs=3",
         "learner.learning_rate=1e30",
         f"ckpt_path={checkpoint}",
@@ -58,7 +58,7 @@ def test_an_absurd_learning_rate_ends_in_one_line(tmp_path: Path, finished_run: 
 
 
 def test_without_a_checkpoint_there_is_none_to_name(tmp_path: Path) -> None:
-    told = mistake_told(tmp_path, *SMALL, "learner.learning_rate=1e30")
+    told = mistake_told(tmp_path, *PLAIN, "learner.learning_rate=1e30")
     assert told.endswith("; there is no checkpoint yet")
 
 

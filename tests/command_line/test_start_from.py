@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from rl2_lightning.learners.ppo import PPO
-from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.command_line.program import PLAIN, call_program, mistake_told
 
 LONGER = ("trial.episodes_per_trial=6", "collection.total_env_steps=48")
 
 
 def train(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
-    call_program(folder, *SMALL, *overrides, f"hydra.run.dir={folder}")
+    call_program(folder, *PLAIN, *overrides, f"hydra.run.dir={folder}")
     return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
 
 
@@ -108,7 +108,7 @@ def test_a_critic_that_does_not_fit_begins_anew(tmp_path: Path, start: Path) -> 
 def test_a_test_needs_no_learner(tmp_path: Path, start: Path, other: str) -> None:
     for folder, more in (("own", ()), ("other", (other,))):
         run = f"hydra.run.dir={tmp_path / folder}"
-        call_program(tmp_path, *SMALL, "mode=test", f"ckpt_path={start}", run, *more)
+        call_program(tmp_path, *PLAIN, "mode=test", f"ckpt_path={start}", run, *more)
     own, others = (
         json.loads((tmp_path / folder / "summary.json").read_text()) for folder in ("own", "other")
     )
@@ -132,10 +132,10 @@ def test_a_test_needs_no_learner(tmp_path: Path, start: Path, other: str) -> Non
 def test_a_training_is_not_resumed_as_another(
     tmp_path: Path, start: Path, typed: str, told: str
 ) -> None:
-    assert told in mistake_told(tmp_path, *SMALL, f"ckpt_path={start}", typed)
+    assert told in mistake_told(tmp_path, *PLAIN, f"ckpt_path={start}", typed)
     folder = tmp_path / "run"
     use = ("mode=test", f"ckpt_path={start}", typed, f"hydra.run.dir={folder}")
-    call_program(tmp_path, *SMALL, *use)
+    call_program(tmp_path, *PLAIN, *use)
     assert (folder / "summary.json").exists()
 
 
@@ -143,6 +143,6 @@ def test_a_training_is_not_resumed_as_another(
 def test_another_memory_is_told_by_the_name_of_its_file(
     tmp_path: Path, start: Path, field: str
 ) -> None:
-    line = mistake_told(tmp_path, *SMALL, "memory=lstm", f"{field}={start}")
+    line = mistake_told(tmp_path, *PLAIN, "memory=lstm", f"{field}={start}")
     assert line.startswith(f"error: {field}={start} was trained with memory._target_=")
     assert line.endswith(": set memory=gru or give another checkpoint")

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from rl2_lightning.families.gymnasium.settings import GymnasiumSettings
 from rl2_lightning.settings import Settings, names_code, names_no_code
-from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.command_line.program import PLAIN, call_program, mistake_told
 
-CHOSEN = (*SMALL, "env=gymnasium", "env.horizon=5")
+CHOSEN = (*PLAIN, "env=gymnasium", "env.horizon=5")
 NAMING = [name for name in vars(GymnasiumSettings()) if not names_no_code(GymnasiumSettings, name)]
 TRACE = "from pathlib import Path\nPath(__file__).with_suffix('.trace').touch()\n"
 
@@ -82,7 +82,7 @@ def test_a_stored_name_is_refused(
     )
     content["hyper_parameters"]["env"][name] = value
     torch.save(content, tmp_path / "stranger.ckpt")
-    line = mistake_told(tmp_path, *SMALL, f"mode={mode}", f"ckpt_path={tmp_path}/stranger.ckpt")
+    line = mistake_told(tmp_path, *PLAIN, f"mode={mode}", f"ckpt_path={tmp_path}/stranger.ckpt")
     assert f"was trained with env.{name}" in line
     assert "stranger:run" in line
     assert not (tmp_path / "stranger.trace").exists()
@@ -112,7 +112,7 @@ def test_code_that_the_configuration_names_is_taken(tmp_path: Path, choice: str)
         (tmp_path / "own" / name).write_text(content)
     folder = (f"--config-dir={tmp_path / 'own'}",) if choice in OWN_CHOICES else ()
     runs = tmp_path / "first", tmp_path / "second"
-    call_program(tmp_path, *folder, *SMALL, choice, "env.horizon=5", f"hydra.run.dir={runs[0]}")
+    call_program(tmp_path, *folder, *PLAIN, choice, "env.horizon=5", f"hydra.run.dir={runs[0]}")
     more = ("trainer.max_epochs=2", f"hydra.run.dir={runs[1]}")
     call_program(tmp_path, *folder, f"ckpt_path={runs[0]}", *more)
     first, second = (OmegaConf.load(run / "config.yaml") for run in runs)
@@ -139,5 +139,5 @@ def test_other_fields_are_taken_from_the_checkpoint(
 ) -> None:
     torch.save(trained, tmp_path / "kept.ckpt")
     given = ("mode=test", f"ckpt_path={tmp_path}/kept.ckpt", f"hydra.run.dir={tmp_path}/run")
-    call_program(tmp_path, *SMALL, *given)
+    call_program(tmp_path, *PLAIN, *given)
     assert (tmp_path / "run" / "summary.json").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line.program import SMALL, call_program
+from tests.command_line.program import PLAIN, call_program
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_failed_job(
 ) -> None:
     sweep = tmp_path / "sweep"
     with pytest.raises(SystemExit) as end:
-        call_program(tmp_path, "-m", *SMALL, field, f"hydra.sweep.dir={sweep}")
+        call_program(tmp_path, "-m", *PLAIN, field, f"hydra.sweep.dir={sweep}")
     assert end.value.code == 1
     shown = capsys.readouterr()
     errors = [line for line in shown.err.splitlines() if "rror" in line]
@@ -48,7 +48,7 @@ def test_a_long_override_is_folded_and_not_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = f"agent.encoder_hidden_sizes=[{','.join('4' * 90)}]"
-    call_program(tmp_path, "-m", *SMALL, sizes, "seed=1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    call_program(tmp_path, "-m", *PLAIN, sizes, "seed=1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     table = capsys.readouterr().out.rpartition("overrides")[2]
     assert sizes in re.sub(r"\s", "", re.sub(r"\d\.\d+|\b16\b", "", table))
 
@@ -57,7 +57,7 @@ def test_a_sweep_after_a_failed_one_starts_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, values in {"failed": "3", "good": "2"}.items():
-        given = ("-m", *SMALL, f"learner.num_minibatches={values}")
+        given = ("-m", *PLAIN, f"learner.num_minibatches={values}")
         try:
             call_program(tmp_path, *given, f"hydra.sweep.dir={tmp_path / name}")
         except SystemExit:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
-from torch import multiprocessing
 
 from rl2_lightning import keys
 from rl2_lightning.evaluation.adaptation_curve import AdaptationCurve, Curve
 from rl2_lightning.families.play import episode_returns
+from tests.forked import run_ranks
 
 NUM_EPISODES = 4
 
@@ -177,7 +177,7 @@ def uneven_share(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_with_uneven_shares_equal_one(tmp_path: Path):
-    multiprocessing.spawn(uneven_share, args=(str(tmp_path),), nprocs=2)
+    run_ranks(uneven_share, str(tmp_path))
     whole = curve_of(*episode_returns(uneven_trials(10, 9), NUM_EPISODES))
     for rank in range(2):
         mean, half_width, trial = torch.load(tmp_path / f"{rank}.pt")

@@ -76,7 +76,13 @@ def test_callbacks_that_nothing_is_gathered_for(tmp_path: Path) -> None:
     learner = build_learner(cfg, data)
     with pytest.raises(UserError, match=r"^callbacks.evaluation=null while other") as told:
         build_trainer(cfg, data, learner)
-    readers = ("adaptation_curve", "trial_analysis", "closing_table", "summary")
+    readers = (
+        "adaptation_curve",
+        "adaptation_over_training",
+        "trial_analysis",
+        "closing_table",
+        "summary",
+    )
     switches = [f"callbacks.{name}=null" for name in readers]
     assert str(told.value).endswith(f"switch those off, too: {' '.join(switches)}")
     for name in readers:

@@ -43,6 +43,13 @@ def test_logs_are_read(tmp_path: Path) -> None:
     assert found.values.tolist() == [1, 2, 4]
 
 
+def test_time_begins_with_the_run(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", {10: 1.0, 20: 2.0}, start=100.0)
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        writer.add_scalar("train/loss", 1.0, 0, walltime=95.0)
+    assert read_run(folder, METRIC).seconds.tolist() == [5, 7]
+
+
 def test_of_a_resumed_run_the_later_log_holds(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", {10: 1.0, 20: 2.0, 30: 9.0})
     write_run(folder, {30: 3.0, 40: 4.0}, start=200.0)

@@ -1,5 +1,6 @@
 """What pictures of an agent show: actions, memory, and what the policy reacts to."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,15 +46,23 @@ def test_actions_are_ranked_by_what_they_pay() -> None:
     assert torch.equal(numbers, best.squeeze(1) + 1.0)
 
 
-def test_shares_are_of_the_trials_that_play() -> None:
+def test_shares_are_of_the_trials_that_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "SMALLEST_SHARE", 0.5)
     played = look_at(corridor_trials)
     assert played.ranks is None, "what an action pays depends on the state"
     assert not played.mask.all()
     shares, action = looks.action_shares(played), played.steps[keys.ACTION]
-    for t in range(played.mask.shape[1]):
+    num_played = played.mask.sum(0)
+    assert 0 < num_played[-1] < 0.5 * NUM
+    for t, num in enumerate(num_played.tolist()):
         playing = action[played.mask[:, t], t]
-        expected = playing.bincount(minlength=len(shares)) / max(1, len(playing))
-        torch.testing.assert_close(shares[:, t], expected)
+        expected = playing.bincount(minlength=len(shares)) / num
+        is_told = num >= 0.5 * NUM
+        torch.testing.assert_close(
+            shares[:, t],
+            expected if is_told else torch.full_like(expected, torch.nan),
+            equal_nan=True,
+        )
 
 
 def test_paths_are_the_principal_components() -> None:
@@ -77,6 +86,18 @@ def test_a_single_parameter_is_the_number_of_a_task() -> None:
     numbers, meaning = looks.task_numbers(look_at(point_trials))
     assert meaning.startswith("first principal component")
     assert len(numbers.unique()) == NUM
+
+
+def test_a_one_hot_parameter_is_a_kind() -> None:
+    played = look_at(corridor_trials)
+    cues = torch.arange(NUM) % 4
+    one_hot = torch.nn.functional.one_hot(cues, 4).float()
+    numbers, meaning = looks.task_numbers(replace(played, tasks={"cue": one_hot}))
+    assert meaning == "cue"
+    assert torch.equal(numbers, cues + 1.0)
+    two = {"cue": one_hot, "place": torch.rand(NUM, 1)}
+    _, meaning = looks.task_numbers(replace(played, tasks=two))
+    assert meaning.startswith("first principal component")
 
 
 def test_policies_react_to_what_they_see() -> None:
@@ -122,6 +143,35 @@ def test_figures_name_their_axes(make_trials) -> None:
         assert axes.get_xlabel()
         assert axes.get_ylabel()
         assert render(figure).std() > 1
+
+
+def test_fewer_of_long_paths_are_drawn() -> None:
+    numbers, shares = torch.arange(80.0).sin(), torch.tensor([0.5, 0.2])
+    for num_steps, expected in ((10, plots.MOST_PATHS), (100, 12), (9999, 1)):
+        paths = torch.rand(80, num_steps, 2)
+        axes = plots.memory_figure(paths, shares, numbers, "number", "title").axes[0]
+        assert len(axes.lines) == expected
+        assert len(axes.collections[0].get_offsets()) == 80, "the ends of all"
+
+
+@pytest.mark.parametrize(("greedy", "sampled", "expected"), [(3, 1, True), (2, 1.9, False)])
+def test_an_agent_is_shown_as_it_acts_best(greedy: float, sampled: float, expected: bool) -> None:
+    curves = {
+        name: Curve(torch.tensor([one]), torch.zeros(1), one, 0.5, 10)
+        for name, one in (("greedy", greedy), ("sampled", sampled))
+    }
+    assert looks.plays_greedily(curves) is expected
+
+
+def test_greedy_play_is_called_so() -> None:
+    env = bandit_trials(NUM)
+    world = SimpleNamespace(trials=lambda num_trials, device: env)
+    tasks = env.task_env.sample_tasks(NUM)
+    played = looks.play_to_look(make_agent(env), world, tasks, seed=2, greedy=True)
+    policy = played.agent.policy(played.features)
+    assert torch.equal(played.steps[keys.ACTION], policy.logits.argmax(-1))
+    for figure in looks.figures_of(played).values():
+        assert figure.get_suptitle().endswith("30 held-out tasks played greedily")
 
 
 def test_regret_is_what_is_missing_so_far() -> None:

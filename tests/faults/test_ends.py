@@ -2,8 +2,6 @@
 
 import errno
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,23 +15,18 @@ from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.held_out import HeldOut
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.forked import forked
 
 
 def stopped_in(
     words: str, folder: Path, *arguments: str, by: signal.Signals = signal.SIGTERM
 ) -> tuple[int, str]:
     """Send a signal once a program has printed some words; returns exit code and last line."""
-    command = [sys.executable, str(ROOT / "train.py"), *SMALL, *arguments]
-    running = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines = []
-    assert running.stdout is not None
-    for line in running.stdout:
-        lines.append(line)
-        if words in line:
-            running.send_signal(by)
-    return running.wait(timeout=60), lines[-1]
+    with forked([str(ROOT / "train.py"), *SMALL, *arguments], folder) as program:
+        program.wait_for(words)
+        program.send_signal(by)
+        code = program.wait()
+        return code, program.read()[1].splitlines()[-1]
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
@@ -48,7 +41,7 @@ def test_a_signal_in_a_test_is_no_success(
     code, last = stopped_in("testing on", tmp_path, *given, by=by)
     checkpoint = (finished_run if mode == "test" else run) / "last.ckpt"
     assert code == 1
-    assert last == f"stopped in the test; test it with mode=test ckpt_path={checkpoint}\n"
+    assert last == f"stopped in the test; test it with mode=test ckpt_path={checkpoint}"
     assert not (run / "summary.json").exists()
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import cloudpickle
@@ -17,6 +18,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.run_folder import LOCK, new_folder
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
+from tests.forked import forked
 
 
 def agent_of(run: Path) -> dict:
@@ -25,17 +27,13 @@ def agent_of(run: Path) -> dict:
 
 def at_once(folder: Path, *commands: tuple[str, ...]) -> None:
     """Start several programs at the same time, and wait for all of them."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, str(ROOT / "train.py"), *SMALL]
-    running = [
-        subprocess.Popen(
-            [*program, *one], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for one in commands
-    ]
-    for process in running:
-        told, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, told.decode()
+    with ExitStack() as stack:
+        programs = [
+            stack.enter_context(forked([str(ROOT / "train.py"), *SMALL, *one], folder))
+            for one in commands
+        ]
+        for program in programs:
+            assert program.wait() == 0, program.read()
 
 
 def test_two_runs_have_folders_of_their_own(tmp_path: Path) -> None:

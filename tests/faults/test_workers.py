@@ -18,6 +18,7 @@ from rl2_lightning.families.gymnasium import GymnasiumTasks
 from tests.builders import ROOT
 from tests.command_line.program import SMALL, run_program
 
+WHERE = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 LEAVING = "tests.families.gymnasium.envs:Leaving"
 # One more iteration than the first, in which an environment plays 2 episodes of 6 steps.
 IN_SECOND_ITERATION = 14
@@ -30,9 +31,9 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.families.execution import Execution
 from rl2_lightning.families.gymnasium import GymnasiumTasks
 
-folder, end, fault, timeout = sys.argv[1:]
+folder, end, fault, timeout, backend = sys.argv[1:]
 env = GymnasiumTasks(
-    2, execution=Execution("process", 2, float(timeout)), horizon=6,
+    2, execution=Execution(backend, 2, float(timeout)), horizon=6,
     id="tests.families.gymnasium.envs:Leaving", tasks=[1.0, 2.0], task_by="method",
     kwargs={"folder": folder, "fault": fault, "child": True},
 )
@@ -82,7 +83,9 @@ def is_alive(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
-def train(tmp_path: Path, *overrides: str, timeout: float = 60) -> tuple[str, list[int]]:
+def train(
+    tmp_path: Path, *overrides: str, timeout: float = 60, backend: str = "process"
+) -> tuple[str, list[int]]:
     """A small training in two workers: what it prints last, and the workers."""
     (folder := tmp_path / "pids").mkdir()
     result = run_program(
@@ -94,7 +97,7 @@ def train(tmp_path: Path, *overrides: str, timeout: float = 60) -> tuple[str, li
         "env.task_by=method",
         "env.tasks=[1.0,2.0]",
         "env.horizon=6",
-        "collection.backend=process",
+        f"collection.backend={backend}",
         "collection.num_workers=2",
         f"collection.worker_timeout={timeout}",
         "trainer.max_epochs=2",
@@ -102,7 +105,7 @@ def train(tmp_path: Path, *overrides: str, timeout: float = 60) -> tuple[str, li
         "callbacks.checkpoint.every_n_epochs=1",
         f"hydra.run.dir={tmp_path / 'run'}",
         *overrides,
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=WHERE,
     )
     lines = result.stderr.strip().splitlines()
     return (lines[-1] if result.returncode else ""), pids_in(folder)
@@ -126,8 +129,13 @@ def test_a_run_ends_with_its_workers(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_keeps_the_checkpoint(tmp_path: Path, fault: str, told: str) -> None:
+    require_the_checkpoint(tmp_path, fault, told, "process")
+
+
+def require_the_checkpoint(tmp_path: Path, fault: str, told: str, backend: str) -> None:
+    """Train until an environment fails, and check what is told, kept and left."""
     kwargs = (f"+env.kwargs.fault={fault}", f"+env.kwargs.at={IN_SECOND_ITERATION}")
-    line, pids = train(tmp_path, *kwargs, timeout=2)
+    line, pids = train(tmp_path, *kwargs, timeout=2, backend=backend)
     kept = tmp_path / "run" / "last.ckpt"
     assert line.startswith(f"error: {LEAVING} ")
     assert line.endswith(f"; resume with ckpt_path={kept}")
@@ -161,18 +169,18 @@ ENDS = [
     ("interrupted", "hangs", LONG, -signal.SIGINT),
     ("terminated", "none", LONG, -signal.SIGTERM),
     ("terminated", "hangs", LONG, -signal.SIGTERM),
-    ("interrupted", "dies", LONG, 1),  # before the signal
-    ("terminated", "raises", LONG, 1),
+    ("interrupted", "dies", LONG, None),  # before the signal, or just after it
+    ("terminated", "raises", LONG, None),
     ("workers_signalled", "none", LONG, 0),
 ]
 
 
-def end(folder: Path, way: str, fault: str, timeout: float) -> int:
+def end(folder: Path, way: str, fault: str, timeout: float, backend: str = "process") -> int:
     """Let a program end in some way; returns what it has exited with."""
     folder.mkdir()
     with subprocess.Popen(
-        [sys.executable, "-c", PLAYS, str(folder), way, fault, str(timeout)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", PLAYS, str(folder), way, fault, str(timeout), backend],
+        env={**os.environ, "PYTHONPATH": WHERE, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
@@ -185,7 +193,7 @@ def end(folder: Path, way: str, fault: str, timeout: float) -> int:
             for pid in addressees:
                 if Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
                     os.kill(pid, SENT[way])
-        code = process.wait(timeout=100)
+        code = process.wait(timeout=200)
     assert len(pids_in(folder)) == 4  # two workers, and a process of each
     require_gone(pids_in(folder))
     return code
@@ -194,9 +202,10 @@ def end(folder: Path, way: str, fault: str, timeout: float) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "fault", "timeout", "code"), ENDS)
 def test_no_process_outlives_the_program(
-    tmp_path: Path, way: str, fault: str, timeout: float, code: int
+    tmp_path: Path, way: str, fault: str, timeout: float, code: int | None
 ) -> None:
-    assert end(tmp_path / "pids", way, fault, timeout) == code
+    expected = {code} if code is not None else {1, -SENT[way]}
+    assert end(tmp_path / "pids", way, fault, timeout) in expected
 
 
 def test_no_process_outlives_a_program_that_is_killed(tmp_path: Path) -> None:

@@ -4,12 +4,33 @@ import json
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
-from tests.house.command import run
+import pytest
+
+from rl2_lightning.look import look
+from tests.extras.experiments import GYMNASIUM, WITH_EXTRA
+from tests.extras.packages import PACKAGES
+from tests.house.command import run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "gymnasium.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_extras_is_whole() -> None:
+    lines = [line for line in PAGE.splitlines() if "`pip install rl2-lightning[" in line]
+    found = {re.search(r"\[(\w+)\]`", line)[1]: line for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(found) == {"gymnasium", "ray", *PACKAGES}
+    for extra, line in found.items():
+        experiments = re.findall(r"`(\w+)`", line.rpartition("|")[0].rpartition("|")[2])
+        expected = [name for name in GYMNASIUM if WITH_EXTRA.get(name, "gymnasium") == extra]
+        assert sorted(experiments) == sorted(expected)
+        *_, packages, _, _ = line.split("|")
+        for package in packages.split(","):
+            assert package.strip() in " ".join(extras[extra] + extras["mujoco"])
 
 
 def block(language: str) -> str:
@@ -20,7 +41,7 @@ def block(language: str) -> str:
     return found[1]
 
 
-def test_an_environment_of_your_own(tmp_path: Path) -> None:
+def test_an_environment_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program, config = block("python"), block("yaml")
     assert len(program.splitlines()) < 20
     assert len(config.splitlines()) < 10
@@ -31,9 +52,14 @@ def test_an_environment_of_your_own(tmp_path: Path) -> None:
     assert (variable, python, script) == ("PYTHONPATH=mine", "python", "train.py")
     output = tmp_path / "run"
     quick = ("debug=fast", "collection.backend=process", "collection.num_workers=2")
-    command = [sys.executable, ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
-    run(command, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
+    given = [ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
+    run_python(given, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["iterations"] >= 1
     # One task in four is solved by whatever is tried first.
     assert 0 < summary["references"]["random"]["trial_return"] <= 3
+    # And its agent can be looked at, with the same folder of configuration.
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    monkeypatch.setattr(sys, "argv", ["look", "--config-dir", str(tmp_path / "mine" / "configs")])
+    written = look(str(output / "last.ckpt"), tmp_path / "look", num_tasks=6)
+    assert {"adaptation_curve", "actions", "memory", "reactions"} <= {one.stem for one in written}

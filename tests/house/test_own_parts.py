@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tests.builders import (
     make_learner,
     minibatch_of,
 )
-from tests.house.command import run
+from tests.house.command import run_python
 from tests.house.own_parts.reinforce import Reinforce
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +63,9 @@ def train(folder: Path, output: Path, *overrides: str, by_flag: bool = True) -> 
     """Run `python train.py` in an empty folder with the parts in the user's folder."""
     configs = folder / "configs"
     place = ["--config-dir", configs] if by_flag else [f"hydra.searchpath=[file://{configs}]"]
-    command = [sys.executable, ROOT / "train.py", *place, *SMALL, *overrides]
+    given = [ROOT / "train.py", *place, *SMALL, *overrides, f"hydra.run.dir={output}"]
     output.mkdir()
-    run([*command, f"hydra.run.dir={output}"], output, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
+    run_python(given, output, PYTHONPATH=str(folder), OMP_NUM_THREADS="1")
     return output
 
 
@@ -119,8 +118,8 @@ def test_a_memory_needs_one_file(tmp_path: Path, folder: Path) -> None:
     assert_all_weights_moved(first, whole)
     overrides = (*SMALL, "evaluation.test_tasks=64")
     program = PLAYS.format(module="leaky", overrides=overrides, checkpoint=first / "last.ckpt")
-    printed = run(
-        [sys.executable, "-c", program],
+    printed = run_python(
+        ["-c", program],
         tmp_path,
         PYTHONPATH=f"{folder}:{ROOT}",
         OMP_NUM_THREADS="1",

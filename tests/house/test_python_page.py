@@ -9,9 +9,20 @@ import torch
 from matplotlib.figure import Figure
 
 import rl2_lightning
-from rl2_lightning import Agent, evaluate, make_agent, make_trials, plot, train
+from rl2_lightning import (
+    Agent,
+    evaluate,
+    make_agent,
+    make_trials,
+    pictures,
+    play,
+    plot,
+    plot_training,
+    train,
+)
+from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
-from tests.house.command import run
+from tests.house.command import run, run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -22,13 +33,14 @@ FAST = ["debug=fast", "trainer.accelerator=cpu"]
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> rl2_lightning.notebook.Training:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return train("mab_n10_k5", [*FAST, "memory=lstm", "trainer.max_epochs=3"], folder)
+    often = "trainer.check_val_every_n_epoch=1"
+    return train("mab_n10_k5", [*FAST, "memory=lstm", "trainer.max_epochs=3", often], folder)
 
 
 @pytest.mark.slow
 def test_the_first_program_trains(tmp_path: Path) -> None:
     assert len(PROGRAMS[0].splitlines()) < 15
-    printed = run([sys.executable, "-c", PROGRAMS[0]], tmp_path, PYTHONPATH=str(ROOT))
+    printed = run_python(["-c", PROGRAMS[0]], tmp_path, PYTHONPATH=str(ROOT))
     (agent,) = re.findall(r"^agent greedy +([\d.]+) ±", printed, re.MULTILINE)
     (chance,) = re.findall(r"^random +([\d.]+) ±", printed, re.MULTILINE)
     assert float(agent) > float(chance) + 0.3
@@ -36,7 +48,7 @@ def test_the_first_program_trains(tmp_path: Path) -> None:
 
 
 def test_the_second_program_runs(tmp_path: Path) -> None:
-    run([sys.executable, "-c", PROGRAMS[1]], tmp_path, PYTHONPATH=str(ROOT))
+    run_python(["-c", PROGRAMS[1]], tmp_path, PYTHONPATH=str(ROOT))
 
 
 def test_importing_the_package_is_cheap(tmp_path: Path) -> None:
@@ -82,6 +94,66 @@ def test_curves_are_drawn(training, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert any(label.startswith("bayes optimal (reference)") for label in labels)
+
+
+def test_figures_show_themselves_in_a_notebook(training) -> None:
+    for figure in (plot(training), plot_training(training)):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_training_is_drawn(training, tmp_path: Path) -> None:
+    figure = plot_training(training, tmp_path / "training.png")
+    assert (tmp_path / "training.png").stat().st_size > 10_000
+    assert [axes.get_title("left") for axes in figure.axes[:2]] == [
+        "agent, greedy",
+        "agent, sampled",
+    ]
+    assert (training.folder / "adaptation_over_training.png").exists()
+    (training.folder / "adaptation_curve.csv").rename(tmp_path / "kept.csv")
+    try:
+        with pytest.raises(UserError, match=r"^the training had 0 validation\(s\), and"):
+            plot_training(training)
+    finally:
+        (tmp_path / "kept.csv").rename(training.folder / "adaptation_curve.csv")
+
+
+def test_pictures_of_an_agent(training) -> None:
+    found = pictures(training.agent, "mab_n10_k5", ["debug=fast"], num_tasks=6)
+    assert list(found) == ["adaptation_curve", "regret", "actions", "memory", "reactions"]
+    assert all(isinstance(figure, Figure) for figure in found.values())
+    with pytest.raises(UserError, match=r"^the agent has actions"):
+        pictures(training.agent, "mab_n10_k5", ["env.num_arms=7"], num_tasks=6)
+
+
+def test_played_trials_have_what_was_seen_and_done(training) -> None:
+    trials = make_trials("mab_n10_k5", 4, seed=3)
+    played = play(training.agent, trials, window=4, burn_in=2, seed=5)
+    steps, task = played["steps"], played["task"]
+    assert steps.shape == (4, 10)
+    assert torch.equal(steps["previous_action"][:, 1:], steps["action"][:, :-1])
+    assert torch.equal(steps["previous_reward"][:, 1:], steps["next", "reward"][:, :-1])
+    assert played["memory_state"].shape == (4, 3)
+    expected, _ = training.agent.unroll(inputs_of(steps), training.agent.initial_state(4))
+    torch.testing.assert_close(steps["features"], expected)
+    trials.set_seed(9)
+    first = play(training.agent, trials, tasks=task, greedy=True)
+    trials.set_seed(9)
+    again = play(training.agent, trials, tasks=task, greedy=True, seed=6)
+    assert torch.equal(first["task", "arm_probabilities"], task["arm_probabilities"])
+    assert torch.equal(first["steps", "action"], again["steps", "action"])
+
+
+def test_your_own_classes(monkeypatch) -> None:
+    own = ROOT / "tests" / "house" / "own_parts"
+    monkeypatch.syspath_prepend(str(own))
+    trials = make_trials("default", 3, ["env=treasure"], config_dir=own / "configs")
+    agent = make_agent("default", ["env=treasure", "memory=leaky"], config_dir=own / "configs")
+    assert type(agent.memory).__name__ == "Leaky"
+    assert play(agent, trials)["steps"].shape == (3, 32)
+    found = evaluate(agent, "default", ["env=treasure"], 8, config_dir=own / "configs")
+    assert list(found.references) == ["knows_the_side"]
+    with pytest.raises(UserError, match=r"^config_dir=nowhere is not a folder"):
+        make_agent("default", config_dir="nowhere")
 
 
 def test_trials_and_agents_are_those_of_the_experiment() -> None:

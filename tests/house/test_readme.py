@@ -1,15 +1,14 @@
-"""The README's commands work, each in a quick form."""
+"""The commands of the README and of the quick start work, each in a quick form."""
 
 import re
 import shlex
-import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.house.command import run
+from tests.house.command import run, run_python
 
 ROOT = Path(__file__).parents[2]
 # Commands that can only be composed without accelerators or an earlier run.
@@ -17,9 +16,9 @@ ONLY_COMPOSED = re.compile(r"gpu|cuda|devices=|num_nodes=|ckpt|checkpoint|--mult
 
 
 def commands():
-    """The commands of the README's bash blocks, each once, without comments."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    """The commands of both pages' bash blocks, each once, without comments."""
+    pages = ("README.md", "docs/quick_start.md")
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     split = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
@@ -54,7 +53,7 @@ def test_make(command):
 def test_train(command, tmp_path):
     quick = ["--cfg", "job"] if ONLY_COMPOSED.search(command) else ["debug=fast"]
     fields = [word for word in overrides(command) if word not in {"-m", "--multirun"}]
-    run([sys.executable, ROOT / "train.py", *fields, *quick], tmp_path)
+    run_python([ROOT / "train.py", *fields, *quick], tmp_path)
 
 
 def test_python_uses_a_trained_agent(tmp_path):
@@ -62,10 +61,10 @@ def test_python_uses_a_trained_agent(tmp_path):
     programs = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert programs
     folder = "hydra.run.dir=outputs/a_run"
-    run([sys.executable, ROOT / "train.py", "debug=fast", folder], tmp_path)
+    run_python([ROOT / "train.py", "debug=fast", folder], tmp_path)
     for program in programs:
         assert len(program.splitlines()) <= 10
-        run([sys.executable, "-c", program], tmp_path, PYTHONPATH=str(ROOT))
+        run_python(["-c", program], tmp_path, PYTHONPATH=str(ROOT))
 
 
 @pytest.mark.parametrize("command", beginning_with("python -m"))

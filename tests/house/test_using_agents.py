@@ -1,13 +1,12 @@
 """The programs of the page about agents in use run."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from rl2_lightning import Agent
-from tests.house.command import run
+from tests.house.command import run_python
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "using_agents.md").read_text(encoding="utf-8")
@@ -23,15 +22,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs that the page speaks of."""
     folder = tmp_path_factory.mktemp("user")
     for name, fields in RUNS.items():
-        run([sys.executable, ROOT / "train.py", *fields, f"hydra.run.dir=outputs/{name}"], folder)
-    export = [sys.executable, "-m", "rl2_lightning.export", "ckpt_path=outputs/a_run"]
-    run(export, folder, PYTHONPATH=str(ROOT))
+        run_python([ROOT / "train.py", *fields, f"hydra.run.dir=outputs/{name}"], folder)
+    export = ["-m", "rl2_lightning.export", "ckpt_path=outputs/a_run"]
+    run_python(export, folder, PYTHONPATH=str(ROOT))
     return folder
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
 def test_programs_run(folder: Path, number: int) -> None:
-    run([sys.executable, "-c", PROGRAMS[number]], folder, PYTHONPATH=str(ROOT))
+    run_python(["-c", PROGRAMS[number]], folder, PYTHONPATH=str(ROOT))
 
 
 def test_sizes_are_as_the_page_says(folder: Path) -> None:

@@ -29,6 +29,7 @@ from tests.builders import (
     poisoned,
     starts_of,
 )
+from tests.cases import every_pair
 from tests.locks import lock_trials
 
 KINDS = list(product(MEMORIES, (False, True)))
@@ -103,10 +104,16 @@ def test_step_equals_window(memory: str, resets: str, learns: bool) -> None:
         assert not torch.allclose(found, module.unroll(encoding, state)[0])
 
 
-@pytest.mark.parametrize("make_trials", [bandit_trials, corridor_trials, point_trials, lock_trials])
-@pytest.mark.parametrize(("memory", "separate"), KINDS)
-@pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("sees_task", [False, True])
+@pytest.mark.parametrize(
+    ("make_trials", "memory", "separate", "window", "sees_task"),
+    every_pair(
+        [bandit_trials, corridor_trials, point_trials, lock_trials],
+        MEMORIES,
+        [False, True],
+        [None, 4],
+        [False, True],
+    ),
+)
 def test_a_window_is_learnt_from_as_it_was_played(
     make_trials, memory: str, separate: bool, window: int | None, sees_task: bool
 ) -> None:
@@ -200,18 +207,14 @@ def test_steps_before_the_burn_in_do_not_matter(memory: str, separate: bool) -> 
         torch.testing.assert_close(gradient, expected[name])
 
 
-@pytest.mark.parametrize(("learner", "separate"), CRITICS)
-@pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 0), (4, 3)])
-@pytest.mark.parametrize("sees_task", [False, True])
+@pytest.mark.parametrize(
+    ("critic", "memory", "windows", "sees_task"),
+    every_pair(CRITICS, MEMORIES, [(None, 0), (4, 0), (4, 3)], [False, True]),
+)
 def test_masked_steps_change_no_gradient(
-    learner: str,
-    memory: str,
-    window: int | None,
-    burn_in: int,
-    separate: bool,
-    sees_task: bool,
+    critic: tuple[str, bool], memory: str, windows: tuple[int | None, int], sees_task: bool
 ) -> None:
+    (learner, separate), (window, burn_in) = critic, windows
     env, sizes = corridor_trials(9), {"window": window, "burn_in": burn_in}
     starts = starts_of(env, **sizes)
     found = []
@@ -226,12 +229,16 @@ def test_masked_steps_change_no_gradient(
         assert torch.equal(gradient, found[1][name]), name
 
 
-@pytest.mark.parametrize("make_trials", [corridor_trials, point_trials, lock_trials])
-@pytest.mark.parametrize(("memory", "separate"), KINDS)
-@pytest.mark.parametrize(("window", "burn_in"), [(None, 0), (4, 2)])
+@pytest.mark.parametrize(
+    ("make_trials", "memory", "separate", "windows"),
+    every_pair(
+        [corridor_trials, point_trials, lock_trials], MEMORIES, [False, True], [(None, 0), (4, 2)]
+    ),
+)
 def test_ratio_is_one_before_the_first_update(
-    make_trials, memory: str, separate: bool, window: int | None, burn_in: int
+    make_trials, memory: str, separate: bool, windows: tuple[int | None, int]
 ) -> None:
+    window, burn_in = windows
     env = make_trials(6)
     learner = learner_of(env, memory, separate=separate)
     minibatch = minibatch_of(learner, env, window=window, burn_in=burn_in)

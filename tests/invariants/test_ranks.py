@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector
 
@@ -25,6 +25,7 @@ from tests.builders import (
     make_learner,
     whole_loss,
 )
+from tests.forked import run_ranks
 from tests.learners.replayed import Told, as_replayed
 
 NUM_TRIALS = 12
@@ -133,6 +134,19 @@ def meta_steps_on_share(rank: int, memory: str) -> tuple[Tensor, ...]:
     return meta_steps(learner, env, trials[own])
 
 
+def measured(own: slice) -> dict[str, Tensor]:
+    """What an agent and its critic have measured in two iterations with some of the trials."""
+    env = corridor_trials(NUM_TRIALS)
+    agent = make_agent(env, normalised=["observation", "reward"])
+    learner = make_learner(agent, env, critic={"separate": True})
+    for steps in (
+        collect(env, make_learner(make_agent(env), env), seed=s)[keys.STEPS] for s in (1, 2)
+    ):
+        learner.note_inputs(steps[own])
+        learner.begin_collection()
+    return {name: one for name, one in learner.state_dict().items() if ".normaliser." in name}
+
+
 KINDS = {
     f"{learner}, {memory}{', '.join(['', *critic])}": (learner, memory, critic)
     for learner in ACTOR_CRITICS
@@ -152,6 +166,7 @@ def learn(rank: int, port: int, folder: str) -> None:
     found["steps"] = {memory: step_on_share(rank, memory) for memory in MEMORIES}
     found["replayed"] = {name: learn_replayed(rank, name) for name in REPLAYING}
     found["meta"] = {memory: meta_steps_on_share(rank, memory) for memory in MEMORIES}
+    found["measured"] = measured(slice(0, 4) if rank == 0 else slice(4, None))
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
@@ -166,7 +181,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    multiprocessing.spawn(learn, (port, str(folder)), nprocs=2)
+    run_ranks(learn, port, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -215,6 +230,13 @@ def test_two_ranks_have_the_meta_gradient_of_one(ranks: list[dict[str, Any]], me
         assert expected.any()
         assert torch.equal(first, second)
         torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_measure_the_inputs_of_one(ranks: list[dict[str, Any]]) -> None:
+    expected = measured(slice(None))
+    assert expected["agent.encoder.normaliser.observations.of_.count"] > 2 * NUM_TRIALS
+    for rank in ranks:
+        torch.testing.assert_close(rank["measured"], expected)
 
 
 def test_all_ranks_stop_together(ranks: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from tests.builders import (
     make_learner,
     starts_of,
 )
-from tests.command_line.program import SMALL, mistake_told, run_program
+from tests.command_line.program import SMALL, UNSEEN, mistake_told, run_program
 from tests.invariants.test_runs import TINY, assert_same_run, contents, of_learner, train
 
 TWO_RANKS = ("trainer.devices=2", "trainer.strategy=ddp", "collection.total_env_steps=1600")
@@ -100,7 +100,7 @@ def test_a_resumed_run_goes_on_with_what_was_stored(
     tmp_path: Path, learner: str, on_disk: bool
 ) -> None:
     def run(name: str, *overrides: str) -> Path:
-        settings = (*TINY, *of_learner(learner), *overrides)
+        settings = (*TINY, *UNSEEN, *of_learner(learner), *overrides)
         if on_disk:
             settings += (f"learner.replay.folder={tmp_path / 'buffers'}",)
         return train(compose_config(tmp_path / name, *settings))

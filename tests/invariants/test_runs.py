@@ -2,7 +2,6 @@
 
 import csv
 import operator
-import os
 import random
 import signal
 import subprocess
@@ -24,6 +23,8 @@ from rl2_lightning.families.bandits.env import ARM_PROBABILITIES
 from rl2_lightning.learners.windows import window_features
 from rl2_lightning.parts import leave_out_foreign
 from tests.builders import LEARNERS, MEMORIES, ROOT, attach, compose_config, known
+from tests.command_line.program import UNSEEN, run_program
+from tests.forked import forked
 
 TINY = (
     "collection.num_trials=32",
@@ -31,7 +32,7 @@ TINY = (
     "evaluation.validation_tasks=16",
     "evaluation.test_tasks=16",
     "trainer.accelerator=cpu",
-    "trainer.check_val_every_n_epoch=2",
+    "trainer.check_val_every_n_epoch=3",
     "callbacks.checkpoint.every_n_epochs=1",
 )
 
@@ -64,15 +65,6 @@ def train(cfg: DictConfig, *callbacks: Callback) -> Path:
     trainer.callbacks.extend(callbacks)
     trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     return Path(cfg.output_dir) / "last.ckpt"
-
-
-def command(output_dir: Path, *overrides: str) -> list[str]:
-    arguments = [f"hydra.run.dir={output_dir}", *TINY, *overrides]
-    return [sys.executable, str(ROOT / "train.py"), *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def contents(path: Path) -> dict[str, object]:
@@ -122,8 +114,8 @@ class RatioOfFirstMinibatch(Callback):
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_first_iteration_is_on_policy(tmp_path: Path, memory: str) -> None:
     watch = RatioOfFirstMinibatch()
-    cfg = compose_config(tmp_path, *TINY, *PPO, f"memory={memory}", "learner.learning_rate=0.05")
-    train(cfg, watch)
+    settings = (*TINY, *PPO, *UNSEEN, f"memory={memory}", "learner.learning_rate=0.05")
+    train(compose_config(tmp_path, *settings), watch)
     assert len(watch.errors) == 6
     assert max(watch.errors) < 1e-5
     for before, after in pairwise(watch.versions):
@@ -132,7 +124,7 @@ def test_first_iteration_is_on_policy(tmp_path: Path, memory: str) -> None:
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_same_seed_same_run(tmp_path: Path, learner: str) -> None:
-    settings = (*TINY, *of_learner(learner))
+    settings = (*TINY, *UNSEEN, *of_learner(learner))
     first = train(compose_config(tmp_path / "first", *settings))
     again = train(compose_config(tmp_path / "again", *settings))
     other = train(compose_config(tmp_path / "other", *settings, "seed=2"))
@@ -172,18 +164,15 @@ def test_resume_is_bitwise(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     settings = (*TINY, *overrides)
     whole = train(compose_config(tmp_path / "whole", *settings))
     half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
-    # A new process, so that only the checkpoint is shared.
+    # Another process, so that only the checkpoint is shared.
     resumed = tmp_path / "resumed"
-    subprocess.run(
-        command(resumed, f"ckpt_path={half}", "trainer.max_epochs=null", *overrides),
-        check=True,
-        env=environment(),
-        cwd=tmp_path,
-    )
+    more = (*overrides, f"ckpt_path={half}", "trainer.max_epochs=null")
+    done = run_program(tmp_path, *TINY, *more, f"hydra.run.dir={resumed}")
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, resumed / "last.ckpt")
     measured = validations(resumed)
-    assert {row[1] for row in measured} == {"4", "6"}
-    assert measured == [row for row in validations(tmp_path / "whole") if row[1] != "2"]
+    assert {row[1] for row in measured} == {"6"}
+    assert measured == [row for row in validations(tmp_path / "whole") if row[1] != "3"]
 
 
 GYMNASIUM = [f"gymnasium_{name}" for name in ("cart_pole", "mountain_car")]
@@ -197,16 +186,19 @@ def test_an_experiment_resumes_bitwise_from_its_folder_alone(
     whole = train(compose_config(tmp_path / "whole", *settings))
     half = train(compose_config(tmp_path / "half", *settings, "trainer.max_epochs=3"))
     more = (f"ckpt_path={half.parent}", "trainer.max_epochs=null", f"hydra.run.dir={tmp_path}/on")
-    program = [sys.executable, str(ROOT / "train.py"), *more]
-    subprocess.run(program, check=True, env=environment(), cwd=tmp_path)
+    done = run_program(tmp_path, *more)
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, tmp_path / "on" / "last.ckpt")
 
 
 def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
-    settings = (*PPO, "collection.total_env_steps=12800")  # 40 iterations
-    whole = train(compose_config(tmp_path / "whole", *TINY, *settings))
+    # 40 iterations, and a validation only at the end.
+    long = ("collection.total_env_steps=12800", "trainer.check_val_every_n_epoch=40")
+    settings = (*TINY, *PPO, *long)
+    whole = train(compose_config(tmp_path / "whole", *settings))
     killed = tmp_path / "killed"
-    with subprocess.Popen(command(killed, *settings), env=environment(), cwd=tmp_path) as process:
+    program = [sys.executable, str(ROOT / "train.py"), *settings, f"hydra.run.dir={killed}"]
+    with subprocess.Popen(program, cwd=tmp_path) as process:
         last = killed / "last.ckpt"
         while not last.exists():
             assert process.poll() is None
@@ -215,8 +207,9 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     reached = contents(last)["epoch"]
     resumed = tmp_path / "resumed"
-    arguments = command(resumed, *settings, f"ckpt_path={last}")
-    subprocess.run(arguments, check=True, env=environment(), cwd=tmp_path)
+    more = (f"ckpt_path={last}", f"hydra.run.dir={resumed}")
+    done = run_program(tmp_path, *settings, *more)
+    assert done.returncode == 0, done.stderr
     assert_same_run(whole, resumed / "last.ckpt")
     assert reached < 40
 
@@ -225,16 +218,15 @@ def test_sigterm_saves_a_checkpoint(tmp_path: Path) -> None:
     long = ("collection.total_env_steps=3200000", "callbacks.checkpoint.every_n_epochs=100000")
     settings = (*PPO, *long)
     run = tmp_path / "run"
-    with subprocess.Popen(
-        command(run, *settings), env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+    arguments = (str(ROOT / "train.py"), f"hydra.run.dir={run}", *TINY, *settings)
+    with forked(arguments, tmp_path) as program:
         # The first validation shows that iterations run.
         while not (run / "adaptation_curve.png").exists():
-            assert process.poll() is None
+            assert program.poll() is None
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == 1
+        _, errors = program.read()
     assert f"resume with ckpt_path={run / 'last.ckpt'}" in errors
     assert f"stopped after iteration {contents(run / 'last.ckpt')['epoch']};" in errors
 

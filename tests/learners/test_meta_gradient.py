@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from rl2_lightning import keys
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
+from rl2_lightning.learners.credit import trial_advantages
 from rl2_lightning.learners.learner import Learner, RunShape
 from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
@@ -197,6 +198,37 @@ def test_what_is_learnt_moves_and_is_logged(tmp_path: Path) -> None:
         factor = of_last[name] / value
         assert factor != pytest.approx(1, abs=1e-4)
         assert 0.5 < factor < 2
+
+
+@pytest.mark.parametrize("normalises", [False, True])
+def test_the_outer_objective_has_the_discounts_of_the_reference(normalises: bool) -> None:
+    env = corridor_trials(8)
+    learner = make_meta_learner(env, normalise_advantages=normalises)
+    trials = collect(env, learner)
+    values = learner.values_of(learner.critic.add_values(trials, [0])[keys.STEPS])
+    steps = learner.prepare(trials, [0])[keys.STEPS]
+    # Those of `make_meta_learner`; the learner's own are 0.99 and 0.9.
+    expected, _ = trial_advantages(steps, values, gamma=0.97, gae_lambda=0.95)
+    mask = steps[keys.MASK]
+    expected = expected[mask] - expected[mask].mean()
+    unit = expected.std() if normalises else learner.value_scale.scale()
+    torch.testing.assert_close(steps[keys.REFERENCE_ADVANTAGE][mask], expected / unit)
+
+
+def test_the_outer_step_climbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = corridor_trials(6)
+    learner = make_meta_learner(env, num_minibatches=2)
+    windows = minibatch_of(learner, env)
+    learner.fresh = type("Fresh", (), {"windows": windows, "__len__": lambda self: 2})()
+    ascent = torch.tensor([1.0, -1.0, 2.0, -3.0, 1.0])
+    monkeypatch.setattr(learner, "meta_gradient", lambda _: ascent)
+    before = torch.stack([one.detach().clone() for one in learner.meta.parameters()])
+    moved = []
+    for number, part in enumerate(windows.split(3)):
+        learner.training_step(part, number)
+        moved.append(torch.stack([one.detach() for one in learner.meta.parameters()]) - before)
+    assert not moved[0].any(), "the step is taken at the end of the iteration"
+    assert torch.equal(moved[1].sign(), ascent.sign())
 
 
 def test_the_outer_step_changes_no_weight() -> None:

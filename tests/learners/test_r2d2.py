@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from rl2_lightning import keys
+from rl2_lightning.agents.encoders.normaliser import RunningSpread
+from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.data.exploration import EpsilonGreedyActor
 from rl2_lightning.data.replay import ReplaySource
 from rl2_lightning.data.replay_settings import ReplaySettings
@@ -16,6 +18,7 @@ from rl2_lightning.data.windows import cut_windows, inputs_of, state_steps
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.r2d2 import R2D2
+from rl2_lightning.learners.windows import window_features
 from rl2_lightning.settings import make_settings
 from tests.builders import (
     bandit_trials,
@@ -109,6 +112,29 @@ def test_the_greedy_action_has_the_largest_value() -> None:
     assert (stored[keys.ACTION_LOG_PROB] == 0).all()
 
 
+def test_the_values_of_actions_are_dueling() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    learner = learner_of(env)
+    minibatch = replayed(env, learner)
+    values = learner._q_values(learner.agent, learner.value, minibatch)
+    features = window_features(learner.agent, minibatch, with_following=True)
+    (advantages,) = learner.agent.policy.parameters_of(features)
+    torch.testing.assert_close(values.mean(-1, keepdim=True), learner.value(features))
+    differences = values - values[..., :1]
+    torch.testing.assert_close(differences, advantages - advantages[..., :1])
+
+
+def test_weights_are_relative_to_the_largest_one() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    learner = learner_of(env)
+    minibatch, losses = replayed(env, learner), []
+    weight = torch.linspace(0.5, 1, NUM_TRIALS)
+    for scale in (1, 3):
+        learner.require_finite = lambda *_: None
+        losses.append(learner.training_step(minibatch.set(keys.WEIGHT, scale * weight), 0))
+    torch.testing.assert_close(*losses)
+
+
 def test_each_trial_explores_with_its_own_probability() -> None:
     env = bandit_trials(4)
     agent = make_agent(env)
@@ -189,6 +215,25 @@ def test_new_training_from_weights_begins_with_equal_networks() -> None:
     assert learner.updates_done == 0
     pairs = zip(learner.agent.parameters(), learner.target_agent.parameters(), strict=True)
     assert all(torch.equal(own, theirs) for own, theirs in pairs)
+
+
+def test_the_target_network_sees_inputs_in_the_same_units() -> None:
+    env = bandit_trials(NUM_TRIALS)
+    belief = BeliefSettings("moments", size=3, normalised=True)
+    agent = make_agent(env, belief=belief, normalised=["reward"])
+    learner = make_learner(agent, env, "r2d2", num_steps=NUM_STEPS)
+    # As after a training of the agent alone, by another learner.
+    for spread in (one for one in agent.modules() if isinstance(one, RunningSpread)):
+        numbers = 3 + 2 * torch.randn(50, len(spread.mean))
+        spread.measure(*spread.deviations(numbers, torch.ones(50, dtype=torch.bool)))
+        spread.update()
+    learner.take_weights(learner.state_dict())
+    minibatch = replayed(env, learner)
+    current, theirs = (
+        learner._q_values(agent, learner.value, minibatch)
+        for agent in (learner.agent, learner.target_agent)
+    )
+    torch.testing.assert_close(theirs, current)
 
 
 def test_continuous_actions_are_refused() -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from rl2_lightning import keys
 from rl2_lightning.learners.ranks import leave_other_ranks, over_all_ranks, together, world_size
 from tests.builders import as_minibatch, collect, corridor_trials, make_agent, make_learner
+from tests.forked import run_ranks
 
 THREADS = Path("/proc/self/task")
 
@@ -84,7 +85,7 @@ def learn_unevenly(rank: int, folder: str) -> None:
 
 
 def test_ranks_tell_the_same_names_of_an_iteration_that_stops_early(tmp_path: Path) -> None:
-    multiprocessing.spawn(learn_unevenly, (str(tmp_path),), nprocs=2)
+    run_ranks(learn_unevenly, str(tmp_path))
     (noted, logged), (others, others_logged) = (
         torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)
     )

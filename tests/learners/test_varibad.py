@@ -13,7 +13,7 @@ from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.elbo import draw_prefixes
+from rl2_lightning.learners.elbo import draw_prefixes, elbo
 from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
@@ -100,6 +100,42 @@ def test_a_poisoned_bound_does_not_reach_the_policy() -> None:
     assert all(one.grad is None for one in of_policy(learner).values())
     for name, parameter in of_belief(learner).items():
         assert parameter.grad.isnan().any(), name
+
+
+@pytest.mark.parametrize("prior", ["previous", "standard"])
+@pytest.mark.parametrize("decoded_steps", ["trial", "episode"])
+def test_the_loss_is_the_bound_that_the_settings_name(prior: str, decoded_steps: str) -> None:
+    learner, env = learner_of(prior=prior, decoded_steps=decoded_steps), corridor_trials(6)
+    minibatch_of(learner, env)
+    belief, played = learner.beliefs_of(learner.played), learner.played
+    draw = every_prefix(belief)
+    bounds = {
+        (one, other): elbo(
+            belief,
+            learner.decoder,
+            played,
+            draw,
+            kl_coefficient=0.1,
+            to_previous=one == "previous",
+            within_episodes=other == "episode",
+        )[0].item()
+        for one in ("previous", "standard")
+        for other in ("trial", "episode")
+    }
+    assert len(set(bounds.values())) == 4
+    found = learner.belief_loss(belief, played, draw).item()
+    assert found == pytest.approx(-bounds[prior, decoded_steps], rel=1e-6)
+
+
+def test_the_buffer_takes_the_bytes_that_the_docs_say() -> None:
+    env = corridor_trials(50)
+    for coefficient in (0.0, 1.0):
+        agent = make_agent(env, belief=BeliefSettings("moments", 3))
+        learner = make_learner(agent, env, "varibad", decoder={"task_coefficient": coefficient})
+        minibatch_of(learner, env)
+        # An observation and a task are one number each.
+        expected = env.max_steps * (12 * 1 + 37) + 4 * bool(coefficient)
+        assert learner.played.bytes() / 50 == pytest.approx(expected, rel=0.01)
 
 
 class Weights(Callback):

@@ -17,9 +17,11 @@ from results.bars import (
     Finds,
     LaterEpisodes,
     Plans,
+    Positive,
     Return,
     Searches,
     ShareOfReference,
+    Succeeds,
 )
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.families.grid_navi.goal_search import GoalSearch, goal_cells
@@ -44,6 +46,7 @@ REFERENCES = {"random": curve(3, 3, 4), "reference": curve(5, 10, 15)}
         (LaterEpisodes(0.9), curve(50, 8.9, 50), curve(0, 9, 13.5)),
         (LaterEpisodes(0.9), curve(50, 50, 13.4), curve(-1, 9.1, 50)),
         (EpisodeReturn(2, 5.0), curve(9, 4.9, 9), curve(0, 5, 0)),
+        (Positive(2), curve(9, 0.09, 9), curve(-9, 0.11, 0)),
         (Above(("random",)), curve(3, 3, 4.19), curve(3, 3, 4.21)),
         (Above(("random", "reference")), curve(3, 3, 4.21), curve(30, 0, 0.21)),
         (Adapts(), curve(1, 1.19), curve(1, 1.21)),
@@ -80,6 +83,10 @@ def interaction(value: float) -> dict[str, Estimate]:
     return {"stay_adjusted_interaction_sampled": Estimate(value, 0.1)}
 
 
+def succeeded(share: float) -> dict[str, Estimate]:
+    return {"meta_world_success_greedy": Estimate(share, 0.1)}
+
+
 def searches(*figures: float) -> dict[str, Estimate]:
     names = ("success_episode_1", "success_episode_2", "length_episode_1", "length_episode_2")
     return {
@@ -96,6 +103,7 @@ def searches(*figures: float) -> dict[str, Estimate]:
         (Plans(does=True), interaction(math.nan), interaction(0.2)),
         (Plans(does=False), interaction(0.11), interaction(0.09)),
         (Plans(does=False), interaction(-0.11), interaction(-0.09)),
+        (Succeeds(0.8), succeeded(0.79), succeeded(0.8)),
         (Finds(0.9, 0.15), searches(0.89, 1, 100, 50), searches(0.9, 0.9, 100, 85)),
         (Finds(0.9, 0.15), searches(1, 0.89, 100, 50), searches(1, 1, 40, 34)),
         (Finds(0.9, 0.15), searches(1, 1, 100, 86), searches(1, 1, 100, 10)),

@@ -1,14 +1,13 @@
 """Both commands, run like from a user's shell."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.builders import ROOT
+from tests.forked import run_forked, variables_of_a_shell
 from tests.results.builders import FEW, train_tiny
 
 
@@ -25,18 +24,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_module(tree: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     # The current folder, and so the copy of the tables, comes first.
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        check=False,
-        cwd=tree,
-        env={**env, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    env = {**variables_of_a_shell(), "PYTHONPATH": str(ROOT)}
+    return run_forked(["-m", module, *arguments], tree, env)
 
 
 def test_a_row_and_then_the_page(tree: Path) -> None:

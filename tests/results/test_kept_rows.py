@@ -1,6 +1,7 @@
 """The rows in the repository match the stored weights and curves."""
 
 import shlex
+from typing import Any
 
 import pytest
 
@@ -9,17 +10,26 @@ from results.curves import read_curves
 from results.request import compose_evaluation
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.config import register_schemas
+from tests.extras.experiments import WITH_EXTRA
+from tests.extras.packages import needs
 
-TABLES = ("mab", "mdp", "worlds")
+TABLES = ("mab", "mdp", "worlds", "gymnasium")
 ROWS = [
     (next(cell for cell in all_cells().values() if cell.table == table and cell.is_of(row)), row)
     for table in TABLES
     for row in read_rows(FOLDER, table)
 ]
-rows = pytest.mark.parametrize(("cell", "row"), ROWS, ids=[row["name"] for _, row in ROWS])
+names = [row["name"] for _, row in ROWS]
+rows = pytest.mark.parametrize(("cell", "row"), ROWS, ids=names)
 
 
-@rows
+def marked(cell: Cell, row: Row) -> Any:
+    """A row whose environment is made, which may need an extra."""
+    extra = WITH_EXTRA.get(cell.name)
+    return pytest.param(cell, row, marks=needs(extra) if extra else [])
+
+
+@pytest.mark.parametrize(("cell", "row"), [marked(*one) for one in ROWS], ids=names)
 def test_the_command_of_a_row_finds_weights_that_fit(
     cell: Cell, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:

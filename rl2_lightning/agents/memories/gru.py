@@ -57,7 +57,8 @@ class GRU(Memory):
         step = step_in_place if self._has_step_kernel(encoding) else torch.gru_cell
         reached = []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
-            encoding = step(encoding, before, *weights)
+            # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
+            encoding = step(encoding, before, *weights).to(before.dtype)
             reached.append(encoding)
         return encoding, tuple(reached)
 
@@ -65,7 +66,7 @@ class GRU(Memory):
         """See `Memory.unroll_trial`."""
         if not self._has_kernel(encoding):
             features, last = self.gru(encoding, torch.stack(state))
-            return features, last.unbind()
+            return features, last.to(state[0].dtype).unbind()
         steps, reached = encoding.transpose(0, 1), []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
             steps = unroll_layer(steps, before, *weights)

@@ -45,7 +45,9 @@ class LSTM(Memory):
         reached: list[Tensor] = []
         for layer, weights in enumerate(self.lstm.all_weights):
             before = state[2 * layer : 2 * layer + 2]
-            encoding, cell = torch.lstm_cell(encoding, before, *weights)
+            after = torch.lstm_cell(encoding, before, *weights)
+            # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
+            encoding, cell = (tensor.to(before[0].dtype) for tensor in after)
             reached += [encoding, cell]
         return encoding, tuple(reached)
 
@@ -54,5 +56,4 @@ class LSTM(Memory):
         outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
         features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
         pairs = zip(outputs, cells, strict=True)
-        # Under autocast, the state keeps the dtype that it has after single steps.
-        return features, tuple(tensor.to(encoding.dtype) for pair in pairs for tensor in pair)
+        return features, tuple(tensor.to(state[0].dtype) for pair in pairs for tensor in pair)

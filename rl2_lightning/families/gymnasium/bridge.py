@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from rl2_lightning.errors import UserError
-from rl2_lightning.families.gymnasium.layouts import (
-    ActionLayout,
+from rl2_lightning.families.gymnasium.actions import ActionLayout
+from rl2_lightning.families.gymnasium.observations import (
     Array,
     InvalidObservation,
     ObservationLayout,

@@ -14,12 +14,9 @@ from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.analysis import Analysis
 from rl2_lightning.families.execution import Execution
+from rl2_lightning.families.gymnasium.actions import ActionLayout
 from rl2_lightning.families.gymnasium.backends import BACKENDS, make_rows
-from rl2_lightning.families.gymnasium.layouts import (
-    ActionLayout,
-    InvalidObservation,
-    ObservationLayout,
-)
+from rl2_lightning.families.gymnasium.observations import InvalidObservation, ObservationLayout
 from rl2_lightning.families.gymnasium.recorded import RecordedInfo
 from rl2_lightning.families.gymnasium.row import Row
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Rows, failure
@@ -104,12 +101,7 @@ class GymnasiumTasks(TaskEnv):
 
     def begin_episodes(self, rows: Tensor) -> Observation:
         """Reset the environments of the given rows."""
-        begins = _as_array(rows)[:, 0]
-        numbers = begins.nonzero()[0]
-        if len(numbers):
-            self._begin(numbers)
-            self._show(begins)
-        return self._shown[0]
+        return self._start(_as_array(rows)[:, 0])
 
     def advance(self, action: Tensor, playing: Tensor) -> tuple[Observation, Tensor, Tensor]:
         """Step the environments of the rows that are playing."""
@@ -119,9 +111,12 @@ class GymnasiumTasks(TaskEnv):
         return self._shown[0], self._column(results.reward), self._column(results.terminated)
 
     def start_episodes(self, rows: Tensor) -> Observation:
-        """See `TaskEnv.start_episodes`; most steps start none."""
-        nothing = self._shown and not _as_array(rows).any()
-        return self._shown[0] if nothing else super().start_episodes(rows)
+        """See `TaskEnv.start_episodes`; on arrays, like `play`."""
+        if not self._is_on_cpu:
+            return super().start_episodes(rows)
+        begins = rows.numpy()
+        self.episode_steps.numpy()[begins] = 0
+        return self._start(begins[:, 0])
 
     def play(self, action: Tensor, playing: Tensor) -> Transition:
         """See `TaskEnv.play`; on arrays, whose operations take a fraction of the time."""
@@ -159,6 +154,14 @@ class GymnasiumTasks(TaskEnv):
         seed = torch.randint(2**62, (), generator=self.generator, device=self.device)
         tasks = source.draw(num_tasks, torch.Generator().manual_seed(int(seed)))
         return self._task_layout.pack(tasks, source.place).to(self.device)
+
+    def _start(self, begins: np.ndarray[Any, Any]) -> Observation:
+        """Start episodes in some rows `[B]`; returns the observation of every row."""
+        numbers = begins.nonzero()[0]
+        if len(numbers):
+            self._begin(numbers)
+            self._show(begins)
+        return self._shown[0]
 
     def _begin(self, numbers: np.ndarray[Any, Any]) -> None:
         if self._rows is None:

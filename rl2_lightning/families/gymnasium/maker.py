@@ -39,6 +39,11 @@ class EnvMaker:
     derived: Mapping[str, str] = field(default_factory=dict)
     wrappers: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
+    @property
+    def makes_for_each_task(self) -> bool:
+        """Whether a task needs a new environment."""
+        return self.task_by == "constructor"
+
     def make(self, **more: Any) -> gymnasium.Env[Any, Any]:
         """A new environment, without a time limit and without Gymnasium's own checks.
 

@@ -19,16 +19,19 @@ from typing import Any
 import numpy as np
 
 from rl2_lightning.families.execution import Execution, num_cores
-from rl2_lightning.families.gymnasium.layouts import Array
+from rl2_lightning.families.gymnasium.observations import Array
 from rl2_lightning.families.gymnasium.rows import Layouts, Results, Start, failure, split
+from rl2_lightning.families.gymnasium.waiting import (
+    CLOSE_PATIENCE,
+    START_PATIENCE,
+    answers,
+    begin_patience,
+)
 from rl2_lightning.families.gymnasium.worker import CLOSE, DONE, SIGNALS, STEP, Shared, serve
 from rl2_lightning.progress import track_slow
 
 # Where numerical libraries read how many threads they may use.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-START_PATIENCE = 120.0  # seconds for a process to start, and at least for an environment to be made
-CLOSE_PATIENCE = 5.0  # seconds in which environments have to close
-GLANCE = 0.5  # seconds between two looks at what a worker plays
 
 Worker = tuple[BaseProcess, Connection]
 
@@ -93,7 +96,7 @@ class ProcessRows:
 
     def begin(self, starts: Mapping[int, Start]) -> None:
         """See `Rows.begin`."""
-        makes = any(start is not None and self._makes(row) for row, start in starts.items())
+        patience = begin_patience(starts, self._tasks, self._maker, self._timeout)
         self._tasks |= {row: start[0] for row, start in starts.items() if start is not None}
         messages: dict[int, bytes] = {}
         for number, rows in enumerate(self._parts):
@@ -104,7 +107,7 @@ class ProcessRows:
             }
             if own:
                 messages[number] = pickle.dumps(own)
-        self._exchange(messages, max(self._timeout, START_PATIENCE) if makes else self._timeout)
+        self._exchange(messages, patience)
 
     def step(self, actions: Array, playing: Array) -> None:
         """See `Rows.step`."""
@@ -115,10 +118,6 @@ class ProcessRows:
     def close(self) -> None:
         """See `Rows.close`."""
         self._finalizer()
-
-    def _makes(self, row: int) -> bool:
-        """Whether an environment has to be made before a row is given a task."""
-        return row not in self._tasks or self._maker.task_by == "constructor"
 
     def _exchange(self, messages: Mapping[int, bytes], patience: float) -> None:
         """Send messages to workers, and wait until each has done what it says."""
@@ -149,13 +148,8 @@ class ProcessRows:
 
     def _answers(self, number: int, patience: float) -> bool:
         """Whether a worker answers while it takes at most `patience` seconds for each row."""
-        pipe, deadline, row = self._workers[number][1], time.monotonic() + patience, -1
-        while not pipe.poll(min(GLANCE, patience)):
-            if (now := int(self._current[number])) != row:
-                deadline, row = time.monotonic() + patience, now
-            if time.monotonic() >= deadline:
-                return False
-        return True
+        pipe = self._workers[number][1]
+        return answers(pipe.poll, lambda: int(self._current[number]), patience)
 
     def _fail(self, number: int, what: str) -> None:
         row = self._parts[number].start + int(self._current[number])

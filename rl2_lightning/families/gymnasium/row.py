@@ -62,7 +62,7 @@ class Row:
 
     def _give(self, task: Any) -> None:
         maker = self._maker
-        if maker.task_by == "constructor":
+        if maker.makes_for_each_task:
             self.close()
             self._env = maker.make(**(task if isinstance(task, dict) else {self._name: task}))
             return

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from rl2_lightning.errors import FailedEnvironmentError, UserError
-from rl2_lightning.families.gymnasium.layouts import (
-    ActionLayout,
+from rl2_lightning.families.gymnasium.actions import ActionLayout
+from rl2_lightning.families.gymnasium.maker import EnvMaker
+from rl2_lightning.families.gymnasium.observations import (
     Array,
     Arrays,
     InvalidObservation,
     ObservationLayout,
 )
-from rl2_lightning.families.gymnasium.maker import EnvMaker
 from rl2_lightning.families.gymnasium.row import Row
 
 Start = tuple[Any, int] | None  # a new task and its seed; None to keep the task
@@ -162,30 +162,56 @@ class LocalRows:
         where = slice(None) if len(numbers) == len(self._rows) else numbers
         decoded = self._layouts.actions.decoded(actions[where])
         rows, current, names = self._rows, self._current, self._layouts.recorded
-        shown, earned, ended, cut, told = [], [], [], [], []
+        steps, told = [], []
         for number, action in zip(numbers.tolist(), decoded, strict=True):
             current[0] = number
             try:
-                observation, reward, terminated, truncated, info = rows[number].step(action)
-                earned.append(finite(reward))
+                steps.append(step := rows[number].step(action))
                 if names:
-                    told.append(recorded(info, names))
+                    told.append(recorded(step[-1], names))
             except Exception as error:  # an environment can raise any exception
-                task = rows[number].task
-                raise failure(self._maker, "cannot play a step", task, error) from error
-            shown.append(observation)
-            ended.append(terminated)
-            cut.append(truncated)
+                raise self._failure(number, error) from error
         results = self.results
+        shown, rewards, results.terminated[where], results.truncated[where] = self._split(
+            numbers, steps
+        )
         try:
             self._layouts.observations.write_all(results.observations, where, shown)
         except InvalidObservation as error:
-            task = rows[error.row].task
-            raise failure(self._maker, "cannot play a step", task, error) from error
-        results.reward[where], results.terminated[where] = earned, ended
-        results.truncated[where] = cut
+            raise self._failure(error.row, error) from error
+        results.reward[where] = rewards
         if told:
             results.recorded[where] = told
+
+    def _split(
+        self, numbers: Array, steps: Sequence[Any]
+    ) -> tuple[Sequence[Any], Array, Sequence[bool], Sequence[bool]]:
+        """Observations, rewards and ends of the steps of some rows `[N]`.
+
+        Raises:
+            FailedEnvironmentError: a step is none, or its reward is no number or not finite.
+        """
+        if not steps:
+            return (), np.zeros(0), (), ()
+        try:
+            # Of all steps together, which takes a fraction of the time.
+            shown, earned, terminated, truncated, _ = zip(*steps, strict=True)
+            rewards = np.array(earned, np.float64)
+            if rewards.shape == numbers.shape and np.isfinite(rewards).all():
+                return shown, rewards, terminated, truncated
+        except (TypeError, ValueError):
+            pass  # which of them it is is found below
+        for number, step in zip(numbers.tolist(), steps, strict=True):
+            try:
+                _, reward, _, _, _ = step
+                finite(reward)
+            except Exception as error:  # a reward can raise any exception
+                raise self._failure(number, error) from error
+        shown, earned, terminated, truncated, _ = zip(*steps, strict=True)
+        return shown, np.array([finite(reward) for reward in earned]), terminated, truncated
+
+    def _failure(self, number: int, error: Exception) -> UserError:
+        return failure(self._maker, "cannot play a step", self._rows[number].task, error)
 
     def close(self) -> None:
         """See `Rows.close`."""

@@ -11,7 +11,8 @@ from torchrl.data import (
     Unbounded,
 )
 
-from rl2_lightning.families.gymnasium.layouts import ActionLayout, ObservationLayout
+from rl2_lightning.families.gymnasium.actions import ActionLayout
+from rl2_lightning.families.gymnasium.observations import ObservationLayout
 
 
 def observation_spec(layout: ObservationLayout) -> TensorSpec:

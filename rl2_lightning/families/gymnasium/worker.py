@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rl2_lightning.errors import UserError
-from rl2_lightning.families.gymnasium.layouts import Array
+from rl2_lightning.families.gymnasium.observations import Array
 from rl2_lightning.families.gymnasium.rows import Layouts, LocalRows, Results
 
 # Other messages are pickled; these are not, because they are the most frequent.

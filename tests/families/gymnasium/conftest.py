@@ -17,7 +17,7 @@ def ray() -> Iterator[Any]:
     """Ray, started once, since that takes long."""
     import ray
 
-    ray.init(log_to_driver=False)
+    ray.init(log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
 

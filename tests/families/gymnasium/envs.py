@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +180,49 @@ def fail(generator: np.random.Generator) -> None:
     raise LookupError("no more tasks")
 
 
+class Alive(Counting):
+    """Counts how many of it there are that have not been closed."""
+
+    num = most = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Alive.num += 1
+        Alive.most = max(Alive.most, Alive.num)
+
+    def close(self) -> None:
+        Alive.num -= not self.closed
+        self.closed = True
+
+
+class Closing(Counting):
+    """Leaves a file in a folder when it is closed."""
+
+    def __init__(self, folder: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.folder = folder
+
+    def close(self) -> None:
+        Path(self.folder, f"{os.getpid()}_{id(self)}").touch()
+
+
+class OfSeveral(Several):
+    """Shows another value in the part that `fault` names; a number fills a picture."""
+
+    def __init__(self, fault: str = "", value: Any = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.fault, self.value = fault, value
+
+    def shown(self) -> Any:
+        shown = super().shown()
+        if self.count == 2:
+            place = shown["inner"] if self.fault == "double" else shown
+            is_flat = np.ndim(self.value) == 0 and self.fault == "picture"
+            filled = np.full((14, 15, 3), self.value, np.int16) if is_flat else self.value
+            place[self.fault] = np.asarray(filled)
+        return shown
+
+
 FEW_TASKS = [1, 2, 3]
 NO_TASKS: list[int] = []
 
@@ -188,7 +230,7 @@ NO_TASKS: list[int] = []
 class Leaving(Counting):
     """Leaves the number of its process in a folder, and may go wrong like `Faulty` at a count.
 
-    Its constructor may take some time, in seconds, and start a process of its own in a worker.
+    Its constructor may take some time, in seconds, and, in a worker, start a process of its own.
     """
 
     def __init__(
@@ -203,7 +245,7 @@ class Leaving(Counting):
         super().__init__(**options)
         self.fault, self.at, self.steps = fault, at, 0
         (Path(folder) / f"{os.getpid()}").touch()
-        if child and parent_process() is not None:
+        if child and "torch" not in sys.modules:  # which a worker does not import
             started = subprocess.Popen(["sleep", "1000"])
             (Path(folder) / f"{started.pid}").touch()
         time.sleep(delay)

@@ -3,16 +3,27 @@
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
+import torch
 
 from rl2_lightning.errors import FailedEnvironmentError, UserError
 from rl2_lightning.families.gymnasium import GymnasiumTasks
 from rl2_lightning.families.gymnasium.backends import BACKENDS
 from rl2_lightning.families.gymnasium.formulas import evaluate
-from tests.families.gymnasium.played import ENVS, play_fault
+from tests.families.gymnasium.played import ENVS, play_fault, tasks_of
 
 COUNTING = f"{ENVS}:Counting"
 RANGE = {"tasks": [1.0, 3.0], "task_by": "method"}
+
+
+def play_steps(env: GymnasiumTasks, num_steps: int) -> Any:
+    """The observation after some steps of all rows."""
+    env.reset()
+    everywhere = torch.ones(env.num_tasks, 1, dtype=torch.bool)
+    for _ in range(num_steps):
+        shown = env.play(env.action_spec.zero(), everywhere).observation
+    return shown
 
 
 def needs_mujoco() -> None:
@@ -111,6 +122,47 @@ LOCAL = [one for one in BACKENDS if one != "ray"]
 def test_observations(fault: str, told: str, backend: str) -> None:
     with pytest.raises(FailedEnvironmentError, match=rf"^{ENVS}:Faulty .*{told}"):
         play_fault(fault, backend)
+
+
+@pytest.mark.parametrize("backend", ["batched", "vector"])
+@pytest.mark.parametrize(
+    ("part", "value", "told"),
+    [
+        ("number", 0, "number has 0, which is outside of the observation_space"),
+        ("number", 1.5, "number has 1.5, which is outside of the observation_space"),
+        ("number", np.nan, "number has nan, which is not finite"),
+        ("double", [np.inf], "inner_double has inf, which is not finite"),
+        ("flags", [1, 2], r"flags has 2\.0, which is outside of the observation_space"),
+        ("flags", [1], r"flags is not of shape \[2\], as the observation_space says"),
+        ("flags", ["a", "b"], "flags is of dtype <U1, not of numbers"),
+        ("picture", 300, "picture has 300, which is outside of the observation_space"),
+        ("picture", [[1, 2]], r"picture is not of shape \[14, 15, 3\]"),
+    ],
+)
+def test_parts_of_observations(part: str, value: Any, told: str, backend: str) -> None:
+    env = tasks_of(
+        "OfSeveral",
+        backend,
+        tasks=[2.0, 2.0],
+        task_by="method",
+        kwargs={"fault": part, "value": value},
+    )
+    with pytest.raises(
+        FailedEnvironmentError, match=rf"^{ENVS}:OfSeveral .* in the task 2\.0: .*: {told}"
+    ) as caught:
+        play_steps(env, 2)
+    assert "\n" not in str(caught.value)
+    env.close()
+
+
+@pytest.mark.parametrize("backend", ["batched", "vector"])
+def test_a_picture_of_larger_numbers_may_hold_bytes(backend: str) -> None:
+    kwargs = {"fault": "picture", "value": 100}
+    env = tasks_of("OfSeveral", backend, tasks=[2.0, 2.0], task_by="method", kwargs=kwargs)
+    shown = play_steps(env, 2)["picture"]
+    assert shown.dtype == torch.uint8
+    assert shown.unique().tolist() == [100]
+    env.close()
 
 
 @pytest.mark.parametrize("backend", LOCAL)

@@ -7,7 +7,8 @@ from gymnasium import spaces
 
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.gymnasium import GymnasiumTasks
-from rl2_lightning.families.gymnasium.layouts import ActionLayout, ObservationLayout
+from rl2_lightning.families.gymnasium.actions import ActionLayout
+from rl2_lightning.families.gymnasium.observations import ObservationLayout
 from tests.families.gymnasium.played import ENVS
 
 NUMBER = spaces.Discrete(2, start=5)

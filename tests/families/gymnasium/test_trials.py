@@ -244,6 +244,16 @@ def test_idle_rows_are_not_stepped(backend: str) -> None:
     env.close()
 
 
+def test_environments_are_closed(backend: str, tmp_path: Path) -> None:
+    kwargs = {"folder": str(tmp_path)}
+    env = tasks_of("Closing", backend, tasks=[1.0, 2.0], task_by="options", kwargs=kwargs)
+    looked_at = len(list(tmp_path.iterdir()))
+    assert looked_at == 1
+    env.reset()
+    env.close()
+    assert len(list(tmp_path.iterdir())) == looked_at + NUM_TASKS
+
+
 @pytest.mark.parametrize(
     ("given", "num_ranks", "expected"), [(None, 1, 4), (None, 2, 2), ("7", 1, 7)]
 )

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rl2_lightning import keys
-from rl2_lightning.learners.actor_critic import ActorCriticLearner, ActorCriticSettings
+from rl2_lightning.learners.actor_critic import ActorCriticLearner
+from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.settings import between
 
 

@@ -1,4 +1,4 @@
-"""Observations and actions of an environment as rows of NumPy arrays."""
+"""Observations of an environment as rows of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ Array = NDArray[Any]
 Arrays = dict[str, Array]
 IMAGE_DIMS = 3
 LARGEST = float(np.finfo(np.float32).max)
+NUMBERS = "biuf"  # kinds of dtypes: truth values, whole numbers and fractions
 
 
 class InvalidObservation(ValueError):  # noqa: N818  its name is told with its message
@@ -54,6 +55,12 @@ class Part:
     num_values: tuple[int, ...] = ()
     start: tuple[int, ...] = ()
     has_channels_last: bool = False
+
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether it can hold all numbers of a dtype, apart from rounding."""
+        if self.dtype == "float32":
+            return dtype.kind in NUMBERS
+        return dtype == self.dtype
 
     def of(self, observation: Any) -> Any:
         """The part of an observation."""
@@ -116,31 +123,35 @@ class ObservationLayout:
         """Store an observation in a row.
 
         Raises:
-            InvalidObservation: it is not of the shape that its space says.
+            InvalidObservation: a part is not of the shape that its space says, or of numbers that
+                its space cannot hold.
         """
-        part = self._alone
-        if part is not None and getattr(observation, "shape", None) == part.shape:
-            arrays[""][row] = observation
-            return
-        for name, one in self.parts.items():
+        for name, part in self.parts.items():
+            said = name or "it"
             try:
-                entry = np.asarray(one.of(observation))
-                fits = entry.shape == one.shape
+                entry = np.asarray(part.of(observation))
+                fits = entry.shape == part.shape
             except (KeyError, IndexError, TypeError, ValueError):
                 fits = False
             if not fits:
-                shape = list(one.shape)
-                raise InvalidObservation(
-                    row, f"{name or 'it'} is not of shape {shape}, as the observation_space says"
-                )
+                told = f"{said} is not of shape {list(part.shape)}, as the observation_space says"
+                raise InvalidObservation(row, told)
+            if entry.dtype.kind not in NUMBERS:
+                raise InvalidObservation(row, f"{said} is of dtype {entry.dtype}, not of numbers")
+            if not part.takes(entry.dtype):
+                _require_whole(row, name, entry, part.dtype)
             arrays[name][row] = entry
 
     def write_all(self, arrays: Arrays, rows: Array | slice, observations: Sequence[Any]) -> None:
         """Store observations in rows `[N]`, or in all of them; like `write`, but faster."""
-        part = self._alone
-        if part is not None and {getattr(o, "shape", None) for o in observations} == {part.shape}:
-            arrays[""][rows] = np.array(observations)
-            return
+        if self._alone is not None:
+            try:
+                stacked = np.array(observations)
+            except ValueError:  # they are not of the same shape
+                stacked = np.array(None)
+            if stacked.shape[1:] == self._alone.shape and self._alone.takes(stacked.dtype):
+                arrays[""][rows] = stacked
+                return
         numbers = range(len(observations)) if isinstance(rows, slice) else rows.tolist()
         for row, observation in zip(numbers, observations, strict=True):
             self.write(arrays, row, observation)
@@ -165,14 +176,30 @@ class ObservationLayout:
             outside = ~within  # which NaN is, too
             outside[~rows] = False
             if outside.any():
-                value = entries[outside].flat[0]
-                lies = "outside of the observation_space" if np.isfinite(value) else "not finite"
-                shown = f"{name} has {value}, which" if name else f"{value}"
-                raise InvalidObservation(int(outside.nonzero()[0][0]), f"{shown} is {lies}")
+                told = _outside(name, entries[outside].flat[0])
+                raise InvalidObservation(int(outside.nonzero()[0][0]), told)
 
     def shown(self, arrays: Arrays) -> Arrays:
         """What an agent sees of B rows: copies, by name."""
         return {name: part.shown(arrays[name]) for name, part in self.parts.items()}
+
+
+def _require_whole(row: int, name: str, entry: Array, dtype: str) -> None:
+    """Check that a part `[...]` does not change when it is stored in another dtype.
+
+    Raises:
+        InvalidObservation: it does.
+    """
+    with np.errstate(invalid="ignore"):
+        lost = entry != entry.astype(dtype)
+    if lost.any():
+        raise InvalidObservation(row, _outside(name, entry[lost].flat[0]))
+
+
+def _outside(name: str, value: Any) -> str:
+    """That a part, which may have no name, has a value outside of its space."""
+    lies = "outside of the observation_space" if np.isfinite(value) else "not finite"
+    return f"{name} has {value}, which is {lies}" if name else f"{value} is {lies}"
 
 
 def _quoted(name: str) -> str:
@@ -226,83 +253,3 @@ def _part_of(space: spaces.Space[Any], path: tuple[str | int, ...], name: str) -
         # The channels are the fewest of the three.
         has_channels_last=len(shape) == IMAGE_DIMS and shape[-1] < min(shape[:-1]),
     )
-
-
-class ActionLayout:
-    """How the actions of an agent become those of an environment.
-
-    Args:
-        space: the space of the environment's actions.
-        name: the environment's name in error messages.
-        bound: largest magnitude of numbers that the space does not bound; None to refuse them.
-
-    Raises:
-        UserError: an agent cannot choose such actions.
-
-    Attributes:
-        space: the space.
-        num_values: for discrete actions, how many values each number has; empty for others.
-        low: lower bounds of continuous actions, `[A]`.
-        high: upper bounds.
-        shape: shape of an agent's action: `()` or `(A,)`.
-        dtype: dtype of an agent's action: "int64" or "float32".
-    """
-
-    def __init__(self, space: spaces.Space[Any], name: str, bound: float | None) -> None:
-        self.space = space
-        self.num_values: tuple[int, ...] = ()
-        self.low = self.high = np.zeros(0, np.float32)
-        self._start: Array = np.zeros(0, np.int64)
-        if isinstance(space, spaces.Discrete):
-            self.num_values, self._start = (int(space.n),), np.array(int(space.start))
-        elif isinstance(space, spaces.MultiDiscrete):
-            self.num_values = tuple(map(int, np.asarray(space.nvec).flatten()))
-            self._start = np.asarray(space.start).flatten()
-        elif isinstance(space, spaces.MultiBinary):
-            size = int(np.prod(space.shape))
-            self.num_values, self._start = (2,) * size, np.zeros(size, np.int64)
-        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-            self.low, self.high = _finite_bounds(space, name, bound)
-        else:
-            raise UserError(
-                f"{name} has actions of {space}, which an agent cannot choose: use a wrapper, "
-                "env.wrapper, that turns them into Discrete, MultiDiscrete or Box of floats"
-            )
-        self.is_single = isinstance(space, spaces.Discrete)
-        self.shape = () if self.is_single else (len(self.num_values) or len(self.low),)
-        self.dtype = "int64" if self.num_values else "float32"
-
-    def decoded(self, actions: Array) -> Iterable[Any]:
-        """The environment's actions of rows.
-
-        Args:
-            actions: an agent's, `[N]` or `[N, A]`.
-        """
-        if self.is_single:
-            values: list[int] = (actions + self._start).tolist()
-            return values
-        shape = (len(actions), *(self.space.shape or ()))
-        if self.num_values:
-            return (actions + self._start).reshape(shape).astype(self.space.dtype)
-        # Rounding may have left the bounds, which can be of a finer dtype than actions.
-        within = np.clip(actions, self.low, self.high).reshape(shape).astype(self.space.dtype)
-        assert isinstance(self.space, spaces.Box)
-        bounded: Array = np.clip(within, self.space.low, self.space.high)
-        return bounded
-
-
-def _finite_bounds(space: spaces.Box, name: str, bound: float | None) -> tuple[Array, Array]:
-    low, high = (np.asarray(end, np.float32).flatten().copy() for end in (space.low, space.high))
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        if bound is None:
-            raise UserError(
-                f"{name} has actions without finite bounds: set env.action_bound to their largest "
-                "magnitude"
-            )
-        low[~np.isfinite(low)], high[~np.isfinite(high)] = -bound, bound
-    if (low >= high).any():
-        raise UserError(
-            f"{name} has actions with a lower bound that is not below the upper one: fix its "
-            "action_space or env.action_bound"
-        )
-    return low, high

@@ -1,0 +1,1 @@
+"""Notebooks to learn from, and the command that executes them."""
