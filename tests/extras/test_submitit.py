@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.command_line.program import SMALL, run_program
-from tests.extras.packages import needs
 
-pytestmark = needs("slurm")
+pytest.importorskip("submitit", reason="pip install rl2-lightning[slurm]")
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_as_jobs_of_a_cluster(tmp_path: Path) -> None:
     given = ("hydra/launcher=submitit_local", "hydra.sweep.dir=sweep", "seed=1,2")
     done = run_program(tmp_path, "-m", *given, *SMALL)
