@@ -22,14 +22,14 @@ from tests.invariants.test_runs import assert_same_run
 
 NUM_KILLS = int(os.environ.get("FAULTS", "12"))
 LIMIT = 300.0  # seconds until a program has ended after a signal
-KILLED = (
-    *SMALL,
-    "collection.total_env_steps=96",  # 6 iterations
+RESUMED = (
     "trainer.max_epochs=null",
     "trainer.check_val_every_n_epoch=3",
+    "callbacks.adaptation_over_training=null",
     "callbacks.checkpoint.every_n_epochs=1",
     "logger=csv",
 )
+KILLED = (*SMALL, "collection.total_env_steps=96", *RESUMED)  # 6 iterations
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FRESH = 20  # one program of so many is no fork, and does its own imports
 # Exit codes: 0 if the run was done, or else if it was stopped, or before it looked at signals.
@@ -136,7 +136,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, zygote: Zygote) ->
         while not (run / "summary.json").exists():
             given = [*KILLED, f"hydra.run.dir={run}"]
             if (run / "last.ckpt").exists():
-                given = [f"hydra.run.dir={run}", f"ckpt_path={run}", *KILLED[-4:]]
+                given = [f"hydra.run.dir={run}", f"ckpt_path={run}", *RESUMED]
             if kills >= NUM_KILLS:
                 run_of(zygote, folder, *given)
                 break

@@ -7,6 +7,7 @@ codes and messages.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -88,6 +89,7 @@ class Zygote:
             variables: variables of the environment.
         """
         output = folder / f"output_{time.monotonic_ns()}.txt"
+        output.touch()  # a kill may come before the program opens it
         pid = self.ask(
             folder=str(folder),
             arguments=arguments,
@@ -214,7 +216,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.chdir(request["folder"])
     os.environ.update(request["variables"])
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT)
+    output = os.open(request["output"], os.O_WRONLY)
     for opened, standard in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(opened, standard)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -228,7 +230,9 @@ def _become(request: Mapping[str, Any]) -> None:
 def _import_all() -> Any:
     for name in LATE_IMPORTS:
         import_module(name)
-    return import_module("train")
+    program = import_module("train")
+    gc.freeze()  # forks share the memory of what is imported
+    return program
 
 
 if __name__ == "__main__":
