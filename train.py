@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from contextlib import closing
 
 import hydra
@@ -12,7 +13,9 @@ from omegaconf import DictConfig
 from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check, settle_checkpoint
+from rl2_lightning.launched import end_with_parent
 from rl2_lightning.run_folder import claimed, removed_if_refused
+from rl2_lightning.trust import require_trusted, require_trusted_hydra
 
 
 def run(cfg: DictConfig) -> float:
@@ -23,11 +26,13 @@ def run(cfg: DictConfig) -> float:
     """
     hydra_cfg = HydraConfig.get()
     overrides = hydra_cfg.overrides.task
+    require_trusted(cfg, overrides)
     settle_checkpoint(cfg, hydra_cfg.runtime.cwd)
     if cfg.ckpt_path is not None:
         from rl2_lightning.resumed_config import resumed
 
         cfg = resumed(cfg, overrides, hydra_cfg.overrides.hydra)
+        require_trusted(cfg, overrides)
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
     check(cfg, num_cores=os.cpu_count() or 1, multirun=multirun)
 
@@ -61,9 +66,11 @@ def job(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run the command line."""
+    end_with_parent()
     register_schemas()
     with one_line_errors():
         tidy_arguments()
+        require_trusted_hydra(sys.argv[1:])
         if (path := checkpoint_named()) is not None:
             from rl2_lightning.stored_choices import add_choices
 

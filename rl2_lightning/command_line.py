@@ -20,6 +20,7 @@ from hydra.errors import (
 )
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from rl2_lightning.config import TrainConfig
 from rl2_lightning.errors import UserError
@@ -122,7 +123,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        line = _line_of(error, in_job)
+        line = line_of(error, in_job)
         if line is None:
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -134,7 +135,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1 if is_other_rank else _line(line))
 
 
-def _line_of(error: Exception, in_job: bool) -> str | None:
+def line_of(error: Exception, in_job: bool) -> str | None:
     """The line that reports an error to the user; None if it is not the user's mistake."""
     text = str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
@@ -151,7 +152,16 @@ def _line_of(error: Exception, in_job: bool) -> str | None:
     ]
     if not in_job:
         is_within_null = isinstance(error, AssertionError | AttributeError) and WITHIN_NULL in text
+        told = " ".join(text.split())
         lines += [
+            (
+                isinstance(error, YAMLError),
+                f"a configuration file is no valid YAML: {told}; fix it there",
+            ),
+            (
+                isinstance(error, UnicodeDecodeError),
+                f"a config file is not in UTF-8: {told}; save it in UTF-8",
+            ),
             (isinstance(error, ValueError) and NO_CHOICE in text, _no_choice()),
             (is_within_null, f"{' '.join(sys.argv[1:])} sets a field within one that is null"),
         ]

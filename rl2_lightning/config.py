@@ -99,6 +99,7 @@ class TrainConfig:
     seed: int = between(0)
     ckpt_path: str | None = MISSING
     start_from: str | None = MISSING
+    trust_targets: list[str] = field(default_factory=list)
     output_dir: str = MISSING
     env: Any = MISSING
     trial: TrialConfig = field(default_factory=TrialConfig)

@@ -23,7 +23,8 @@ from rl2_lightning.settings import (
     stored_settings,
 )
 from rl2_lightning.stored import SCHEMAS, differences
-from rl2_lightning.stored_choices import CONFIGS, choices_of, nodes_that_set, search_path
+from rl2_lightning.stored_choices import choices_of, nodes_that_set, search_path
+from rl2_lightning.trust import CONFIGS
 
 CONFIG_NAME = "train"
 PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
@@ -81,12 +82,18 @@ def config_of(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _effect(name: str, theirs: Any, ours: Any) -> str:
-    if name != "collection.total_env_steps":
-        return ""
-    return (
-        f": the spent part of the budget is {theirs / ours:.3g} times the former one, and the "
-        "learning rate and everything else that depends on it continues from there"
-    )
+    """What follows from a changed field, where it is not obvious."""
+    if name == "collection.total_env_steps":
+        return (
+            f": the spent part of the budget is {theirs / ours:.3g} times the former one, and the "
+            "learning rate and everything else that depends on it continues from there"
+        )
+    if name in ("trainer.devices", "trainer.num_nodes"):
+        return (
+            ": each iteration has as many trials as before, but other ones, so that the result is "
+            "not bit for bit that of a run that was never stopped"
+        )
+    return ""
 
 
 def with_stored_config(

@@ -11,13 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from rl2_lightning.arguments import CONFIG_DIR
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
+from rl2_lightning.overrides import SEARCH_PATH, parsed
 from rl2_lightning.parts import PARTS, TARGET
-
-CONFIGS = Path(__file__).parent / "configs"
+from rl2_lightning.trust import CONFIGS, folders_of
 
 
 def add_choices(path: str) -> None:
@@ -118,18 +116,8 @@ def search_path() -> str:
 
 def _folders() -> list[Path]:
     """The folders in which config files are searched for."""
-    arguments = sys.argv[1:]
-
-    def given() -> Iterator[str]:
-        for text, following in zip(arguments, [*arguments, ""][1:], strict=True):
-            if text in CONFIG_DIR:
-                yield following
-            elif text.startswith(f"{CONFIG_DIR[0]}="):
-                yield text.partition("=")[2]
-        listed = value_of(SEARCH_PATH, arguments)
-        yield from map(str, listed if isinstance(listed, list) else [])
-
-    return [*(Path(one.removeprefix("file://")) for one in given()), CONFIGS]
+    given = folders_of(sys.argv[1:])
+    return [*(Path(one.removeprefix("file://")) for one in given), CONFIGS]
 
 
 def _target_of(file: Path, group: str) -> Any:

@@ -19,7 +19,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.session import quieten
-from rl2_lightning.stored_choices import CONFIGS
+from rl2_lightning.trust import CONFIGS
 
 Folder = str | PathLike[str]
 

@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from rl2_lightning.checkpoint import Checkpoint
+from rl2_lightning.config import register_schemas
+from rl2_lightning.resumed_config import resumed
+from rl2_lightning.stored_choices import choices_of
+from tests.builders import ROOT
 from tests.command_line.program import SMALL, call_program, mistake_told
 
 
@@ -112,3 +118,16 @@ def test_a_test_has_the_precision_of_the_training(
         assert config(run)["trainer"]["precision"] == name
         assert config(run)["trainer"]["max_epochs"] is None
     assert "trainer.precision was bf16-mixed in " in capsys.readouterr().out
+
+
+def test_other_devices_are_told_with_what_follows(
+    unlike_the_defaults: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(unlike_the_defaults / "last.ckpt")
+    given = [*choices_of(Checkpoint.read(path), path), "trainer.devices=2"]
+    register_schemas()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", ["output_dir=.", f"ckpt_path='{path}'", *given])
+        assert resumed(cfg, given).trainer.devices == 2
+    told = capsys.readouterr().out
+    assert f"trainer.devices was 1 in {path}, and is 2 now: each iteration has as many" in told

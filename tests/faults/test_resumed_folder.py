@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.command_line.program import SMALL, call_program
 
@@ -28,6 +29,18 @@ def test_the_metrics_of_a_resumed_run_are_continued(tmp_path: Path) -> None:
     assert [row["step"] for row in rows if row["train/return"]] == ["16", "32", "48"]
     assert [row["step"] for row in rows if row["test/return_greedy"]] == ["48"]
     assert not list(run.glob("csv/.*"))
+
+
+def test_the_axis_of_tensorboard_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    every = ("callbacks.checkpoint.every_n_epochs=1", f"hydra.run.dir={run}")
+    call_program(tmp_path, *SMALL, *every, "trainer.max_epochs=2")
+    (run / "summary.json").unlink()
+    call_program(tmp_path, f"ckpt_path={run}", "trainer.max_epochs=4", *every)
+    assert len(list((run / "tensorboard").glob("events.*"))) >= 2, "no file is replaced"
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [one.step for one in events.Scalars("train/return")] == [16, 32, 48, 64]
 
 
 def test_another_run_does_not_continue_the_metrics(tmp_path: Path) -> None:
