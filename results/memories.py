@@ -71,7 +71,8 @@ TASKS: Mapping[str, Task] = {
             "experiment=recall_gap500",
             "collection.num_trials=64",
             "collection.total_env_steps=2_000_000",
-            "evaluation.test_tasks=2000",  # they take as long as the training
+            "evaluation.validation_tasks=200",  # 200 trials are two iterations of training
+            "evaluation.test_tasks=2000",
         ),
         502,
     ),
