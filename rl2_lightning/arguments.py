@@ -6,6 +6,7 @@ from rl2_lightning.errors import UserError
 
 REQUIRED = object()  # in place of a default
 CONFIG_DIR = ("--config-dir", "-cd")  # flags of a folder with the user's own configuration
+TRUST = "trust_targets"  # the field with modules that files of such a folder may name
 
 
 def read_arguments(texts: Sequence[str], known: Mapping[str, object]) -> dict[str, str]:
@@ -34,12 +35,12 @@ def read_arguments(texts: Sequence[str], known: Mapping[str, object]) -> dict[st
 
 
 def without_config_dir(texts: Sequence[str]) -> list[str]:
-    """The arguments of a command without `--config-dir folder`, which others read."""
+    """The arguments of a command without `--config-dir folder` and `trust_targets=[...]`."""
     arguments = iter(texts)
     kept = []
     for text in arguments:
         if text in CONFIG_DIR:
             next(arguments, None)
-        elif not text.startswith(f"{CONFIG_DIR[0]}="):
+        elif not text.startswith((f"{CONFIG_DIR[0]}=", f"{TRUST}=")):
             kept.append(text)
     return kept

@@ -40,6 +40,8 @@ SMALLER = "lower collection.num_trials, evaluation.batch_size or sizes of env, a
 # Hydra's error for a group whose value is not a file name.
 NO_CHOICE = "Config group override must be a string"
 
+STOPPED = "stopped before the run began"
+
 # Hydra's plugin for searches, which is an extra.
 OPTUNA = "hydra/sweeper=optuna"
 
@@ -116,7 +118,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         with _hydra_raises(not in_job):
             yield
     except KeyboardInterrupt:
-        sys.exit("stopped before the run began")
+        sys.exit(STOPPED)
     except BrokenPipeError:
         # Whoever read the output, such as `head`, wants no more of it; at its exit Python would
         # write what is left.
@@ -125,6 +127,8 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
     except Exception as error:
         line = line_of(error, in_job)
         if line is None:
+            if _follows_ctrl_c(error):
+                sys.exit(STOPPED)
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
             if goes_on_after(_line(line)):
@@ -133,6 +137,13 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
         sys.exit(1 if is_other_rank else _line(line))
+
+
+def _follows_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error came from handling Ctrl-C: Hydra closes files that it has not opened yet."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def line_of(error: Exception, in_job: bool) -> str | None:

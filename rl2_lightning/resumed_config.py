@@ -1,5 +1,6 @@
 """The config of a run that starts from a checkpoint: the stored one with overrides on top."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from rl2_lightning.settings import (
 )
 from rl2_lightning.stored import SCHEMAS, differences
 from rl2_lightning.stored_choices import choices_of, nodes_that_set, search_path
-from rl2_lightning.trust import CONFIGS
+from rl2_lightning.trust import CONFIGS, folders_of, require_trusted_names
 
 CONFIG_NAME = "train"
 PRECISION = "trainer.precision"  # the one argument of the trainer that a test takes from a file
@@ -76,6 +77,8 @@ def config_of(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
         cfg = compose(CONFIG_NAME, ["output_dir=.", "mode=test", *given, search_path()])
         cfg.ckpt_path = path
+        if any(folders_of(sys.argv[1:])):
+            require_trusted_names(cfg, sys.argv[1:])  # before classes are imported
         merged, _ = with_stored_config(cfg, checkpoint, given, [search_path()])
     check_ranges(merged)
     return merged

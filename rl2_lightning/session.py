@@ -20,6 +20,7 @@ from rl2_lightning.endings import ends_in_a_line, is_too_late, line_of, remedy, 
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.learner import Learner
 from rl2_lightning.learners.resumption import Resumption
+from rl2_lightning.precision import require_useful_precision
 from rl2_lightning.run_folder import rank_of_process
 from rl2_lightning.stored import has_same_parts, is_of_learner, require_matching_checkpoint
 
@@ -117,9 +118,13 @@ def fit(
 
     Raises:
         NonFiniteLossError: a quantity is not finite; names the last good checkpoint.
-        UserError: the checkpoint cannot be resumed from, or a file cannot be written.
+        UserError: the checkpoint cannot be resumed from, the precision is of no use on this
+            machine, or a file cannot be written.
         SystemExit: the run was stopped by a signal.
     """
+    if rank_of_process() == 0:  # which starts the others, or ends them with it
+        device, max_steps = trainer.strategy.root_device, data.world.specimen.max_steps
+        require_useful_precision(cfg.trainer.precision, learner.agent, device, max_steps)
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
         _require_iterations_left(checkpoint, cfg, data.plan)

@@ -24,13 +24,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rl2_lightning.arguments import CONFIG_DIR
+from rl2_lightning.arguments import CONFIG_DIR, TRUST
 from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH, parsed, value_of
 
 CONFIGS = Path(__file__).parent / "configs"
 TARGET = "_target_"
-TRUST = "trust_targets"
 
 # Modules whose classes may stand where a class of their kind is required. No others of this
 # package: some of its functions take a configuration.
@@ -71,12 +70,15 @@ def require_trusted(cfg: DictConfig, overrides: Sequence[str]) -> None:
         require_trusted_names(cfg, overrides)
 
 
-def require_trusted_names(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def require_trusted_names(
+    cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str] | None = None
+) -> None:
     """Check the names of code in a config that is composed of other people's files.
 
     Args:
         cfg: the composed config.
         overrides: the overrides of the command line.
+        folders: folders with the user's own modules; None for those of `PYTHONPATH`.
 
     Raises:
         UserError: it names code that is not trusted.
@@ -86,7 +88,7 @@ def require_trusted_names(cfg: DictConfig, overrides: Sequence[str]) -> None:
     for name, value, is_class_of_a_kind in _names_of_code(cast(dict[str, Any], plain)):
         if _stands_in(value, overrides) or _is_named_in(value, trusted):
             continue
-        if is_class_of_a_kind and (_is_known(value) or _is_of_python_path(value)):
+        if is_class_of_a_kind and (_is_known(value) or _lies_in(folders, value)):
             continue
         raise UserError(
             f"{name}={value} stands in a file of another folder and may run any code: if you "
@@ -228,12 +230,13 @@ def _module_of(value: str) -> str:
     return value.partition(":")[0] if ":" in value else value.rpartition(".")[0]
 
 
-def _is_of_python_path(value: str) -> bool:
-    """Whether a name's module lies in a folder of `PYTHONPATH`, which names the user's own code."""
-    folders = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+def _lies_in(folders: Sequence[str] | None, value: str) -> bool:
+    """Whether a name's module lies in a folder of the user's own code."""
+    if folders is None:
+        folders = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
     top = value.partition(":")[0].partition(".")[0]
     is_of_python = top in sys.stdlib_module_names or top in sys.builtin_module_names
-    return not is_of_python and PathFinder.find_spec(top, folders) is not None
+    return not is_of_python and PathFinder.find_spec(top, list(folders)) is not None
 
 
 @cache

@@ -1,6 +1,7 @@
 """Compose a config from Python, as the command line does."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -19,7 +20,7 @@ from rl2_lightning.errors import UserError
 from rl2_lightning.overrides import SEARCH_PATH
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.session import quieten
-from rl2_lightning.trust import CONFIGS
+from rl2_lightning.trust import CONFIGS, require_trusted_names
 
 Folder = str | PathLike[str]
 
@@ -44,6 +45,8 @@ def compose_config(
             cfg = compose("train", [*overrides, *_search_path(config_dir)])
         with open_dict(cfg):
             cfg.output_dir = str(folder or "")
+        if config_dir is not None:
+            require_trusted_names(cfg, overrides, _own_folders())
         for name in ("ckpt_path", "start_from"):
             if cfg[name] is not None:
                 raise UserError(f"{name}={cfg[name]} from Python: use the command line for it")
@@ -66,6 +69,13 @@ def require_same_spaces(agent: Agent, expected: Agent) -> None:
                 f"the agent has {name} {ours[name]}, these tasks {theirs[name]}: use the "
                 "experiment and the fields of env that it was trained with"
             )
+
+
+def _own_folders() -> list[str]:
+    """Where the program that calls this finds modules, without what is installed for Python."""
+    installed = [Path(one).resolve() for one in (sys.prefix, sys.base_prefix)]
+    folders = [Path(one).resolve() for one in sys.path]
+    return [str(one) for one in folders if not any(map(one.is_relative_to, installed))]
 
 
 def _search_path(config_dir: Folder | None) -> list[str]:

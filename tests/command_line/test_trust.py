@@ -1,12 +1,17 @@
 """Configuration files of other folders run no code, unless the command says that it is trusted."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from rl2_lightning import look
 from rl2_lightning.errors import UserError
+from rl2_lightning.notebook import make_agent
+from rl2_lightning.resumed_config import config_of
 from rl2_lightning.trust import require_trusted_names
 from tests.command_line.program import SMALL, call_program, mistake_told
 
@@ -154,3 +159,41 @@ def test_flags_that_replace_the_configuration(tmp_path: Path, flag: str) -> None
     name = flag.partition("=")[0]
     line = mistake_told(tmp_path, *SMALL, *((name, "x") if name == "-cn" else (flag,)))
     assert " is refused: " in line
+
+
+@pytest.fixture
+def of_stranger(tmp_path: Path, finished_run: Path) -> Path:
+    """A checkpoint that names the memory of the stranger's file."""
+    content = torch.load(finished_run / "last.ckpt", weights_only=True)
+    content["hyper_parameters"]["memory"]["_target_"] = f"{MODULE}.Memory"
+    torch.save(content, tmp_path / "strange.ckpt")
+    return tmp_path / "strange.ckpt"
+
+
+def test_looking_at_an_agent_runs_no_code_of_a_strangers_file(
+    tmp_path: Path, trace: Path, of_stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, *_ = given(tmp_path, "memory", trace)
+    arguments = ["look", folder, f"ckpt_path={of_stranger}", "num_tasks=4"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match=rf"memory\._target_=.* add trust_targets=\[{MODULE}\]$"):
+        look.main()
+    assert not trace.exists()
+    assert not (tmp_path / "look").exists()
+    monkeypatch.setattr(sys, "argv", [*arguments, f"trust_targets=[{MODULE}]"])
+    assert config_of(str(of_stranger)).memory["_target_"] == f"{MODULE}.Memory"
+
+
+def test_a_folder_given_to_python_runs_no_code_of_its_choice(
+    tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(tmp_path, "memory", trace)
+    make = partial(make_agent, overrides=["memory=strange"], config_dir=tmp_path / "configs")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "prefix", str(tmp_path / "installed"))
+        with pytest.raises(UserError, match=rf"memory\._target_={MODULE}\.Memory stands in"):
+            make()
+        assert not trace.exists()
+        make(overrides=["memory=strange", f"trust_targets=[{MODULE}]"])
+    assert trace.exists()
+    make()  # it lies in a folder of `sys.path` that is not Python's

@@ -60,6 +60,7 @@ def test_an_environment_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert 0 < summary["references"]["random"]["trial_return"] <= 3
     # And its agent can be looked at, with the same folder of configuration.
     monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "mine"))
     monkeypatch.setattr(sys, "argv", ["look", "--config-dir", str(tmp_path / "mine" / "configs")])
     written = look(str(output / "last.ckpt"), tmp_path / "look", num_tasks=6)
     assert {"adaptation_curve", "actions", "memory", "reactions"} <= {one.stem for one in written}
