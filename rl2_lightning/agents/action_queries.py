@@ -17,6 +17,7 @@ from rl2_lightning.agents.initialisation import (
 from rl2_lightning.agents.memories.linear_attention import write_and_read_all
 from rl2_lightning.agents.memories.matrix import is_known_to_be_finite
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.errors import UserError
 
@@ -68,9 +69,9 @@ class ActionMemory(Memory):
             self.register_buffer("keys", keys, persistent=False)
         self.observation_key = None
         if of_observations:
-            self.observation_key = nn.Linear(of_observations[0], queries.observation_key_size)
+            self.observation_key = Linear(of_observations[0], queries.observation_key_size)
             initialise_linear(self.observation_key, gain=1.0)
-        self.value = nn.Linear(encoding_size, value_size)
+        self.value = Linear(encoding_size, value_size)
         initialise_linear(self.value, gain=1.0)
         self.output_size = self.summary_size + num_actions * value_size
 
@@ -175,10 +176,10 @@ class ActionScorer(nn.Module):
             )
         self._summary_size, self._value_size = summary_size, value_size
         first, *rest = hidden_sizes
-        self.of_summary = nn.Linear(summary_size, first)
-        self.of_read = nn.Linear(value_size, first, bias=False)
+        self.of_summary = Linear(summary_size, first)
+        self.of_read = Linear(value_size, first, bias=False)
         initialise_linear(self, gain=2**0.5)
-        score = nn.Linear(hidden_sizes[-1], 1, bias=False)  # a shared bias has no effect
+        score = Linear(hidden_sizes[-1], 1, bias=False)  # a shared bias has no effect
         initialise_linear(score, gain=OUTPUT_GAIN)
         self.layers = nn.Sequential(nn.ReLU(), *fully_connected(first, rest), score)
 

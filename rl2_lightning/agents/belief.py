@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl2_lightning.agents.encoders.normaliser import RunningSpread
 from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.settings import BeliefSettings
 
 LARGEST_LOG_VARIANCE = 10.0  # of either sign, so that no variance overflows or vanishes
@@ -57,7 +58,7 @@ class BeliefMemory(Memory):
         self.is_sampled = settings.form == "samples"
         self.output_size = settings.size if self.is_sampled else 2 * settings.size
         self.spread = RunningSpread(self.output_size, centred=True) if settings.normalised else None
-        self.belief = nn.Linear(inner.output_size, 2 * settings.size)
+        self.belief = Linear(inner.output_size, 2 * settings.size)
         initialise_linear(self.belief, gain=1.0)
         if self.is_sampled:
             generator = torch.Generator().manual_seed(DRAWS_SEED)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rl2_lightning.agents.belief import Belief, BeliefMemory
 from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 
 
 class ShowingMemory(Memory):
@@ -97,7 +98,7 @@ class HyperLayers(nn.Module):
         )
         first = torch.cat([parameter.detach().flatten() for parameter in plain.parameters()])
         self._sizes = [observation_size, *hidden_sizes, num_outputs]
-        self.weights = nn.Linear(num_features, len(first))
+        self.weights = Linear(num_features, len(first))
         nn.init.zeros_(self.weights.weight)
         self.weights.bias = nn.Parameter(first)
 

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from rl2_lightning.agents.products import Linear
+
 OUTPUT_GAIN = 0.01  # of a policy's last layer, so that the initial policy is nearly uniform
 
 
@@ -83,9 +85,9 @@ def fully_connected(
     layers: list[nn.Module] = []
     sizes = [num_inputs, *hidden_sizes]
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [Linear(before, after), nn.ReLU()]
         initialise_linear(layers[-2], gain=2**0.5)
     if num_outputs is not None:
-        layers.append(nn.Linear(sizes[-1], num_outputs))
+        layers.append(Linear(sizes[-1], num_outputs))
         initialise_linear(layers[-1], gain=output_gain)
     return nn.Sequential(*layers)

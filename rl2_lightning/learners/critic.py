@@ -15,6 +15,7 @@ from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
 from rl2_lightning.agents.memories.memory import State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.data.windows import as_tensordict, inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs
@@ -67,9 +68,9 @@ class Critic(nn.Module):
         first, *rest = [*settings.hidden_sizes, 1]
         gain = 2**0.5 if rest else 1.0
         # Features of single actions are only used by the policy.
-        self.of_features = nn.Linear(agent.memory.summary_size, first)
+        self.of_features = Linear(agent.memory.summary_size, first)
         self._num_features = agent.memory.output_size
-        self.of_elapsed = nn.Linear(1, first, bias=False)
+        self.of_elapsed = Linear(1, first, bias=False)
         initialise_linear(self.of_features, gain)
         initialise_linear(self.of_elapsed, gain)
         self._task_names = sorted(task_sizes) if settings.sees_task else []
@@ -79,7 +80,7 @@ class Critic(nn.Module):
                     "learner.critic.sees_task=true but the tasks of this family have no "
                     "parameters: set learner.critic.sees_task=false"
                 )
-            self.of_task = nn.Linear(sum(task_sizes.values()), first, bias=False)
+            self.of_task = Linear(sum(task_sizes.values()), first, bias=False)
             initialise_linear(self.of_task, gain)
         self.layers = nn.Sequential()
         if rest:

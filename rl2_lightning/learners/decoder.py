@@ -14,6 +14,7 @@ from rl2_lightning import keys
 from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS
 from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.spec import AgentSpec
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
@@ -211,8 +212,8 @@ class LatentLayers(nn.Module):
         super().__init__()
         first, *rest = [*hidden_sizes, num_outputs]
         gain = 2**0.5 if rest else 1.0
-        self.of_latent = nn.Linear(latent_size, first)
-        self.of_step = nn.Linear(step_size, first, bias=False)
+        self.of_latent = Linear(latent_size, first)
+        self.of_step = Linear(step_size, first, bias=False)
         initialise_linear(self.of_latent, gain)
         initialise_linear(self.of_step, gain)
         self.layers = nn.Sequential()

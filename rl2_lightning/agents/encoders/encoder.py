@@ -11,6 +11,7 @@ from torch.nn import functional
 from rl2_lightning.agents.encoders.images import IMAGE_DIMS, ImageFeatures
 from rl2_lightning.agents.encoders.normaliser import InputNormaliser
 from rl2_lightning.agents.initialisation import fully_connected, initialise_linear
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete, Observations
 from rl2_lightning.errors import UserError
 from rl2_lightning.inputs import Inputs, Observation
@@ -115,7 +116,7 @@ class Encoder(nn.Module):
         """The embedding of the discounts, and the buffer with them."""
         # They are learnt with the weights, and so part of a checkpoint.
         self.register_buffer("discounts", torch.zeros(2))
-        embedding = nn.Linear(2, width, bias=False)
+        embedding = Linear(2, width, bias=False)
         initialise_linear(embedding, 1.0)
         return embedding
 

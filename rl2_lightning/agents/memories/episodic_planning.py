@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
@@ -80,19 +81,19 @@ class EpisodicPlanning(Memory):
         self.settings = make_settings(EpisodicPlanningSettings, settings, "memory")
         width = self.output_size = self.settings.hidden_size
         self.part = width // NUM_HEADS
-        self.embedding = nn.Linear(input_size, self.part)
-        self.goal = nn.Linear(input_size, self.part)
+        self.embedding = Linear(input_size, self.part)
+        self.goal = Linear(input_size, self.part)
         self.transition = nn.LayerNorm(2 * self.part)
-        self.key = nn.Linear(2 * self.part, width)
-        self.value = nn.Linear(2 * self.part, width)
+        self.key = Linear(2 * self.part, width)
+        self.value = Linear(2 * self.part, width)
         self.token = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.read = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.read = Linear(width, width)
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+            nn.LayerNorm(width), Linear(width, 2 * width), nn.ReLU(), Linear(2 * width, width)
         )
         self.plan = nn.LayerNorm(width)
-        self.output = nn.Sequential(nn.Linear(width + input_size, width), nn.ReLU())
+        self.output = nn.Sequential(Linear(width + input_size, width), nn.ReLU())
         self.age_bias = nn.Parameter(torch.zeros(NUM_HEADS, self.settings.max_transitions))
         self._initialise()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rl2_lightning.agents.initialisation import initialise_linear, initialise_parts
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
@@ -59,7 +60,7 @@ class GatedTransformer(Memory):
         super().__init__()
         self.settings = make_settings(GatedTransformerSettings, settings, "memory")
         self.output_size = self.settings.hidden_size
-        self.first = nn.Linear(input_size, self.output_size)
+        self.first = Linear(input_size, self.output_size)
         initialise_linear(self.first, gain=1.0)
         self.layers = nn.ModuleList(
             _Layer(self.output_size, self.settings.num_heads)
@@ -106,12 +107,12 @@ class _Layer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(width)
-        self.query_key = nn.Linear(width, 2 * width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.output = nn.Linear(width, width)
+        self.query_key = Linear(width, 2 * width, bias=False)
+        self.value = Linear(width, width, bias=False)
+        self.output = Linear(width, width)
         self.gate = _Gate(width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+            nn.LayerNorm(width), Linear(width, 2 * width), nn.ReLU(), Linear(2 * width, width)
         )
         self.feed_forward_gate = _Gate(width)
         initialise_parts(self, width)
@@ -141,9 +142,9 @@ class _Gate(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.of_output = nn.Linear(width, 3 * width, bias=False)
-        self.of_stream = nn.Linear(width, 2 * width, bias=False)
-        self.of_reset = nn.Linear(width, width, bias=False)
+        self.of_output = Linear(width, 3 * width, bias=False)
+        self.of_stream = Linear(width, 2 * width, bias=False)
+        self.of_reset = Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.full((width,), 2.0))
 
     def forward(self, stream: Tensor, output: Tensor) -> Tensor:

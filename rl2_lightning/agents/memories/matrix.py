@@ -15,6 +15,7 @@ from rl2_lightning.agents.memories.linear_attention import (
     write_and_read_all,
 )
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
@@ -84,7 +85,7 @@ class MatrixMemory(Memory):
         super().__init__()
         self.settings = make_settings(MatrixSettings, settings, "memory")
         self.output_size = self.settings.hidden_size
-        self.input = nn.Linear(input_size, self.output_size)
+        self.input = Linear(input_size, self.output_size)
         initialise_linear(self.input, gain=1.0)
         self.blocks = nn.ModuleList(Block(self.settings) for _ in range(self.settings.num_layers))
 
@@ -128,11 +129,9 @@ class Block(nn.Module):
         self._size, self._num_heads = size, settings.num_heads
         self.norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.read_norm = nn.LayerNorm(size // settings.num_heads)
-        self.project = nn.Linear(width, 4 * size, bias=False)  # query, key, gate, value
-        self.output = nn.Linear(size, width, bias=False)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, width)
-        )
+        self.project = Linear(width, 4 * size, bias=False)  # query, key, gate, value
+        self.output = Linear(size, width, bias=False)
+        self.feed_forward = nn.Sequential(Linear(width, inner), nn.SiLU(), Linear(inner, width))
         initialise_linear(self, gain=1.0)
         # The decay is its sigmoid: 1 - 1 / timescale.
         timescales = (settings.max_timescale / 2**head for head in range(self._num_heads))

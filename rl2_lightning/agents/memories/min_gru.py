@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.agents.memories.gru import RecurrentSettings
 from rl2_lightning.agents.memories.memory import Memory, State, wants_second_derivatives
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.settings import between, make_settings
 
 
@@ -78,8 +79,8 @@ class _Gates(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, max_timescale: int | None) -> None:
         super().__init__()
-        self.keep = nn.Linear(input_size, hidden_size)
-        self.new = nn.Linear(input_size, hidden_size)
+        self.keep = Linear(input_size, hidden_size)
+        self.new = Linear(input_size, hidden_size)
         initialise_linear(self, gain=1.0)
         if max_timescale is not None:
             # As for a GRU; see `initialise_recurrent`.

@@ -13,6 +13,7 @@ from rl2_lightning.agents.initialisation import (
 )
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
 from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
 
@@ -66,9 +67,9 @@ class SNAIL(Memory):
         for _ in self._dilations:
             self.blocks.append(_DenseBlock(size, self.settings.num_filters))
             size += self.settings.num_filters
-        self.query = nn.Linear(size, self.settings.key_size)
-        self.key = nn.Linear(size, self.settings.key_size)
-        self.value = nn.Linear(size, self.settings.value_size)
+        self.query = Linear(size, self.settings.key_size)
+        self.key = Linear(size, self.settings.key_size)
+        self.value = Linear(size, self.settings.value_size)
         for layer in (self.query, self.key, self.value):
             initialise_linear(layer, gain=1.0)
         self.output_size = size + self.settings.value_size
@@ -128,7 +129,7 @@ class _DenseBlock(nn.Module):
     def __init__(self, num_channels: int, num_filters: int) -> None:
         super().__init__()
         # Both taps of the kernel: for the step itself, and for the step one dilation later.
-        self.taps = nn.Linear(num_channels, 4 * num_filters)
+        self.taps = Linear(num_channels, 4 * num_filters)
         initialise_parts(self, num_filters)
 
     def forward(self, channels: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:

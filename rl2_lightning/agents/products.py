@@ -1,0 +1,110 @@
+"""Matrix products that are fast on every CPU.
+
+PyTorch multiplies float32 matrices with MKL, which on processors of other makers than Intel leaves
+AVX-512 unused. There oneDNN, which PyTorch contains for its convolutions, takes half of the time.
+`torch.backends.mkldnn.flags(enabled=False)` switches it off.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SMALLEST = 2**20  # multiplications; in smaller products a call to oneDNN costs more than it saves
+ROWS = 1024  # of which oneDNN sums outer products at once, so that they stay in the cache
+WIDE = 128  # columns, from which on this is faster than MKL
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer, with the faster of its matrix products."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The products `[..., O]` for `x`, `[..., I]`."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product x W^T + b, like `torch.nn.functional.linear`; it can be differentiated twice.
+
+    Args:
+        x: `[..., I]`.
+        weight: W, `[O, I]`.
+        bias: b, `[O]`.
+
+    Returns:
+        `[..., O]`.
+    """
+    if not prefers_onednn(x, weight):
+        return functional.linear(x, weight, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    product = cast(Callable[..., Tensor], _Linear.apply)(rows, weight, bias)
+    return product.view(*x.shape[:-1], -1)
+
+
+def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN multiplies `x`, `[..., I]`, with a weight, `[O, I]`, in less time."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() * weight.shape[0] >= SMALLEST
+        and not torch.is_autocast_enabled("cpu")
+        and _mkl_leaves_vectors_unused()
+        and bool(torch.backends.mkldnn.enabled)
+    )
+
+
+@cache
+def _mkl_leaves_vectors_unused() -> bool:
+    """Whether the processor has AVX-512 and MKL does not use it."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_f")) and "intel" not in str(found.get("cpu_name")).lower()
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer by oneDNN, and its derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The products `[N, O]` of `x`, `[N, I]`."""
+        ctx.save_for_backward(x, weight)
+        return _onednn_linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of all three; made of operations that can be differentiated again."""
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            linear(grad, weight.t()) if of_x else None,
+            sum_of_outer_products(grad, x) if of_weight else None,
+            grad.sum(0) if of_bias else None,
+        )
+
+
+def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
+    """The product L^T R of `[N, O]` and `[N, I]`, `[O, I]`."""
+    is_wide = min(left.shape[1], right.shape[1]) >= WIDE
+    if is_wide and not torch.is_grad_enabled() and prefers_onednn(right, left.t()):
+        return _sum_in_parts(left, right)
+    # With the smaller matrix first, MKL is up to five times as fast.
+    if left.shape[1] <= right.shape[1]:
+        return left.t() @ right
+    return (right.t() @ left).t()
+
+
+def _sum_in_parts(left: Tensor, right: Tensor) -> Tensor:
+    pairs = zip(left.split(ROWS), right.split(ROWS), strict=True)
+    first, *others = (_onednn_linear(one.t(), other.t(), None) for one, other in pairs)
+    for part in others:
+        first += part
+    return first
+
+
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
