@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(EXTRAS): $(INSTALLED)
 	@echo "Installing what the extras need ..."
-	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,atari,metaworld,minigrid,mujoco,optuna,ray,wandb]"
+	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,atari,bench,metaworld,minigrid,mujoco,optuna,ray,wandb]"
 	@touch $@
 
 $(SITE): $(INSTALLED)
