@@ -20,11 +20,11 @@ from omegaconf import DictConfig
 from rich import box, get_console
 from rich.table import Table
 
+from rl2_lightning import session
 from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
-from rl2_lightning.session import quieten
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 HIDDEN_SIZES = (64, 256)
@@ -146,7 +146,7 @@ def fit(cfg: DictConfig, *callbacks: Callback) -> None:
     learner = build_learner(cfg, data)
     trainer = build_trainer(cfg, data, learner)
     callbacks_of(trainer).extend(callbacks)
-    trainer.fit(learner, data)
+    session.fit(trainer, learner, data, cfg)
 
 
 def measure(hidden_size: int, overrides: list[str]) -> list[list[str]]:
@@ -174,7 +174,7 @@ def measure(hidden_size: int, overrides: list[str]) -> list[list[str]]:
 
 def main() -> None:
     """Print the table."""
-    quieten()
+    session.quieten()
     register_schemas()
     table = Table(box=box.SIMPLE_HEAD, title="Throughput on bandits (n=10, k=5)")
     table.add_column("GRU")

@@ -21,7 +21,7 @@ from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.throughput import Throughput
 from rl2_lightning.config import register_schemas
 from rl2_lightning.learners.learner import Learner
-from rl2_lightning.session import quieten
+from rl2_lightning.session import fit, quieten
 
 # Of the checkout that is measured, which may be another one.
 CONFIGS = Path(rl2_lightning.__file__).parent / "configs"
@@ -115,4 +115,4 @@ def run(work: Work, turns: Turns) -> None:
         learner = build_learner(cfg, data)
         trainer = build_trainer(cfg, data, learner)
         callbacks_of(trainer).extend([Throughput(), Stopwatch(turns)])
-        trainer.fit(learner, data)
+        fit(trainer, learner, data, cfg)

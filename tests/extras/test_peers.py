@@ -1,6 +1,7 @@
 """The loop in JAX, beside which this project is measured, does the same work and learns."""
 
 from importlib.util import find_spec
+from time import perf_counter
 
 import pytest
 
@@ -70,3 +71,13 @@ def test_features_of_a_window_are_those_of_its_steps() -> None:
     inputs, *_, outputs = jax_loop.play(work, weights, tasks, jax.random.key(2))
     unrolled = jax_network.unroll(work, weights, inputs)
     assert np.allclose(unrolled, outputs, atol=1e-5)
+
+
+def test_the_optimum_is_approached() -> None:
+    from benchmarks.peers.optimum import jax_points
+
+    work = Work("bernoulli_bandit", 5, 10, "gru", 8, 64)
+    points = list(jax_points(1, 2, 50, perf_counter, work, budget=2600))
+    assert [point.env_steps for point in points] == [1280, 2560]
+    assert 0 < points[0].seconds < points[1].seconds
+    assert points[0].set_up > points[1].seconds

@@ -1,11 +1,13 @@
 """The comparison with other loops: turns, ratios and what a loop has to do."""
 
 from dataclasses import replace
+from time import perf_counter
 
 import pytest
 
 from benchmarks.peers.__main__ import beside, loops_of, main, ratios
 from benchmarks.peers.loops import Lap
+from benchmarks.peers.optimum import Point, best_return, own_points, reached, row_of
 from benchmarks.peers.own_loop import configure, learner_of, num_parameters
 from benchmarks.peers.turns import Loop, Measured, take_turns
 from benchmarks.peers.work import ROWS, Work
@@ -66,3 +68,21 @@ def test_unknown_row(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["bandit_n10_k5/gru63"])
     assert "bandit_n10_k5/gru63 is no row" in capsys.readouterr().err
+
+
+def test_the_optimum_is_approached() -> None:
+    short = ["collection.num_trials=64", "collection.total_env_steps=2600"]
+    points = own_points(1, 2, 50, perf_counter, short)
+    assert [point.env_steps for point in points] == [1280, 2560]
+    assert 0 < points[0].seconds < points[1].seconds
+    assert all(3 < point.reached < 8 for point in points)
+
+
+def test_first_evaluation_that_is_good_enough() -> None:
+    points = [Point(1, 1.0, 5.0), Point(2, 2.0, 6.4), Point(3, 3.0, 6.3), Point(4, 4.0, 6.7)]
+    assert reached(points, best=6.5, share=0.95) == points[1]
+    assert reached(points, best=6.5, share=0.99) == points[3]
+    assert reached(points[:1], best=6.5, share=0.95) is None
+    row = row_of("own", 1, points[:3], best=6.5)
+    assert row == ["own", "1", "96.9%", "0.0", "2", "2.0", "–", "–", "3.0"]
+    assert best_return() == pytest.approx(6.67, abs=0.01)
