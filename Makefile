@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(EXTRAS): $(INSTALLED)
 	@echo "Installing what the extras need ..."
-	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,atari,metaworld,minigrid,mujoco,optuna,ray,slurm,wandb]"
+	@$(BIN)/pip install -q -c constraints.txt -e ".[dev,atari,bench,metaworld,minigrid,mujoco,optuna,ray,slurm,wandb]"
 	@touch $@
 
 $(SITE): $(INSTALLED)

@@ -1,12 +1,13 @@
 """Measure how fast trials are collected and optimised on."""
 
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rl2_lightning.callbacks.outcome import env_steps_of
+from rl2_lightning.learners.learner import Learner
 
 
 class Throughput(Callback):
@@ -46,7 +47,7 @@ class Throughput(Callback):
         """Log the rates of the iteration."""
         self._optimising += self._lap()
         steps = float(env_steps_of(pl_module) - self._env_steps)
-        pl_module.log_dict(
+        cast(Learner, pl_module).log_iteration(
             {
                 "collect/steps_per_second": steps / self._collecting,
                 "optimise/steps_per_second": steps / self._optimising,

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig
 from rich import get_console
 
+from rl2_lightning.allocator import frozen_objects
 from rl2_lightning.callbacks.csv_metrics import CSVMetrics
 from rl2_lightning.callbacks.outcome import callbacks_of
 from rl2_lightning.callbacks.preemption import Preemption
@@ -132,7 +133,7 @@ def fit(
         callbacks_of(trainer).append(resumption)
         _continue_tables(trainer, checkpoint)
     try:
-        with ends_in_a_line(cfg, lambda: where_stopped(trainer)):
+        with ends_in_a_line(cfg, lambda: where_stopped(trainer)), frozen_objects():
             trainer.fit(learner, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except Exception as error:
         told = line_of(error, trainer, cfg, resumption)

@@ -155,6 +155,14 @@ class TrialDataModule(pl.LightningDataModule):
         """Loaders of trials of the test tasks, one for each way of acting."""
         return self._loaders("test")
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Leave trials where they were played; Lightning would look at each of their tensors."""
+        if isinstance(batch, TensorDictBase) and batch.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def teardown(self, stage: str) -> None:
         """Close the environments."""
         self.close()

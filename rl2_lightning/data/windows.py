@@ -84,7 +84,7 @@ def cut_windows(
         minibatch[keys.BURN_IN] = at(before + torch.arange(burn_in, device=starts.device))
         has_burn_in = (starts > 0).repeat(num_trials).unsqueeze(1)
         minibatch[keys.HAS_BURN_IN] = has_burn_in
-    return TensorDict(minibatch, batch_size=[count])
+    return TensorDict(minibatch, batch_size=[count], device=steps.device)
 
 
 def inputs_of(steps: TensorDictBase) -> Inputs:

@@ -155,7 +155,7 @@ class ActorCriticLearner(Learner):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of the iteration."""
         self.set_learning_rate(self.learning_rate)
-        self.log("train/entropy_coefficient", self.entropy_coefficient)
+        self.log_iteration({"train/entropy_coefficient": self.entropy_coefficient})
 
     @torch.no_grad()
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:

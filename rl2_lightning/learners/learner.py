@@ -18,6 +18,7 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import TrialSource
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.families.play import Actor
+from rl2_lightning.learners.iteration_log import STEP, write_metrics
 from rl2_lightning.learners.normalisation import measure_inputs, update_spreads
 from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
@@ -89,6 +90,8 @@ class Learner(pl.LightningModule):
         self.plan = plan
         self.clock = Clock()
         self._diagnostics: dict[str, list[Tensor]] = defaultdict(list)
+        self._metrics: dict[str, float] = {}
+        self._uses_log = False
 
     @abstractmethod
     def make_source(
@@ -150,7 +153,7 @@ class Learner(pl.LightningModule):
         """Set the learning rate of the first optimiser for an iteration, and log it."""
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-        self.log("train/learning_rate", rate)
+        self.log_iteration({"train/learning_rate": rate})
 
     def count_iteration(self, num_steps: Tensor) -> None:
         """Count an iteration and the env steps that this rank has collected, an integer `[]`."""
@@ -173,16 +176,34 @@ class Learner(pl.LightningModule):
         for name, value in diagnostics.items():
             self._diagnostics[name].append(value.detach())
 
-    def on_train_epoch_end(self) -> None:
-        """Log the iteration's diagnostics."""
-        means = {f"train/{name}": mean for name, mean in self._means().items()}
-        self._diagnostics.clear()
-        self.log_dict(means, sync_dist=True)
-        # Loggers use `step` as their horizontal axis.
-        env_steps = float(self.clock.env_steps)
-        self.log_dict({"train/env_steps": env_steps, "step": env_steps})
+    def log(self, *arguments: Any, **options: Any) -> None:
+        """Lightning's `log`; see `log_iteration` for numbers that an iteration has once."""
+        self._uses_log = self._uses_log or self.trainer.training
+        super().log(*arguments, **options)
 
-    def _means(self) -> dict[str, Tensor]:
+    def log_iteration(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers of this iteration, which all ranks know; they are written at its end.
+
+        Args:
+            metrics: the numbers by name.
+        """
+        self._metrics |= metrics
+
+    def on_train_epoch_end(self) -> None:
+        """Log the iteration's diagnostics, and what `log_iteration` has been given."""
+        self.log_iteration({f"train/{name}": mean for name, mean in self._means().items()})
+        self._diagnostics.clear()
+        env_steps = float(self.clock.env_steps)
+        self.log_iteration({"train/env_steps": env_steps, STEP: env_steps})
+        metrics, self._metrics = self._metrics, {}
+        if self._uses_log:
+            # Where Lightning's `log` was called, it writes all of them, in the same rows.
+            self.log_dict(metrics)
+            self._uses_log = False
+        else:
+            write_metrics(self.trainer, metrics)
+
+    def _means(self) -> dict[str, float]:
         """Means of the diagnostics over the minibatches of all ranks.
 
         A rank whose minibatches contained no step lacks diagnostics that another has. All ranks
@@ -197,7 +218,7 @@ class Learner(pl.LightningModule):
         counts = torch.tensor([float(len(one)) for one in noted], device=self.device)
         together = over_all_ranks(torch.cat([sums, counts]))
         totals, numbers = together.view(-1, 2, len(names)).sum(dim=0)
-        return dict(zip(names, totals / numbers, strict=True))
+        return dict(zip(names, (totals / numbers).tolist(), strict=True))
 
     def require_finite(
         self, name: str, value: Tensor, remedy: str = "lower learner.learning_rate"

@@ -121,7 +121,7 @@ class MetaGradient(ManualLearner, A2C):
         value_weight, _ = self.loss_weights()
         logged = dict(zip(DISCOUNTS, self.discounts, strict=True))
         logged["value_coefficient"] = float(value_weight)
-        self.log_dict({f"train/{name}": value for name, value in logged.items()})
+        self.log_iteration({f"train/{name}": value for name, value in logged.items()})
 
     @torch.no_grad()
     def meta_values(self) -> dict[str, float]:

@@ -170,7 +170,7 @@ class VariBAD(ManualLearner, PPO):
         rate = self.linear(settings.belief_learning_rate, settings.final_belief_learning_rate)
         for group in self.trainer.optimizers[BELIEF].param_groups:
             group["lr"] = rate
-        self.log("train/belief_learning_rate", rate)
+        self.log_iteration({"train/belief_learning_rate": rate})
         self._num_drawn = 0
 
     @torch.no_grad()

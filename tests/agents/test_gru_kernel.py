@@ -49,6 +49,18 @@ def test_it_gives_the_same_states_and_gradients(num_layers: int, length: int) ->
         torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.parametrize("length", [1, 4])
+def test_from_an_empty_state_it_leaves_out_products_with_zero(length: int) -> None:
+    plain, own = pair(1)
+    steps = torch.randn(3, length, 5, dtype=torch.float64, requires_grad=True)
+    state = torch.zeros(1, 3, 7, dtype=torch.float64, requires_grad=True)
+    inputs = [steps, state, *own.parameters()]
+    features, last = own.unroll(steps, state.unbind())
+    found = results(features, torch.stack(last), inputs)
+    for expected, value in zip(results(*plain(steps, state), inputs), found, strict=True):
+        torch.testing.assert_close(value, expected)
+
+
 def test_its_gradient_is_that_of_finite_differences() -> None:
     _, own = pair(1)
     steps = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)

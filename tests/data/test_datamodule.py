@@ -55,6 +55,14 @@ def test_each_rank_collects_its_share(tmp_path: Path) -> None:
     assert [len(minibatch) for minibatch in minibatches] == [4, 4], "eight of sixteen trials"
 
 
+def test_trials_stay_where_they_were_played(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    (minibatch, _) = data.train_dataloader()
+    assert data.transfer_batch_to_device(minibatch, torch.device("cpu"), 0) is minibatch
+    moved = data.transfer_batch_to_device(minibatch, torch.device("meta"), 0)
+    assert moved[keys.WINDOW, keys.MASK].device.type == "meta"
+
+
 def test_each_iteration_is_counted_and_another_one(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     clock = data.trainer.lightning_module.clock

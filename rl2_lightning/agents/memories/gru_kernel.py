@@ -39,8 +39,13 @@ def step_in_place(
     update.addmm_(state, update_state.t()).sigmoid_()
     new = torch.addmm(bias_input.chunk(3)[2], encoding, new_input.t())
     new_from_state = torch.addmm(bias_state.chunk(3)[2], state, new_state.t())
-    new.addcmul_(reset, new_from_state).tanh_()
+    _tanh_in_place(new.addcmul_(reset, new_from_state))
     return torch.lerp(new, state, update)
+
+
+def _tanh_in_place(numbers: Tensor) -> Tensor:
+    """The hyperbolic tangent as 2 sigmoid(2 x) - 1: on a CPU a fifth of the time of `tanh_`."""
+    return numbers.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
 class _GRULayer(torch.autograd.Function):
@@ -76,13 +81,20 @@ class _GRULayer(torch.autograd.Function):
         new_from_state = torch.empty_like(new)
         states = new.new_empty(shape[0] + 1, *shape[1:])
         states[0] = state
+        is_empty = not state.any()  # trials begin: the state's products are zero
         for t in range(shape[0]):
             r, z, n, h = reset[t], update[t], new[t], states[t]
-            r.addmm_(h, of_reset.t()).sigmoid_()
-            z.addmm_(h, of_update.t()).sigmoid_()
-            torch.addmm(bias_new, h, of_new.t(), out=new_from_state[t])
-            n.addcmul_(r, new_from_state[t]).tanh_()
+            if t == 0 and is_empty:
+                new_from_state[t] = bias_new
+            else:
+                r.addmm_(h, of_reset.t())
+                z.addmm_(h, of_update.t())
+                torch.addmm(bias_new, h, of_new.t(), out=new_from_state[t])
+            r.sigmoid_()
+            z.sigmoid_()
+            _tanh_in_place(n.addcmul_(r, new_from_state[t]))
             torch.lerp(n, h, z, out=states[t + 1])
+        ctx.first = int(is_empty)  # the first step whose state is not zero
         ctx.save_for_backward(
             steps, weight_input, weight_state, states, reset, update, new, new_from_state
         )
@@ -123,7 +135,8 @@ class _GRULayer(torch.autograd.Function):
         of_input = [part.flatten(0, 1) for part in (grad_reset, grad_update, grad_new)]
         of_state = [*of_input[:2], grad_new_state.flatten(0, 1)]
         of_gates = [part.sum(0) for part in of_input[:2]]
-        before = states[:-1].flatten(0, 1)
+        before = states[ctx.first : -1].flatten(0, 1)
+        left_out = len(of_state[0]) - len(before)
         grad_steps = None
         if ctx.needs_input_grad[0]:
             products = zip(of_input, weight_input.chunk(3), strict=True)
@@ -134,7 +147,7 @@ class _GRULayer(torch.autograd.Function):
             grad if ctx.needs_input_grad[1] else None,
             # In this order MKL is several times faster for few columns.
             torch.cat([(steps.t() @ part).t() for part in of_input]),
-            torch.cat([part.t() @ before for part in of_state]),
+            torch.cat([part[left_out:].t() @ before for part in of_state]),
             torch.cat([*of_gates, of_input[2].sum(0)]),
             torch.cat([*of_gates, of_state[2].sum(0)]),
         )
