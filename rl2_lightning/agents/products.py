@@ -40,8 +40,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not prefers_onednn(x, weight):
         return functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
-    product = cast(Callable[..., Tensor], _Linear.apply)(rows, weight, bias)
+    multiply = _Linear.apply if torch.is_grad_enabled() else _onednn_linear
+    product = cast(Callable[..., Tensor], multiply)(rows, weight, bias)
     return product.view(*x.shape[:-1], -1)
+
+
+def add_product(total: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The sum of a matrix and x W^T, without gradients.
+
+    Args:
+        total: `[N, O]`; it may be overwritten.
+        x: `[N, I]`.
+        weight: W, `[O, I]`.
+
+    Returns:
+        `[N, O]`, which may be `total`.
+    """
+    if not prefers_onednn(x, weight):
+        return total.addmm_(x, weight.t())
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x, total, weight, None, "add"))
 
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:

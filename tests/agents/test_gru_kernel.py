@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rl2_lightning.agents import products
 from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.gru_kernel import step_in_place, unroll_layer
 from rl2_lightning.agents.memories.memory import second_derivatives
@@ -59,6 +60,23 @@ def test_from_an_empty_state_it_leaves_out_products_with_zero(length: int) -> No
     found = results(features, torch.stack(last), inputs)
     for expected, value in zip(results(*plain(steps, state), inputs), found, strict=True):
         torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+def test_with_the_products_of_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_mkl_leaves_vectors_unused", lambda: True)
+    own = make_memory("gru", 48, hidden_size=64, num_layers=1)
+    steps = torch.randn(400, 3, 48, requires_grad=True)
+    state = torch.randn(1, 400, 64, requires_grad=True)
+    assert products.prefers_onednn(state[0], own.gru.weight_hh_l0[:64])
+    inputs = [steps, state, *own.parameters()]
+    features, last = own.unroll(steps, state.unbind())
+    found = results(features, torch.stack(last), inputs)
+    for expected, value in zip(results(*own.gru(steps, state), inputs), found, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        stepped, _ = own.step(steps[:, 0], state.unbind())
+    torch.testing.assert_close(stepped, features[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_its_gradient_is_that_of_finite_differences() -> None:

@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from rl2_lightning.agents.products import add_product, linear, sum_of_outer_products
+
 aten = torch.ops.aten
 
 
@@ -33,12 +35,12 @@ def step_in_place(
     reset_input, update_input, new_input = weight_input.chunk(3)
     reset_state, update_state, new_state = weight_state.chunk(3)
     reset_bias, update_bias, _ = (bias_input + bias_state).chunk(3)
-    reset = torch.addmm(reset_bias, encoding, reset_input.t())
-    reset.addmm_(state, reset_state.t()).sigmoid_()
-    update = torch.addmm(update_bias, encoding, update_input.t())
-    update.addmm_(state, update_state.t()).sigmoid_()
-    new = torch.addmm(bias_input.chunk(3)[2], encoding, new_input.t())
-    new_from_state = torch.addmm(bias_state.chunk(3)[2], state, new_state.t())
+    reset = linear(encoding, reset_input, reset_bias)
+    reset = add_product(reset, state, reset_state).sigmoid_()
+    update = linear(encoding, update_input, update_bias)
+    update = add_product(update, state, update_state).sigmoid_()
+    new = linear(encoding, new_input, bias_input.chunk(3)[2])
+    new_from_state = linear(state, new_state, bias_state.chunk(3)[2])
     _tanh_in_place(new.addcmul_(reset, new_from_state))
     return torch.lerp(new, state, update)
 
@@ -71,32 +73,31 @@ class _GRULayer(torch.autograd.Function):
         of_reset, of_update, of_new = weight_state.chunk(3)
         *bias_gates, bias_new = bias_state.chunk(3)
         biases = [bias_input.chunk(3)[i] + bias for i, bias in enumerate(bias_gates)]
-        # The input's products; the state's products are added in place, gate by gate.
+        # The input's products; the state's products are added gate by gate.
         reset, update, new = (
-            torch.addmm(bias, steps, weight.t()).view(shape)
-            for bias, weight in zip(
-                [*biases, bias_input.chunk(3)[2]], weight_input.chunk(3), strict=True
+            list(linear(steps, weight, bias).view(shape).unbind())
+            for weight, bias in zip(
+                weight_input.chunk(3), [*biases, bias_input.chunk(3)[2]], strict=True
             )
         )
-        new_from_state = torch.empty_like(new)
-        states = new.new_empty(shape[0] + 1, *shape[1:])
+        new_from_state = []
+        states = state.new_empty(shape[0] + 1, *shape[1:])
         states[0] = state
         is_empty = not state.any()  # trials begin: the state's products are zero
         for t in range(shape[0]):
-            r, z, n, h = reset[t], update[t], new[t], states[t]
+            h = states[t]
             if t == 0 and is_empty:
-                new_from_state[t] = bias_new
+                new_from_state.append(bias_new.expand_as(h))
             else:
-                r.addmm_(h, of_reset.t())
-                z.addmm_(h, of_update.t())
-                torch.addmm(bias_new, h, of_new.t(), out=new_from_state[t])
-            r.sigmoid_()
-            z.sigmoid_()
-            _tanh_in_place(n.addcmul_(r, new_from_state[t]))
-            torch.lerp(n, h, z, out=states[t + 1])
+                reset[t] = add_product(reset[t], h, of_reset)
+                update[t] = add_product(update[t], h, of_update)
+                new_from_state.append(linear(h, of_new, bias_new))
+            reset[t].sigmoid_()
+            _tanh_in_place(new[t].addcmul_(reset[t], new_from_state[t]))
+            torch.lerp(new[t], h, update[t].sigmoid_(), out=states[t + 1])
         ctx.first = int(is_empty)  # the first step whose state is not zero
         ctx.save_for_backward(
-            steps, weight_input, weight_state, states, reset, update, new, new_from_state
+            steps, weight_input, weight_state, states, *reset, *update, *new, *new_from_state
         )
         return states[1:]
 
@@ -108,16 +109,18 @@ class _GRULayer(torch.autograd.Function):
             raise RuntimeError(
                 "this GRU is differentiated twice: unroll it in second_derivatives()"
             )
-        steps, weight_input, weight_state, states, reset, update, new, new_from_state = (
-            ctx.saved_tensors
+        steps, weight_input, weight_state, states, *of_gates = ctx.saved_tensors
+        num_steps = len(states) - 1
+        reset, update, new, new_from_state = (
+            of_gates[i * num_steps : (i + 1) * num_steps] for i in range(4)
         )
-        of_reset, of_update, of_new = weight_state.chunk(3)
+        of_reset, of_update, of_new = (weight.t() for weight in weight_state.chunk(3))
         # Gradients before the nonlinearities; the state's part of n has passed the reset gate.
         grad_reset, grad_update, grad_new, grad_new_state = (
-            torch.empty_like(new) for _ in range(4)
+            torch.empty_like(states[1:]) for _ in range(4)
         )
-        grad, kept, work = new.new_zeros(3, *states.shape[1:])
-        for t in reversed(range(len(new))):
+        grad, kept, work = states.new_zeros(3, *states.shape[1:])
+        for t in reversed(range(num_steps)):
             r, z, n = reset[t], update[t], new[t]
             grad += grad_states[t]
             torch.sub(states[t], n, out=work).mul_(grad)
@@ -129,27 +132,29 @@ class _GRULayer(torch.autograd.Function):
             aten.sigmoid_backward(work, r, grad_input=grad_reset[t])
             grad, kept = kept, grad
             if t > 0 or ctx.needs_input_grad[1]:
-                grad.addmm_(grad_reset[t], of_reset)
-                grad.addmm_(grad_update[t], of_update)
-                grad.addmm_(grad_new_state[t], of_new)
+                grad = add_product(grad, grad_reset[t], of_reset)
+                grad = add_product(grad, grad_update[t], of_update)
+                grad = add_product(grad, grad_new_state[t], of_new)
         of_input = [part.flatten(0, 1) for part in (grad_reset, grad_update, grad_new)]
         of_state = [*of_input[:2], grad_new_state.flatten(0, 1)]
-        of_gates = [part.sum(0) for part in of_input[:2]]
+        sums = [part.sum(0) for part in of_input[:2]]
         before = states[ctx.first : -1].flatten(0, 1)
         left_out = len(of_state[0]) - len(before)
         grad_steps = None
         if ctx.needs_input_grad[0]:
-            products = zip(of_input, weight_input.chunk(3), strict=True)
-            grad_steps = sum(part @ weight for part, weight in products)
-            grad_steps = grad_steps.view(*new.shape[:2], -1)
+            parts = zip(of_input, weight_input.chunk(3), strict=True)
+            (first, weight), *others = parts
+            grad_steps = linear(first, weight.t())
+            for part, weight in others:
+                grad_steps = add_product(grad_steps, part, weight.t())
+            grad_steps = grad_steps.view(num_steps, -1, steps.shape[1])
         return (
             grad_steps,
             grad if ctx.needs_input_grad[1] else None,
-            # In this order MKL is several times faster for few columns.
-            torch.cat([(steps.t() @ part).t() for part in of_input]),
-            torch.cat([part[left_out:].t() @ before for part in of_state]),
-            torch.cat([*of_gates, of_input[2].sum(0)]),
-            torch.cat([*of_gates, of_state[2].sum(0)]),
+            torch.cat([sum_of_outer_products(part, steps) for part in of_input]),
+            torch.cat([sum_of_outer_products(part[left_out:], before) for part in of_state]),
+            torch.cat([*sums, of_input[2].sum(0)]),
+            torch.cat([*sums, of_state[2].sum(0)]),
         )
 
 
