@@ -1,4 +1,4 @@
-"""Iterations of memorax's PPO (https://pypi.org/project/memorax) on the same tasks.
+"""Iterations of memorax's PPO (https://github.com/memory-rl/memorax) on the same tasks.
 
 Its wrapper of the same name lets the task change between episodes, so a trial is one episode of an
 environment of its own here. Actor and critic have a memory each, as in its examples: an iteration

@@ -112,7 +112,8 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
     # With the smaller matrix first, MKL is up to five times as fast.
     if left.shape[1] <= right.shape[1]:
         return left.t() @ right
-    return (right.t() @ left).t()
+    # Contiguous, as the weights are: their gradients are made into vectors in places.
+    return (right.t() @ left).t().contiguous()
 
 
 def _sum_in_parts(left: Tensor, right: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ def test_products_and_derivatives_are_those_of_pytorch(
 @pytest.mark.parametrize(("width", "num_outputs"), [(6, 64), (64, 6), (128, 256)])
 def test_sums_of_outer_products(num_rows: int, width: int, num_outputs: int) -> None:
     left, right = large(num_rows, num_outputs), large(num_rows, width)
-    assert_close(sum_of_outer_products(left, right), left.t() @ right, rtol=1e-4, atol=1e-3)
+    product = sum_of_outer_products(left, right)
+    assert product.is_contiguous()
+    assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-3)
 
 
 def test_rows_of_other_tensors_and_repeated_ones() -> None:

@@ -110,7 +110,8 @@ def test_code_that_the_configuration_names_is_taken(tmp_path: Path, choice: str)
     for name, content in OWN_FILES.items():
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_text(content)
-    folder = (f"--config-dir={tmp_path / 'own'}",) if choice in OWN_CHOICES else ()
+    folder = (f"--config-dir={tmp_path / 'own'}", "trust_targets=[tests]")
+    folder = folder if choice in OWN_CHOICES else ()
     runs = tmp_path / "first", tmp_path / "second"
     call_program(tmp_path, *folder, *PLAIN, choice, "env.horizon=5", f"hydra.run.dir={runs[0]}")
     more = ("trainer.max_epochs=2", f"hydra.run.dir={runs[1]}")

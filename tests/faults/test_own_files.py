@@ -61,7 +61,8 @@ def test_a_file_that_derives_from_another(tmp_path: Path, own_run: Path, way: st
     write(mine / "parts", "base", own)
     write(mine, "derived", "defaults: [/parts/memory/base@_here_]\nhidden_size: 3\n")
     where = ways(mine)[way]
-    call_program(tmp_path, *where, "mode=test", f"ckpt_path={own_run}", f"hydra.run.dir={run}")
+    more = ("mode=test", f"ckpt_path={own_run}", f"hydra.run.dir={run}")
+    call_program(tmp_path, *where, *more, f"trust_targets=[{__name__}]")
     stored = OmegaConf.load(own_run / "config.yaml").memory
     assert OmegaConf.load(run / "config.yaml").memory == stored
 
