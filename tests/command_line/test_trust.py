@@ -135,6 +135,17 @@ def test_what_the_command_trusts_runs(
     assert trace.exists()
 
 
+def test_a_module_of_python_is_not_the_users(
+    tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "installed" / "subprocess.py").touch()  # not imported: Python has its own
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    arguments = given(tmp_path, "memory", trace)
+    file = tmp_path / "configs" / "memory" / "strange.yaml"
+    file.write_text(file.read_text().replace(f"{MODULE}.Memory", "subprocess.Popen"))
+    assert "subprocess.Popen stands in a file" in mistake_told(tmp_path, *arguments)
+
+
 @pytest.mark.parametrize(
     ("name", "trusted"),
     [
