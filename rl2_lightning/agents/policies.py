@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent
+from torch.distributions import Distribution, Independent
 
+from rl2_lightning.agents.categorical import LogitCategorical
 from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
 from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
@@ -66,7 +67,7 @@ class CategoricalPolicy(Policy):
         layers: maps features `[..., H]` to logits `[..., A]`.
     """
 
-    distribution_class = Categorical
+    distribution_class = LogitCategorical
     parameter_names = ("logits",)
 
     def __init__(self, layers: nn.Module) -> None:
@@ -84,7 +85,7 @@ class CategoricalPolicy(Policy):
         return _choose(self.parameters_of(features)[0], greedy=greedy, generator=generator)
 
 
-class MultiCategorical(Independent[Categorical]):
+class MultiCategorical(Independent[LogitCategorical]):
     """Independent categorical distributions, one for each of A numbers.
 
     Args:
@@ -94,7 +95,7 @@ class MultiCategorical(Independent[Categorical]):
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
-        super().__init__(Categorical(logits=logits, validate_args=validate_args), 1, validate_args)
+        super().__init__(LogitCategorical(logits, validate_args), 1, validate_args)
 
 
 class MultiCategoricalPolicy(Policy):

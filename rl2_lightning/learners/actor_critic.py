@@ -45,6 +45,7 @@ class ActorCriticLearner(Learner):
 
     Attributes:
         loss_entries: entries of a window's steps, `[N, W]`, that the loss reads.
+        entropy_weight: the weight of the entropy in this iteration's updates.
     """
 
     loss_entries: ClassVar[tuple[str, ...]] = (
@@ -69,6 +70,7 @@ class ActorCriticLearner(Learner):
         self.reads_tasks = settings.critic.sees_task
         self.fresh: OnPolicySource
         self._steps_per_minibatch = 1.0
+        self.entropy_weight = settings.entropy_coefficient
         self.show_discounts(settings.gamma, settings.gae_lambda)
 
     def make_source(
@@ -144,7 +146,7 @@ class ActorCriticLearner(Learner):
 
     @property
     def entropy_coefficient(self) -> float:
-        """The weight of the entropy in this iteration."""
+        """The weight of the entropy in the iteration that begins."""
         settings = self.settings
         return self.linear(settings.entropy_coefficient, settings.final_entropy_coefficient)
 
@@ -153,9 +155,10 @@ class ActorCriticLearner(Learner):
         self.show_discounts(*self.discounts)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of the iteration."""
+        """Set the learning rate and the weight of the entropy of the iteration."""
         self.set_learning_rate(self.learning_rate)
-        self.log_iteration({"train/entropy_coefficient": self.entropy_coefficient})
+        self.entropy_weight = self.entropy_coefficient
+        self.log_iteration({"train/entropy_coefficient": self.entropy_weight})
 
     @torch.no_grad()
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import (
-    ProbabilisticTensorDictModule,
-    ProbabilisticTensorDictSequential,
-    TensorDictModule,
-)
-from torch import Tensor, nn
-from torchrl.objectives import ClipPPOLoss
+from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
@@ -23,11 +16,10 @@ from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
 from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
+from rl2_lightning.learners.clipped_loss import policy_loss, value_loss
 from rl2_lightning.learners.learner import LearnerSettings, RunShape
 from rl2_lightning.learners.ranks import over_all_ranks
 from rl2_lightning.settings import between
-
-CURRENT_VALUE = "current_value"  # [M, 1], with a gradient
 
 
 @dataclass
@@ -89,60 +81,9 @@ class PPO(ActorCriticLearner):
         self.settings: PPOSettings = settings
         self._stopped = False
 
-    # Cached outside of `nn.Module`'s registry: its buffers are not part of a checkpoint.
-    @cached_property
-    def ppo_loss(self) -> ClipPPOLoss:
-        """TorchRL's loss, the mean over steps."""
-        return self.make_loss("mean")
-
-    def make_loss(self, reduction: str) -> ClipPPOLoss:
-        """TorchRL's loss, on precomputed distribution parameters and values.
-
-        Args:
-            reduction: "mean" over the steps, or "none".
-        """
-        policy = self.agent.policy
-        names = list(policy.parameter_names)
-        actor = ProbabilisticTensorDictSequential(
-            TensorDictModule(nn.Identity(), in_keys=names[:1], out_keys=names[:1]),
-            ProbabilisticTensorDictModule(
-                in_keys=names,
-                out_keys=[keys.ACTION],
-                distribution_class=policy.distribution_class,
-                distribution_kwargs={"validate_args": False},
-                return_log_prob=True,
-                log_prob_key=keys.ACTION_LOG_PROB,
-            ),
-        )
-        critic = TensorDictModule(
-            nn.Identity(), in_keys=[CURRENT_VALUE], out_keys=[keys.STATE_VALUE]
-        )
-        loss = ClipPPOLoss(
-            actor,
-            critic,
-            clip_epsilon=self.settings.clip_epsilon,
-            entropy_coeff=self.settings.entropy_coefficient,
-            critic_coeff=self.settings.value_coefficient,
-            clip_value=self.settings.value_clip,
-            loss_critic_type="l2",
-            log_explained_variance=False,
-            functional=False,
-            reduction=reduction,
-            device=self.device,
-        )
-        loss.set_keys(
-            action=keys.ACTION,
-            sample_log_prob=keys.ACTION_LOG_PROB,
-            value=keys.STATE_VALUE,
-            advantage=keys.ADVANTAGE,
-            value_target=keys.VALUE_TARGET,
-        )
-        return loss
-
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate and the entropy coefficient of the iteration."""
+        """Begin an iteration; see `ActorCriticLearner.on_train_epoch_start`."""
         super().on_train_epoch_start()
-        self.ppo_loss.entropy_coeff.fill_(self.entropy_coefficient)
         self._stopped = False
 
     def window_loss(self, minibatch: TensorDictBase) -> Tensor:
@@ -151,33 +92,38 @@ class PPO(ActorCriticLearner):
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`."""
-        losses = self.losses_of(steps)
-        loss = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
-        return loss, {
-            "policy_loss": losses["loss_objective"],
-            "value_loss": losses["loss_critic"] / self.settings.value_coefficient,
-            "entropy_loss": losses["loss_entropy"],
-            "entropy": losses["entropy"],
+        settings = self.settings
+        policy = self.agent.policy(steps.get(keys.FEATURES))
+        clipped = policy_loss(
+            policy,
+            steps.get(keys.ACTION),
+            steps.get(keys.ACTION_LOG_PROB),
+            steps.get(keys.ADVANTAGE).squeeze(-1),
+            settings.clip_epsilon,
+        )
+        errors = value_loss(
+            steps.get(keys.STATE_VALUE).float(),
+            steps.get(keys.OLD_STATE_VALUE),
+            steps.get(keys.VALUE_TARGET),
+            settings.value_clip,
+        )
+        entropy = policy.entropy()
+        of_policy, of_value = self.mean(clipped.loss, steps), self.mean(errors.squeeze(-1), steps)
+        of_entropy = -self.entropy_weight * self.mean(entropy, steps)
+        log_ratio = clipped.log_ratio
+        return of_policy + settings.value_coefficient * of_value + of_entropy, {
+            "policy_loss": of_policy,
+            "value_loss": of_value,
+            "entropy_loss": of_entropy,
+            "entropy": entropy.detach().mean(),
             # Low-variance estimator of KL(old || new): mean of ratio - 1 - log(ratio).
-            "approximate_kl": losses["mean_ratio"] - 1 + losses["kl_approx"],
-            "clip_fraction": losses["clip_fraction"],
+            "approximate_kl": (log_ratio.expm1() - log_ratio).mean(),
+            "clip_fraction": clipped.is_clipped.float().mean(),
         }
 
-    def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
-        """TorchRL's losses, their means over lined-up steps `[M]`, and diagnostics."""
-        return self.read_by_loss(self.ppo_loss, steps)
-
-    def read_by_loss(self, loss: ClipPPOLoss, steps: TensorDictBase) -> TensorDictBase:
-        """What TorchRL's loss returns for lined-up steps, `[M]`."""
-        policy = self.agent.policy
-        parameters = policy.parameters_of(steps.get(keys.FEATURES))
-        read = steps.select(keys.ACTION, keys.ACTION_LOG_PROB, keys.ADVANTAGE, keys.VALUE_TARGET)
-        for name, parameter in zip(policy.parameter_names, parameters, strict=True):
-            read.set(name, parameter)
-        read.set(keys.STATE_VALUE, steps.get(keys.OLD_STATE_VALUE))
-        read.set(CURRENT_VALUE, steps.get(keys.STATE_VALUE).float())
-        losses: TensorDictBase = loss(read)
-        return losses
+    def mean(self, numbers: Tensor, steps: TensorDictBase) -> Tensor:
+        """The mean of numbers, `[M]`, over lined-up steps, `[M]`."""
+        return numbers.mean()
 
     def is_left_out(self, diagnostics: Mapping[str, Tensor], num_steps: int) -> bool:
         """Stop the iteration's updates once the policy has moved too far."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.objectives import ClipPPOLoss
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
@@ -34,8 +32,6 @@ from rl2_lightning.learners.windows import (
     with_following_steps,
 )
 from rl2_lightning.settings import between, one_of
-
-LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
 @dataclass
@@ -186,24 +182,11 @@ class R2D2PPO(PPO):
             steps.update(line_up_entries(window, {keys.WEIGHT: window.get(keys.WEIGHT)}))
         return steps
 
-    @cached_property
-    def replay_loss(self) -> ClipPPOLoss:
-        """TorchRL's loss of each step."""
-        return self.make_loss("none")
-
-    def on_train_epoch_start(self) -> None:
-        """See `PPO.on_train_epoch_start`."""
-        super().on_train_epoch_start()
-        self.replay_loss.entropy_coeff.fill_(self.entropy_coefficient)
-
-    def losses_of(self, steps: TensorDictBase) -> TensorDictBase:
-        """See `PPO.losses_of`; the means over replayed steps are weighted."""
-        if not self._is_replayed:
-            return super().losses_of(steps)
-        losses = self.read_by_loss(self.replay_loss, steps)
-        weight = steps.get(keys.WEIGHT).squeeze(-1)
-        means = {name: (weight * losses.get(name).view(-1)).mean() for name in LOSSES}
-        return TensorDict({**losses.exclude(*LOSSES), **means})
+    def mean(self, numbers: Tensor, steps: TensorDictBase) -> Tensor:
+        """See `PPO.mean`; replayed steps are weighted."""
+        if self._is_replayed:
+            numbers = steps.get(keys.WEIGHT).squeeze(-1) * numbers
+        return super().mean(numbers, steps)
 
     def loss_of(self, steps: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `ActorCriticLearner.loss_of`; replayed windows have diagnostics of their own."""

@@ -102,7 +102,6 @@ class TRPO(ActorCriticLearner):
     ) -> None:
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         self.settings: TRPOSettings = settings
-        self._entropy_coefficient = settings.entropy_coefficient
         self._windows_per_trial = 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -111,11 +110,6 @@ class TRPO(ActorCriticLearner):
         return torch.optim.Adam(
             self.critic.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon
         )
-
-    def on_train_epoch_start(self) -> None:
-        """Set the learning rate and the entropy coefficient of the iteration."""
-        super().on_train_epoch_start()
-        self._entropy_coefficient = self.entropy_coefficient
 
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:
         """See `ActorCriticLearner.prepare`."""
@@ -144,7 +138,7 @@ class TRPO(ActorCriticLearner):
         indices = torch.arange(len(windows), device=self.device).view(-1, self._windows_per_trial)
         some_windows = windows[indices[:: settings.fisher_stride].flatten()]
         problem = SurrogateProblem(
-            self.agent, windows.split(size), some_windows.split(size), self._entropy_coefficient
+            self.agent, windows.split(size), some_windows.split(size), self.entropy_weight
         )
         gradient = problem.gradient()
         self.require_finite("the norm of the policy's gradient", gradient.norm(), REMEDY)

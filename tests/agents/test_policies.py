@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
+from rl2_lightning.agents.categorical import LogitCategorical
 from rl2_lightning.agents.policies import (
     LARGEST_LOC,
     LARGEST_SCALE,
@@ -150,3 +152,21 @@ def test_what_is_drawn_follows_the_distribution(actions: Actions) -> None:
 def test_actions_without_a_policy(actions: Actions, told: str) -> None:
     with pytest.raises(UserError, match=told):
         make_policy(actions, policy_layers(4, ()))
+
+
+def test_categories_are_those_of_pytorch() -> None:
+    logits = (4 * torch.randn(6, 5)).requires_grad_()
+    own, theirs = LogitCategorical(logits), Categorical(logits=logits)
+    action = torch.arange(5).repeat(2)[:6]
+    answers = zip(
+        (own.probs, own.log_prob(action), own.entropy(), own.expand([2, 6]).logits),
+        (theirs.probs, theirs.log_prob(action), theirs.entropy(), theirs.expand([2, 6]).logits),
+        strict=True,
+    )
+    for found, expected in answers:
+        torch.testing.assert_close(found, expected)
+        pair = (
+            torch.autograd.grad(one.square().sum(), logits, retain_graph=True)
+            for one in (found, expected)
+        )
+        torch.testing.assert_close(*pair)

@@ -49,8 +49,8 @@ def test_actor_never_sees_the_task(make_trials, memory: str, separate: bool) -> 
     def answers(trials: TensorDictBase) -> tuple[Tensor, ...]:
         minibatch = as_minibatch(learner, env, trials)
         steps = learner.lined_up_steps(minibatch)
-        losses = learner.losses_of(steps)
-        policy = losses["loss_objective"] + losses["loss_entropy"]
+        _, found = learner.loss_of(steps)
+        policy = found["policy_loss"] + found["entropy_loss"]
         features = window_features(agent, minibatch)
         logits, value = agent.policy(features).logits, steps[keys.STATE_VALUE]
         return value, logits, features, *torch.autograd.grad(policy, own)

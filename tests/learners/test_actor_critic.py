@@ -41,7 +41,7 @@ class Schedules(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.seen.append((rate, pl_module.ppo_loss.entropy_coeff.item()))
+        self.seen.append((rate, pl_module.entropy_weight))
 
 
 SCHEDULES = (

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 
 from rl2_lightning import keys
 from rl2_lightning.errors import UserError
@@ -24,7 +23,6 @@ from tests.builders import (
 from tests.invariants.test_runs import PPO, TINY, assert_same_run, of_learner, train
 from tests.learners.replayed import Told, replayed
 from tests.locks import lock_trials
-from tests.short_fit import fit
 
 NUM_TRIALS = 6
 
@@ -164,25 +162,6 @@ def test_a_replay_ratio_of_less_than_one_minibatch_is_refused() -> None:
     env = bandit_trials(4)
     with pytest.raises(UserError, match=r"replay_ratio=0.01 of 2 .* to at least 0.5$"):
         make_learner(make_agent(env), env, "r2d2_ppo", replay_ratio=0.01)
-
-
-class Entropies(Callback):
-    """Records the weights of the entropy in the losses of an iteration's and of old windows."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[float, float]] = []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        losses = (pl_module.ppo_loss, pl_module.replay_loss)
-        self.seen.append(tuple(loss.entropy_coeff.item() for loss in losses))
-
-
-def test_both_losses_follow_the_schedule_of_the_entropy(tmp_path: Path) -> None:
-    watch = Entropies()
-    schedule = ("learner.entropy_coefficient=0.0", "learner.final_entropy_coefficient=0.2")
-    own = ("learner=r2d2_ppo", "learner.num_epochs=1", "learner.replay_ratio=0.5")
-    fit(tmp_path, watch, *own, *schedule)
-    assert watch.seen[::3] == [pytest.approx((0.04 * i, 0.04 * i)) for i in range(5)]
 
 
 def test_old_windows_are_learnt_from_whatever_their_number_and_age() -> None:
