@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from rl2_lightning.agents.categorical import LogitCategorical
+from rl2_lightning.agents.categorical import LogitCategorical, log_softmax
 from rl2_lightning.agents.initialisation import OUTPUT_GAIN, fully_connected
 from rl2_lightning.agents.spaces import Actions, Box, Discrete, MultiDiscrete
 from rl2_lightning.agents.squashed_normal import SquashedNormal
@@ -136,7 +136,7 @@ def _choose(
     logits: Tensor, *, greedy: bool, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Choose by logits, `[..., N]`: the values, `[...]`, int64, and their log-probabilities."""
-    log_probabilities = torch.log_softmax(logits, dim=-1)
+    log_probabilities = log_softmax(logits)
     if greedy:
         action = log_probabilities.argmax(dim=-1, keepdim=True)
     else:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from rl2_lightning.agents.categorical import LogitCategorical
+from rl2_lightning.agents.categorical import FEW, LogitCategorical, log_softmax
 from rl2_lightning.agents.policies import (
     LARGEST_LOC,
     LARGEST_SCALE,
@@ -154,10 +154,11 @@ def test_actions_without_a_policy(actions: Actions, told: str) -> None:
         make_policy(actions, policy_layers(4, ()))
 
 
-def test_categories_are_those_of_pytorch() -> None:
-    logits = (4 * torch.randn(6, 5)).requires_grad_()
+@pytest.mark.parametrize("num", [1, 5, FEW + 1])
+def test_categories_are_those_of_pytorch(num: int) -> None:
+    logits = (4 * torch.randn(6, num)).requires_grad_()
     own, theirs = LogitCategorical(logits), Categorical(logits=logits)
-    action = torch.arange(5).repeat(2)[:6]
+    action = torch.arange(6) % num
     answers = zip(
         (own.probs, own.log_prob(action), own.entropy(), own.expand([2, 6]).logits),
         (theirs.probs, theirs.log_prob(action), theirs.entropy(), theirs.expand([2, 6]).logits),
@@ -170,3 +171,9 @@ def test_categories_are_those_of_pytorch() -> None:
             for one in (found, expected)
         )
         torch.testing.assert_close(*pair)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 4, FEW + 1)])
+def test_log_softmax_is_that_of_pytorch(shape: tuple[int, ...]) -> None:
+    logits = torch.randn(shape)
+    torch.testing.assert_close(log_softmax(logits), torch.log_softmax(logits, dim=-1))

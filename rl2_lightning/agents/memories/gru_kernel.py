@@ -32,17 +32,13 @@ def step_in_place(
     Returns:
         The next state, `[B, H]`.
     """
-    reset_input, update_input, new_input = weight_input.chunk(3)
-    reset_state, update_state, new_state = weight_state.chunk(3)
-    reset_bias, update_bias, _ = (bias_input + bias_state).chunk(3)
-    reset = linear(encoding, reset_input, reset_bias)
-    reset = add_product(reset, state, reset_state).sigmoid_()
-    update = linear(encoding, update_input, update_bias)
-    update = add_product(update, state, update_state).sigmoid_()
-    new = linear(encoding, new_input, bias_input.chunk(3)[2])
-    new_from_state = linear(state, new_state, bias_state.chunk(3)[2])
-    _tanh_in_place(new.addcmul_(reset, new_from_state))
-    return torch.lerp(new, state, update)
+    num_gates = 2 * state.shape[1]
+    from_input = linear(encoding, weight_input, bias_input)
+    from_state = linear(state, weight_state, bias_state)
+    gates = torch.add(from_input[:, :num_gates], from_state[:, :num_gates]).sigmoid_()
+    reset, update = gates.chunk(2, dim=1)
+    new = torch.addcmul(from_input[:, num_gates:], reset, from_state[:, num_gates:])
+    return torch.lerp(_tanh_in_place(new), state, update)
 
 
 def _tanh_in_place(numbers: Tensor) -> Tensor:
@@ -68,52 +64,42 @@ class _GRULayer(torch.autograd.Function):
         bias_state: Tensor,
     ) -> Tensor:
         """The states after each step, `[W, N, H]`, from steps `[W, N, I]` and a state `[N, H]`."""
-        shape = (steps.shape[0], *state.shape)
+        num_steps, (num, size) = len(steps), state.shape
         steps = steps.reshape(-1, steps.shape[2])
-        of_reset, of_update, of_new = weight_state.chunk(3)
-        *bias_gates, bias_new = bias_state.chunk(3)
-        biases = [bias_input.chunk(3)[i] + bias for i, bias in enumerate(bias_gates)]
-        # The input's products; the state's products are added gate by gate.
-        reset, update, new = (
-            list(linear(steps, weight, bias).view(shape).unbind())
-            for weight, bias in zip(
-                weight_input.chunk(3), [*biases, bias_input.chunk(3)[2]], strict=True
-            )
-        )
-        new_from_state = []
-        states = state.new_empty(shape[0] + 1, *shape[1:])
+        from_input = linear(steps, weight_input, bias_input).view(num_steps, num, -1)
+        gates = state.new_empty(num_steps, num, 2 * size)
+        reset, update = (part.unbind() for part in gates.chunk(2, dim=2))
+        new, new_from_state = state.new_empty(2, num_steps, num, size)
+        states = state.new_empty(num_steps + 1, num, size)
         states[0] = state
         is_empty = not state.any()  # trials begin: the state's products are zero
-        for t in range(shape[0]):
+        for t, (gates_input, new_input) in enumerate(
+            zip(*(part.unbind() for part in from_input.split([2 * size, size], 2)), strict=True)
+        ):
             h = states[t]
             if t == 0 and is_empty:
-                new_from_state.append(bias_new.expand_as(h))
+                from_state = bias_state.expand(num, -1)
             else:
-                reset[t] = add_product(reset[t], h, of_reset)
-                update[t] = add_product(update[t], h, of_update)
-                new_from_state.append(linear(h, of_new, bias_new))
-            reset[t].sigmoid_()
-            _tanh_in_place(new[t].addcmul_(reset[t], new_from_state[t]))
-            torch.lerp(new[t], h, update[t].sigmoid_(), out=states[t + 1])
+                from_state = linear(h, weight_state, bias_state)
+            torch.add(gates_input, from_state[:, : 2 * size], out=gates[t]).sigmoid_()
+            new_from_state[t] = from_state[:, 2 * size :]
+            torch.addcmul(new_input, reset[t], new_from_state[t], out=new[t])
+            torch.lerp(_tanh_in_place(new[t]), h, update[t], out=states[t + 1])
         ctx.first = int(is_empty)  # the first step whose state is not zero
-        ctx.save_for_backward(
-            steps, weight_input, weight_state, states, *reset, *update, *new, *new_from_state
-        )
+        ctx.save_for_backward(steps, weight_input, weight_state, states, gates, new, new_from_state)
         return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        """Backpropagation through time; the weights' gradients are one product per gate."""
+        """Backpropagation through time; the weights get products over all steps."""
         if torch.is_grad_enabled():
             # PyTorch's `once_differentiable` lets some second derivatives be silently wrong.
             raise RuntimeError(
                 "this GRU is differentiated twice: unroll it in second_derivatives()"
             )
-        steps, weight_input, weight_state, states, *kept_gates = ctx.saved_tensors
-        num_steps = len(states) - 1
-        reset, update, new, new_from_state = (
-            kept_gates[i * num_steps : (i + 1) * num_steps] for i in range(4)
-        )
+        steps, weight_input, weight_state, states, gates, new, new_from_state = ctx.saved_tensors
+        num_steps = len(new)
+        reset, update = (part.unbind() for part in gates.chunk(2, dim=2))
         # Gradients before the nonlinearities; the state's part of n has passed the reset gate. What
         # the state's products need lies side by side, so that they are one product.
         grad_gates = states.new_empty(num_steps, states.shape[1], 3 * states.shape[2])
