@@ -43,7 +43,8 @@ def step_in_place(
 
 def _tanh_in_place(numbers: Tensor) -> Tensor:
     """The hyperbolic tangent as 2 sigmoid(2 x) - 1: on a CPU a fifth of the time of `tanh_`."""
-    return numbers.mul_(2).sigmoid_().mul_(2).sub_(1)
+    halves = numbers.mul_(2).sigmoid_()
+    return torch.add(numbers.new_full((), -1), halves, alpha=2, out=numbers)
 
 
 class _GRULayer(torch.autograd.Function):
