@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.data.seeding import permutation
+from rl2_lightning.data.windows import without_shared_states
 from rl2_lightning.errors import UserError
 
 
@@ -70,6 +71,7 @@ class OnPolicySource(TrialSource):
         self._num_epochs = num_epochs
         self._num_minibatches = num_minibatches
         self._windows: TensorDictBase | None = None
+        self._drawn_from: TensorDictBase | None = None
         self._indices: list[Tensor] = []
         self._pass = 0
 
@@ -88,7 +90,8 @@ class OnPolicySource(TrialSource):
         Raises:
             UserError: the windows do not divide into the minibatches.
         """
-        self._windows = None  # freed before the next are collected, since memory fits one iteration
+        # Freed before the next are collected, since memory fits one iteration.
+        self._windows = self._drawn_from = None
         self._indices, self._pass = [], 0
         windows = self._collect()
         if len(windows) % self._num_minibatches:
@@ -98,11 +101,12 @@ class OnPolicySource(TrialSource):
                 "collection.curriculum.*.num_trials, to a multiple of "
                 f"{self._num_minibatches} trials for each device"
             )
-        self._windows = windows
+        self._windows, self._drawn_from = windows, without_shared_states(windows)
 
     def next(self) -> TensorDictBase:
         """See `TrialSource.next`."""
-        windows = self.windows
+        windows = self._drawn_from
+        assert windows is not None, "begin() has to be called first"
         if not self._indices:
             device = windows.get(keys.WINDOW).get(keys.MASK).device
             order = permutation(len(windows), self._shuffle_seed(self._pass), device)

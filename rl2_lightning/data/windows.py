@@ -87,6 +87,21 @@ def cut_windows(
     return TensorDict(minibatch, batch_size=[count], device=steps.device)
 
 
+def without_shared_states(windows: TensorDictBase) -> TensorDictBase:
+    """Leave out the states, of windows `[N]`, that are in memory once for all.
+
+    They are those at the start of trials, which the memory returns again; a minibatch would hold
+    copies of them.
+    """
+    shared = [
+        name
+        for name in (keys.MEMORY_STATE, keys.CRITIC_STATE)
+        if (states := windows.get(name, None)) is not None
+        and all(tensor.stride(0) == 0 for tensor in state_of(states))
+    ]
+    return windows.exclude(*shared) if shared else windows
+
+
 def inputs_of(steps: TensorDictBase) -> Inputs:
     """The agent's inputs in some steps, `[N]` or `[N, W]`."""
 

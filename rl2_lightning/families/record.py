@@ -107,8 +107,9 @@ class Record:
             self._add_derived(steps)
             entries[keys.LAST_OBSERVATION] = tree_map(lambda e: e.transpose(0, 1), self._last)
             tensors = {
-                str(number): torch.stack(tensors, 1)
-                for number, tensors in enumerate(zip(*states, strict=True))
+                # A single one is not copied: it may be in memory once for all trials.
+                str(number): torch.stack(kept, 1) if len(kept) > 1 else kept[0].unsqueeze(1)
+                for number, kept in enumerate(zip(*states, strict=True))
             }
             entries[keys.MEMORY_STATE] = TensorDict(tensors, [*batch_size, len(states)])
         return TensorDict(entries, batch_size=batch_size, device=self._env.device)

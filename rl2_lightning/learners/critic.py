@@ -144,7 +144,7 @@ class Critic(nn.Module):
         split = zip(trials.split(rows), valued_steps(steps).split(rows), strict=True)
         parts = [self._values_of(part, counts, state_steps) for part, counts in split]
         values = torch.cat([part[0] for part in parts])
-        states = torch.cat([part[1] for part in parts])
+        states = torch.cat([part[1] for part in parts]) if len(parts) > 1 else parts[0][1]
         steps = steps.copy().set(keys.STATE_VALUE, values)
         return trials.copy().set(keys.STEPS, steps).set(keys.CRITIC_STATE, states)
 
@@ -165,4 +165,6 @@ class Critic(nn.Module):
             part = steps[:, start:end] if playing.all() else clear(steps[:, start:end], playing)
             features, state = self.unroll(inputs_of(part), state, playing=playing)
             values.append(self.value(features, part.get(keys.ELAPSED), tasks))
-        return torch.cat(values, dim=1), torch.stack(states, dim=1)
+        # A single one is not copied: it may be in memory once for all trials.
+        together = torch.stack(states, dim=1) if len(states) > 1 else states[0].unsqueeze(1)
+        return torch.cat(values, dim=1), together

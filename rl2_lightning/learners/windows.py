@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.agents.memories.memory import features_only
 from rl2_lightning.data.windows import inputs_of, state_of
 from rl2_lightning.inputs import select_rows
 from rl2_lightning.learners.credit import valued_steps
@@ -24,6 +25,8 @@ def window_features(
 ) -> Tensor:
     """Pass windows through a memory, starting from the states stored at collection.
 
+    Where none is stored, the windows begin with their trials.
+
     A burn-in is passed first, with the current weights and without gradients.
 
     Args:
@@ -36,7 +39,8 @@ def window_features(
     Returns:
         The features, `[N, W, H]`, or `[N, W + n, H]`.
     """
-    state = state_of(minibatch.get(state_key))
+    stored = minibatch.get(state_key, None)
+    state = network.initial_state(len(minibatch)) if stored is None else state_of(stored)
     burn_in = minibatch.get(keys.BURN_IN, None)
     if burn_in is not None:
         with torch.no_grad():
@@ -47,7 +51,8 @@ def window_features(
         state = tuple(select_rows(was_warmed, new, stored) for new, stored in pairs)
     steps = with_following_steps(minibatch) if with_following else minibatch.get(keys.WINDOW)
     playing = valued_steps(steps) if with_following else steps.get(keys.MASK)
-    features, _ = network.unroll(inputs_of(steps), state, playing=playing)
+    with features_only():
+        features, _ = network.unroll(inputs_of(steps), state, playing=playing)
     return features
 
 

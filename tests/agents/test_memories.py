@@ -10,9 +10,11 @@ from torch.utils._pytree import tree_map
 from rl2_lightning.agents.memories.memory import (
     Memory,
     State,
+    features_only,
     find_memory,
     second_derivatives,
     wants_second_derivatives,
+    wants_state,
 )
 from tests.agents.layers import assert_orthogonal
 from tests.builders import MEMORIES, make_memory
@@ -64,6 +66,26 @@ def test_trials_do_not_reach_each_other(memory: str) -> None:
     assert same[[0, 2]].all(), "other rows"
     assert same[1, :2].all(), "earlier steps"
     assert not same[1, 2:].any()
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_features_do_not_depend_on_whether_the_state_is_used(memory: str) -> None:
+    module = make_memory(memory, 4)
+    encoding = torch.randn(3, 3, 4)
+    features, state = module.unroll(encoding, module.initial_state(3))
+    with features_only():
+        alone, _ = module.unroll(encoding, module.initial_state(3))
+        assert not wants_state()
+    assert wants_state()
+    assert torch.equal(alone, features)
+    again, _ = module.unroll(encoding, state)
+    assert not torch.equal(again, features), "outside, the state is that after the window"
+
+
+@pytest.mark.parametrize("memory", ["matrix", "snail", "gated_transformer", "episodic_planning"])
+def test_large_states_of_trials_that_begin_are_in_memory_once(memory: str) -> None:
+    state = make_memory(memory, 4).initial_state(50)
+    assert all(tensor.stride(0) == 0 and len(tensor) == 50 for tensor in state)
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

@@ -110,3 +110,16 @@ def test_it_can_be_asked_step_by_step() -> None:
     source.begin()
     asked = [source.next() for _ in range(len(source))]
     assert numbers_of(asked) == numbers_of(make_source(Collection()))
+
+
+def test_states_that_all_trials_share_are_not_copied_into_minibatches() -> None:
+    windows = Collection()()
+    own, shared = torch.rand(12, 3), torch.zeros(1, 3).expand(12, 3)
+    windows[keys.MEMORY_STATE] = TensorDict({"0": shared, "1": shared}, [12])
+    windows[keys.CRITIC_STATE] = TensorDict({"0": shared, "1": own}, [12])
+    source = make_source(lambda: windows)
+    minibatch = next(iter(source))
+    assert keys.MEMORY_STATE not in minibatch.keys()  # noqa: SIM118
+    numbers = minibatch["number"] - 1000
+    assert torch.equal(minibatch[keys.CRITIC_STATE]["1"], own[numbers])
+    assert keys.MEMORY_STATE in source.windows.keys(), "a replay buffer stores them"  # noqa: SIM118

@@ -175,6 +175,19 @@ def test_gradient_reaches_the_first_step(memory: str, separate: bool) -> None:
 
 
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
+def test_windows_without_a_stored_state_begin_with_their_trials(
+    memory: str, separate: bool
+) -> None:
+    env = bandit_trials(4)
+    learner = learner_of(env, memory, separate=separate)
+    minibatch = minibatch_of(learner, env)
+    for network, name in ((learner.agent, keys.MEMORY_STATE), (learner.critic, keys.CRITIC_STATE)):
+        if name in minibatch.keys():  # noqa: SIM118
+            found = window_features(network, minibatch.exclude(name), name)
+            assert torch.equal(found, window_features(network, minibatch, name))
+
+
+@pytest.mark.parametrize(("memory", "separate"), KINDS)
 def test_burn_in_warms_the_memory_and_gets_none_of_the_loss(memory: str, separate: bool) -> None:
     env = bandit_trials(4, num_episodes=6)
     learner = learner_of(env, memory, separate=separate)

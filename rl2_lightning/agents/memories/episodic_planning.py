@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.initialisation import initialise_linear
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
@@ -100,9 +100,10 @@ class EpisodicPlanning(Memory):
     def initial_state(self, num: int) -> State:
         """A state without transitions; see `Memory.initial_state`."""
         like = self.age_bias.detach()
-        stored = like.new_zeros(num, NUM_HEADS, self.settings.max_transitions, self.part)
-        count = torch.zeros(num, 1, dtype=torch.int64, device=like.device)
-        return like.new_zeros(num, self.part), stored, stored.clone(), count
+        stored = NUM_HEADS, self.settings.max_transitions, self.part
+        count = torch.zeros(1, 1, dtype=torch.int64, device=like.device).expand(num, 1)
+        shapes = (self.part,), stored, stored
+        return *(shared_zeros(num, *shape, device=like.device) for shape in shapes), count
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_linear, initialise_parts
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
@@ -70,9 +70,10 @@ class GatedTransformer(Memory):
     def initial_state(self, num: int) -> State:
         """A state without steps; see `Memory.initial_state`."""
         device, num_heads = self.first.weight.device, self.settings.num_heads
-        shape = num, self.settings.context, num_heads, self.output_size // num_heads
-        count = torch.zeros(num, 1, dtype=torch.int64, device=device)
-        return count, *(torch.zeros(shape, device=device) for _ in range(2 * len(self.layers)))
+        shape = self.settings.context, num_heads, self.output_size // num_heads
+        count = torch.zeros(1, 1, dtype=torch.int64, device=device).expand(num, 1)
+        num_caches = 2 * len(self.layers)
+        return count, *(shared_zeros(num, *shape, device=device) for _ in range(num_caches))
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""

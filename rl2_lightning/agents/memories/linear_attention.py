@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from rl2_lightning.agents.memories.memory import wants_state
+
 # Maximum number of steps whose reads are computed at once. The speed is the same from 64 to 128:
 # longer chunks compute larger products of [steps, steps], shorter ones store more matrices for the
 # backward pass.
@@ -43,6 +45,8 @@ def write_and_read_all(
     It works chunk by chunk (arXiv 2312.06635, section 3): writes within a chunk are read by a
     masked product, earlier ones from the matrix. Time and memory are linear in T.
 
+    Within `features_only()` the last chunk is not written.
+
     Args:
         query: `[B, G, T, D]`, float.
         key: `[B, G, T, D]`.
@@ -57,7 +61,7 @@ def write_and_read_all(
     is_empty = _is_known_to_be_empty(state)
     num_chunks = math.ceil(query.shape[-2] / CHUNK)
     chunks = (entry.chunk(num_chunks, dim=-2) for entry in (query, key, value))
-    for q, k, v in zip(*chunks, strict=True):
+    for number, (q, k, v) in enumerate(zip(*chunks, strict=True), start=1):
         length = q.shape[-2]
         time = torch.arange(length, device=q.device)
         age = (time.unsqueeze(-1) - time).clamp(min=0)
@@ -68,8 +72,9 @@ def write_and_read_all(
         kept = weights[:, -1].unsqueeze(-1)
         read = (q @ k.mT * weights) @ v
         reads.append(read if is_empty else read + (q * left) @ state)
-        state = state * left[:, -1:] + (k * kept).mT @ v
-        is_empty = False
+        if number < num_chunks or wants_state():
+            state = state * left[:, -1:] + (k * kept).mT @ v
+            is_empty = False
     return reads[0] if len(reads) == 1 else torch.cat(reads, dim=-2), state
 
 
@@ -80,4 +85,5 @@ def may_look_at(tensor: Tensor) -> bool:
 
 def _is_known_to_be_empty(state: Tensor) -> bool:
     """Whether the matrix is known to be zero, as at the start of trials."""
-    return may_look_at(state) and not state.requires_grad and not state.any()
+    one_for_all = state[:1] if state.stride(0) == 0 else state
+    return may_look_at(state) and not state.requires_grad and not one_for_all.any()

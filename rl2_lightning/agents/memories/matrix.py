@@ -14,7 +14,7 @@ from rl2_lightning.agents.memories.linear_attention import (
     write_and_read,
     write_and_read_all,
 )
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
@@ -94,7 +94,7 @@ class MatrixMemory(Memory):
         heads = self.settings.num_heads
         size = self.settings.shared_size // heads
         device = self.input.weight.device
-        return tuple(torch.zeros(num, heads, size, size, device=device) for _ in self.blocks)
+        return tuple(shared_zeros(num, heads, size, size, device=device) for _ in self.blocks)
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""

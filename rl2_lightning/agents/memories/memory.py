@@ -20,6 +20,7 @@ from rl2_lightning.settings import Settings
 State = tuple[Tensor, ...]
 
 _second_derivatives: ContextVar[bool] = ContextVar("second_derivatives", default=False)
+_features_only: ContextVar[bool] = ContextVar("features_only", default=False)
 
 
 @contextmanager
@@ -32,6 +33,26 @@ def second_derivatives() -> Iterator[None]:
             yield
     finally:
         _second_derivatives.reset(token)
+
+
+@contextmanager
+def features_only() -> Iterator[None]:
+    """Context in which the state after a window is not used, so memories need not compute it."""
+    token = _features_only.set(True)
+    try:
+        yield
+    finally:
+        _features_only.reset(token)
+
+
+def wants_state() -> bool:
+    """Whether the state after a window is used."""
+    return not _features_only.get()
+
+
+def shared_zeros(num: int, *shape: int, device: torch.device) -> Tensor:
+    """Zeros, `[num, *shape]`, float32, that are in memory once: the same for all trials."""
+    return torch.zeros(1, *shape, device=device).expand(num, *shape)
 
 
 def wants_second_derivatives() -> bool:
@@ -71,7 +92,8 @@ class Memory(nn.Module):
             num: B, number of trials.
 
         Returns:
-            Tensors `[B, ...]`, whose shapes do not change over a trial.
+            Tensors `[B, ...]`, whose shapes do not change over a trial. Large ones should be those
+            of `shared_zeros`.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from rl2_lightning.agents.initialisation import (
     initialise_parts,
 )
 from rl2_lightning.agents.memories.cache import attend, extend, longest_past, seen_steps
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
 from rl2_lightning.settings import Settings, between, make_settings
@@ -81,8 +81,8 @@ class SNAIL(Memory):
             *((sizes.max_steps, 1, width) for width in (sizes.key_size, sizes.value_size)),
             *((dilation, 2 * sizes.num_filters) for dilation in self._dilations),
         ]
-        count = torch.zeros(num, 1, dtype=torch.int64, device=device)
-        return count, *(torch.zeros(num, *shape, device=device) for shape in shapes)
+        count = torch.zeros(1, 1, dtype=torch.int64, device=device).expand(num, 1)
+        return count, *(shared_zeros(num, *shape, device=device) for shape in shapes)
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
