@@ -69,8 +69,6 @@ TASKS: Mapping[str, Task] = {
     "recall_gap500": Task(
         (
             "experiment=recall_gap500",
-            "collection.num_trials=64",
-            "collection.total_env_steps=2_000_000",
             "evaluation.validation_tasks=200",  # 200 trials are two iterations of training
             "evaluation.test_tasks=2000",
         ),
