@@ -16,7 +16,7 @@ from rl2_lightning.agents.initialisation import (
 )
 from rl2_lightning.agents.memories.linear_attention import write_and_read_all
 from rl2_lightning.agents.memories.matrix import is_known_to_be_finite
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.settings import AgentSettings
 from rl2_lightning.errors import UserError
@@ -82,10 +82,10 @@ class ActionMemory(Memory):
 
     def initial_state(self, num: int) -> State:
         """The inner memory's initial state and zeros; see `Memory.initial_state`."""
-        shape = [num, self.keys.shape[1], self.value.out_features]
+        shape = [self.keys.shape[1], self.value.out_features]
         if self.observation_key is not None:
-            shape.insert(1, self.observation_key.out_features)
-        matrix = torch.zeros(shape, device=self.value.weight.device)
+            shape.insert(0, self.observation_key.out_features)
+        matrix = shared_zeros(num, *shape, device=self.value.weight.device)
         return (*self.inner.initial_state(num), matrix)
 
     def with_noise(self, state: State, generator: torch.Generator) -> State:

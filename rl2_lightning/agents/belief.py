@@ -71,7 +71,8 @@ class BeliefMemory(Memory):
         state = self.inner.initial_state(num)
         if not self.is_sampled:
             return state
-        return (*state, torch.zeros(num, 1, dtype=torch.int64, device=self.draws.device))
+        none = torch.zeros(1, 1, dtype=torch.int64, device=self.draws.device)
+        return (*state, none.expand(num, 1))
 
     def with_noise(self, state: State, generator: torch.Generator) -> State:
         """See `Memory.with_noise`."""

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SMALLEST = 2**20  # multiplications; in smaller products a call to oneDNN costs more than it saves
-ROWS = 512  # of wide matrices, whose outer products are summed at once, so that they stay in cache
-WIDE = 128  # columns
+ROWS = 4096  # whose outer products are summed at once, so that they stay in the cache
+ROWS_OF_WIDE = 512  # the same for two matrices of at least `WIDE` columns
+WIDE = 128
+NARROW = 64  # columns of the wider matrix, below which MKL is faster
 
 
 class Linear(nn.Linear):
@@ -68,10 +70,19 @@ def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() * weight.shape[0] >= SMALLEST
+        and _is_dense(weight)
         and not torch.is_autocast_enabled("cpu")
         and _mkl_leaves_vectors_unused()
         and bool(torch.backends.mkldnn.enabled)
     )
+
+
+def _is_dense(weight: Tensor) -> bool:
+    """Whether its rows or its columns follow each other in memory.
+
+    With some columns of a wider matrix, oneDNN takes up to two thousand times as long.
+    """
+    return weight.is_contiguous() or weight.t().is_contiguous()
 
 
 @cache
@@ -115,10 +126,11 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:
     """See `sum_of_outer_products`."""
-    if torch.is_grad_enabled() or not prefers_onednn(right, left.t()):
+    left, is_narrow = left.contiguous(), right.shape[1] < NARROW
+    if is_narrow or torch.is_grad_enabled() or not prefers_onednn(right, left.t()):
         return left.t() @ right
-    rows = ROWS if left.shape[1] >= WIDE else len(left)
-    pairs = zip(left.split(rows), right.split(rows), strict=True)
+    rows = ROWS_OF_WIDE if left.shape[1] >= WIDE else ROWS
+    pairs = zip(left.split(rows), right.contiguous().split(rows), strict=True)
     first, *others = (_onednn_linear(one.t(), other.t(), None) for one, other in pairs)
     for part in others:
         first += part

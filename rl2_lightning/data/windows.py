@@ -96,10 +96,14 @@ def without_shared_states(windows: TensorDictBase) -> TensorDictBase:
     shared = [
         name
         for name in (keys.MEMORY_STATE, keys.CRITIC_STATE)
-        if (states := windows.get(name, None)) is not None
-        and all(tensor.stride(0) == 0 for tensor in state_of(states))
+        if (states := windows.get(name, None)) is not None and are_shared(states)
     ]
     return windows.exclude(*shared) if shared else windows
+
+
+def are_shared(states: TensorDictBase) -> bool:
+    """Whether states, `[N, ...]`, are in memory once for all; see `Memory.initial_state`."""
+    return all(tensor.stride(0) == 0 for tensor in state_of(states))
 
 
 def inputs_of(steps: TensorDictBase) -> Inputs:

@@ -45,7 +45,7 @@ class ActorCriticLearner(Learner):
 
     Attributes:
         loss_entries: entries of a window's steps, `[N, W]`, that the loss reads.
-        entropy_weight: the weight of the entropy in this iteration's updates.
+        entropy_weight: the weight of the entropy in this iteration's updates, on its schedule.
     """
 
     loss_entries: ClassVar[tuple[str, ...]] = (

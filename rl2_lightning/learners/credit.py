@@ -8,6 +8,7 @@ from torch import Tensor
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from rl2_lightning import keys
+from rl2_lightning.data.windows import are_shared
 
 
 def valued_steps(steps: TensorDictBase) -> Tensor:
@@ -39,7 +40,8 @@ def clear_idle_steps(trials: TensorDictBase, state_steps: Sequence[int]) -> Tens
     cleared = trials.copy().set(keys.STEPS, clear(steps, valued_steps(steps)))
     for name in (keys.MEMORY_STATE, keys.CRITIC_STATE):
         states = trials.get(name, None)
-        if states is not None:
+        # Those at the start of trials are kept as they are: no trial is idle there.
+        if states is not None and not are_shared(states):
             cleared.set(name, clear(states, mask[:, list(state_steps)]))
     return cleared
 

@@ -95,7 +95,7 @@ class MetaGradient(ManualLearner, A2C):
 
     @property
     def entropy_coefficient(self) -> float:
-        """The weight of the entropy in this iteration."""
+        """The weight of the entropy in the iteration that begins."""
         with torch.no_grad():
             return super().entropy_coefficient * float(self.meta.value("entropy_coefficient"))
 

@@ -10,6 +10,7 @@ from rl2_lightning.agents.memories.linear_attention import (
     write_and_read_all,
 )
 from rl2_lightning.agents.memories.matrix import MatrixMemory
+from rl2_lightning.agents.memories.memory import features_only
 from rl2_lightning.errors import UserError
 
 
@@ -33,6 +34,16 @@ def draws(num_steps: int, num_heads: int = 2) -> list[Tensor]:
     log_decay = -torch.rand(num_heads, dtype=torch.float64)
     state = torch.randn(3, num_heads, 4, 4, dtype=torch.float64)
     return [part.requires_grad_() for part in (*parts, log_decay, state)]
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2])
+def test_where_only_features_are_needed_the_last_chunk_is_not_written(num_chunks: int) -> None:
+    inputs = draws(num_chunks * CHUNK)
+    reads, _ = write_and_read_all(*inputs)
+    with features_only():
+        alone, state = write_and_read_all(*inputs)
+    assert torch.equal(alone, reads)
+    assert (state is inputs[-1]) is (num_chunks == 1)
 
 
 @pytest.mark.parametrize("num_steps", [2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])

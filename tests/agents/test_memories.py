@@ -80,6 +80,12 @@ def test_features_do_not_depend_on_whether_the_state_is_used(memory: str) -> Non
     assert torch.equal(alone, features)
     again, _ = module.unroll(encoding, state)
     assert not torch.equal(again, features), "outside, the state is that after the window"
+    is_init = torch.zeros(3, 3, 1, dtype=torch.bool)
+    is_init[1, 2] = True
+    features, _ = module.unroll(encoding, state, is_init)
+    with features_only():
+        alone, _ = module.unroll(encoding, state, is_init)
+    assert torch.equal(alone, features), "a state within the window is always used"
 
 
 @pytest.mark.parametrize("memory", ["matrix", "snail", "gated_transformer", "episodic_planning"])

@@ -1,6 +1,7 @@
 """Matrix products by oneDNN and by PyTorch's default are the same within rounding."""
 
 from collections.abc import Callable
+from time import perf_counter
 
 import pytest
 import torch
@@ -63,6 +64,26 @@ def test_rows_of_other_tensors_and_repeated_ones() -> None:
     for x in (large(1000, 80)[:, 3:35], large(2000, 32)[::2], large(1, 32).expand(1000, 32)):
         assert prefers_onednn(x, weight)
         assert_close(linear(x, weight), functional.linear(x, weight))
+
+
+def test_columns_of_wider_matrices_are_not_slow() -> None:
+    left, right = large(2560, 144)[:, :64], large(2560, 200)[:, 10:74]
+    weight = large(64, 144)[:, :64]
+    assert not prefers_onednn(right, weight)
+
+    def seconds(left: Tensor, right: Tensor, weight: Tensor) -> float:
+        start = perf_counter()
+        for _ in range(3):
+            sum_of_outer_products(left, right)
+            linear(right, weight)
+        return perf_counter() - start
+
+    dense = [one.contiguous() for one in (left, right, weight)]
+    assert_close(sum_of_outer_products(left, right), left.t() @ right, rtol=1e-4, atol=1e-3)
+    assert_close(linear(right, weight), functional.linear(right, weight))
+    seconds(*dense)
+    # oneDNN would need a thousand times as long.
+    assert seconds(left, right, weight) < 50 * seconds(*dense)
 
 
 def test_nan_stays_in_its_row() -> None:

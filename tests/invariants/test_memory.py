@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rl2_lightning import keys
-from rl2_lightning.data.windows import inputs_of, state_of
+from rl2_lightning.data.windows import are_shared, inputs_of, state_of
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
 from rl2_lightning.learners.credit import clear_idle_steps
@@ -181,10 +181,12 @@ def test_windows_without_a_stored_state_begin_with_their_trials(
     env = bandit_trials(4)
     learner = learner_of(env, memory, separate=separate)
     minibatch = minibatch_of(learner, env)
-    for network, name in ((learner.agent, keys.MEMORY_STATE), (learner.critic, keys.CRITIC_STATE)):
-        if name in minibatch.keys():  # noqa: SIM118
-            found = window_features(network, minibatch.exclude(name), name)
-            assert torch.equal(found, window_features(network, minibatch, name))
+    networks = [(learner.agent, keys.MEMORY_STATE), (learner.critic, keys.CRITIC_STATE)]
+    for network, name in networks[: 1 + separate]:
+        found = window_features(network, minibatch.exclude(name), name)
+        assert torch.equal(found, window_features(network, minibatch, name))
+        is_large = memory not in ("gru", "lstm", "min_gru")
+        assert are_shared(minibatch[name]) is is_large, "and then not copied on the way"
 
 
 @pytest.mark.parametrize(("memory", "separate"), KINDS)

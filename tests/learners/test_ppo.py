@@ -78,7 +78,8 @@ def test_policy_loss_is_the_clipped_surrogate() -> None:
 
 
 def test_loss_is_the_sum_of_its_terms() -> None:
-    learner, minibatch, steps = moved_learner(value_coefficient=0.7, entropy_coefficient=0.3)
+    learner, minibatch, steps = moved_learner(value_coefficient=0.7, entropy_coefficient=0.9)
+    learner.entropy_weight = 0.3  # as a schedule would
     loss = learner.training_step(minibatch, 0)
     found = noted(learner, minibatch)
     entropy = learner.agent.policy(steps[keys.FEATURES]).entropy().mean()
@@ -117,9 +118,12 @@ def test_a_policy_at_its_bounds_learns_with_finite_gradients() -> None:
 def test_the_value_loss_is_clipped_around_what_the_critic_gave() -> None:
     env = corridor_trials(12)
     learner = make_learner(make_agent(env), env, value_clip=0.2)
-    steps = learner.lined_up_steps(minibatch_of(learner, env))
+    minibatch = minibatch_of(learner, env)
+    steps = learner.lined_up_steps(minibatch)
     # Before the first update the critic has not changed, even if the scale has.
     torch.testing.assert_close(steps[keys.STATE_VALUE], steps[keys.OLD_STATE_VALUE])
+    errors = (steps[keys.STATE_VALUE] - steps[keys.VALUE_TARGET]).square()
+    torch.testing.assert_close(noted(learner, minibatch)["value_loss"], errors.mean().detach())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:

@@ -107,6 +107,9 @@ def test_a_window_is_weighted_as_a_whole() -> None:
     torch.testing.assert_close(parts["weighted"]["replay_value_loss"], (by_step * errors).mean())
     expected = -(by_step * steps[keys.ADVANTAGE]).mean()
     torch.testing.assert_close(parts["weighted"]["replay_policy_loss"], expected)
+    entropy = learner.agent.policy(steps[keys.FEATURES]).entropy()
+    expected = -learner.entropy_weight * (by_step.squeeze(1) * entropy).mean()
+    torch.testing.assert_close(parts["weighted"]["replay_entropy_loss"], expected)
 
 
 @pytest.mark.parametrize("window", [None, 2])

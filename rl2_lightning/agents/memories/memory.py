@@ -36,9 +36,13 @@ def second_derivatives() -> Iterator[None]:
 
 
 @contextmanager
-def features_only() -> Iterator[None]:
-    """Context in which the state after a window is not used, so memories need not compute it."""
-    token = _features_only.set(True)
+def features_only(is_so: bool = True) -> Iterator[None]:
+    """Context in which the state after a window is not used, so memories need not compute it.
+
+    Args:
+        is_so: false for a part of a window, whose state the next part begins with.
+    """
+    token = _features_only.set(is_so)
     try:
         yield
     finally:
@@ -47,7 +51,7 @@ def features_only() -> Iterator[None]:
 
 def wants_state() -> bool:
     """Whether the state after a window is used."""
-    return not _features_only.get()
+    return torch.compiler.is_compiling() or not _features_only.get()
 
 
 def shared_zeros(num: int, *shape: int, device: torch.device) -> Tensor:
@@ -139,7 +143,8 @@ class Memory(nn.Module):
         parts = []
         for start, end in pairwise(sorted({0, *begins, encoding.shape[1]})):
             state = self.restart(state, is_init[:, start])
-            features, state = self.unroll_trial(encoding[:, start:end], state)
+            with features_only(end == encoding.shape[1] and not wants_state()):
+                features, state = self.unroll_trial(encoding[:, start:end], state)
             parts.append(features)
         return torch.cat(parts, dim=1), state
 

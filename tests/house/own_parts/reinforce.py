@@ -34,6 +34,6 @@ class Reinforce(ActorCriticLearner):
         loss = (
             policy_loss
             + self.settings.value_coefficient * value_loss
-            - self.entropy_coefficient * entropy
+            - self.entropy_weight * entropy
         )
         return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
