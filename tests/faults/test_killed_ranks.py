@@ -74,7 +74,7 @@ def killed(rng: random.Random, program: Program, run: Path, duration: float) -> 
 def test_a_killed_rank_takes_the_other_along_and_nothing_is_lost(
     tmp_path: Path, zygote: Zygote
 ) -> None:
-    rng, counts = random.Random(2), Counter[str]()
+    rng, counts = random.Random(os.environ.get("FAULTS_SEED", "2")), Counter[str]()
     whole = tmp_path / "whole"
     duration = run_of(zygote, tmp_path, *TWO, f"hydra.run.dir={whole}")
     kills = 0
