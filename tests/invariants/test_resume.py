@@ -105,6 +105,21 @@ def test_a_killed_run_resumes_bitwise(tmp_path: Path) -> None:
     assert reached < 40
 
 
+def test_nothing_is_lost_before_the_last_checkpoint_is_written(tmp_path: Path) -> None:
+    settings = (*TINY, *PPO)
+    whole = train(compose_config(tmp_path / "whole", *settings))
+    # As if it was killed there: it has the checkpoint of its last iteration.
+    killed = train(compose_config(tmp_path / "killed", *settings, "callbacks.preemption=null"))
+    assert_same_run(whole, killed)
+    longer = (*settings, "collection.total_env_steps=2560")
+    one, two = (
+        train(compose_config(tmp_path / f"on_{path.parent.name}", *longer, f"ckpt_path={path}"))
+        for path in (whole, killed)
+    )
+    assert contents(one)["epoch"] == 8
+    assert_same_run(one, two)
+
+
 def test_a_run_stopped_by_sigterm_resumes_bitwise(tmp_path: Path) -> None:
     long = ("collection.total_env_steps=3200000", "callbacks.checkpoint.every_n_epochs=100000")
     settings = (*TINY, *PPO, *long)
