@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.command_line.program import SMALL, call_program
+from rl2_lightning.run_folder import unfinished
+from tests.command_line.program import PLAIN, SMALL, call_program
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -65,3 +66,16 @@ def test_a_run_whose_budget_is_spent_says_that_it_is_only_tested(
         f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iteration, the whole budget: it is "
         "only tested; to train on, raise collection.total_env_steps"
     )
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    folder = f"hydra.run.dir={run}"
+    call_program(tmp_path, *PLAIN, "collection.total_env_steps=16", folder)
+    (run / "summary.json").unlink()
+    for name in ("last.ckpt", "epoch=1.ckpt"):
+        unfinished(run / name).write_bytes(b"PK")
+    (run / "mine.unfinished").write_text("not a checkpoint")
+    # Its budget is spent: no checkpoint is written that could take their place.
+    call_program(tmp_path, f"ckpt_path={run}", "logger=none", folder)
+    assert [path.name for path in run.glob("*unfinished")] == ["mine.unfinished"]

@@ -143,13 +143,8 @@ def test_a_run_stopped_by_sigterm_resumes_bitwise(tmp_path: Path) -> None:
     assert_same_run(whole, run / "last.ckpt")
 
 
-ON_POLICY = [name for name in LEARNERS if name not in REPLAYING]  # others: test_replay.py
-
-
-@pytest.mark.parametrize(
-    "learner",
-    [pytest.param(name, marks=[] if name == "ppo" else pytest.mark.slow) for name in ON_POLICY],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", sorted({*LEARNERS} - {*REPLAYING}))  # see test_replay.py
 def test_two_ranks_resume_bitwise(tmp_path: Path, learner: str) -> None:
     given = (*TINY, *UNSEEN, *of_learner(learner), *TWO_RANKS)
 
