@@ -125,10 +125,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if not isinstance(error, UserError) and _follows_ctrl_c(error):
+            sys.exit(STOPPED)
         line = line_of(error, in_job)
         if line is None:
-            if _follows_ctrl_c(error):
-                sys.exit(STOPPED)
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
             if goes_on_after(_line(line)):
@@ -140,7 +140,11 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
 
 
 def _follows_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an error came from handling Ctrl-C: Hydra closes files that it has not opened yet."""
+    """Whether an error came from handling Ctrl-C.
+
+    Hydra closes files that it has not opened yet, and OmegaConf resets configs that it has not
+    filled yet.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
