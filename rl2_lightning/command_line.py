@@ -125,9 +125,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if not isinstance(error, UserError) and _follows_ctrl_c(error):
-            sys.exit(STOPPED)
         line = line_of(error, in_job)
+        is_of_config = isinstance(error, HydraException | OmegaConfBaseException)
+        if (line is None or is_of_config) and _follows_ctrl_c(error):
+            sys.exit(STOPPED)
         if line is None:
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
