@@ -126,7 +126,7 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1)
     except Exception as error:
         line = line_of(error, in_job)
-        is_of_config = isinstance(error, HydraException | OmegaConfBaseException)
+        is_of_config = not in_job or isinstance(error, HydraException | OmegaConfBaseException)
         if (line is None or is_of_config) and _follows_ctrl_c(error):
             sys.exit(STOPPED)
         if line is None:
