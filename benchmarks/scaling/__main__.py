@@ -1,11 +1,11 @@
 """Measure two devices beside one: `python -m benchmarks.scaling [overrides]`.
 
 The devices are processes with a thread each, so the machine needs two idle cores. The runs take
-turns: an iteration with all trials, with half of them, two processes that share the trials, and two
-with all of them each. A first table has the terms of the model in docs/scaling.md, a second what
-was measured and what the model says. Then the learning curves of one and of two devices are
-measured on bandits. `scaling.csv`, `scaling_learning.csv` and `scaling.png` are written to
-`--folder`.
+turns: an iteration with all trials, with half of them, two processes that share the trials, two
+with all of them each, and two separate runs at the same time. The terms of the model in
+docs/scaling.md follow. Then the learning curves of one and of two devices are measured on bandits.
+`scaling.csv`, `scaling_learning.csv` and `scaling.png` are written to `--folder`; with `--rounds 0`
+or `--seeds 0` the picture shows the stored file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from rich.table import Table
 
 from benchmarks.scaling.model import Lap, Terms
 from benchmarks.scaling.picture import draw
-from benchmarks.scaling.runs import ROOT, WARM_UP, lap_of, returns_of, seconds_to_sum
+from benchmarks.scaling.runs import (
+    ROOT,
+    WARM_UP,
+    lap_beside,
+    lap_of,
+    returns_of,
+    seconds_to_sum,
+)
 from benchmarks.throughput import CONFIGS
 from rl2_lightning.build import build_data, build_learner
 from rl2_lightning.config import register_schemas
@@ -59,6 +66,7 @@ def laps(num_rounds: int, num_trials: int, overrides: Sequence[str]) -> list[dic
             for name, (devices, share) in CASES.items()
         }
         found.append({name: lap_of(*settings[name]) for name in cases})
+        found[-1]["beside"] = lap_beside(*settings["half"])
     return found
 
 
@@ -87,7 +95,7 @@ def sizes(overrides: Sequence[str]) -> tuple[int, int]:
     return updates, sum(one.numel() for one in learner.parameters() if one.requires_grad)
 
 
-def rows_of(terms: Terms, rounds: Sequence[Mapping[str, Lap]]) -> list[dict[str, object]]:
+def rows_of(terms: Terms, rounds: Sequence[Mapping[str, Lap]]) -> list[dict[str, str]]:
     """The rows of `scaling.csv`."""
     names = ("quantity", "batch", "devices", "value", "lowest", "highest")
     parts = {
@@ -96,31 +104,40 @@ def rows_of(terms: Terms, rounds: Sequence[Mapping[str, Lap]]) -> list[dict[str,
         "L": terms.learn,
         "U S(2)": terms.updates * terms.sum_of_gradients(2),
     }
-    rows: list[tuple[object, ...]] = [
-        (f"{name} / T(1)", "", "", f"{part:.4f}", "", "") for name, part in parts.items()
+    rows = [(f"{name} / T(1)", "", "", f"{part:.4f}", "", "") for name, part in parts.items()]
+    slower = [one["beside"].whole / one["half"].whole for one in rounds]
+    rows.append(("time of a run beside another", "", "", *spread(slower)))
+    rows += [
+        ("speed-up, measured", batch, "2", *spread(measured(rounds, batch))) for batch in BATCHES
     ]
-    for batch in BATCHES:
-        found = measured(rounds, batch)
-        told = (f"{one:.3f}" for one in (median(found), min(found), max(found)))
-        rows.append(("speed-up, measured", batch, 2, *told))
     for batch in BATCHES:
         for num in DEVICES:
             modelled = terms.speed_up(num, growing=batch == "growing")
-            rows.append(("speed-up, modelled", batch, num, f"{modelled:.3f}", "", ""))
+            rows.append(("speed-up, modelled", batch, f"{num}", f"{modelled:.3f}", "", ""))
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def learning(seeds: Sequence[int], overrides: Sequence[str]) -> list[dict[str, object]]:
+def spread(found: Sequence[float]) -> tuple[str, str, str]:
+    """The median, the lowest and the highest."""
+    return f"{median(found):.3f}", f"{min(found):.3f}", f"{max(found):.3f}"
+
+
+def learning(seeds: Sequence[int], overrides: Sequence[str]) -> list[dict[str, str]]:
     """The rows of `scaling_learning.csv`: greedy returns of validations on one and two devices."""
     return [
-        {"devices": num, "seed": seed, "env_steps": steps, "return_greedy": f"{found:.4f}"}
+        {
+            "devices": f"{num}",
+            "seed": f"{seed}",
+            "env_steps": f"{steps}",
+            "return_greedy": f"{found:.4f}",
+        }
         for seed in seeds
         for num in (1, 2)
         for steps, found in returns_of(num, [*overrides, f"seed={seed}"])
     ]
 
 
-def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write a table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -128,11 +145,17 @@ def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         table.writerows(rows)
 
 
-def show(rows: Sequence[Mapping[str, object]]) -> None:
+def read(path: Path) -> list[dict[str, str]]:
+    """Read a table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def show(rows: Sequence[Mapping[str, str]]) -> None:
     """Print a table."""
     table = Table(*rows[0], box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*row.values())
     get_console().print(table)
 
 
@@ -148,24 +171,28 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def time_rounds(num_rounds: int, num_trials: int, settings: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of `scaling.csv`, measured."""
+    updates, num_parameters = sizes(settings)
+    rounds = laps(num_rounds, num_trials, settings)
+    empty, gradients = seconds_to_sum(1), seconds_to_sum(num_parameters)
+    one, half = (median_lap(rounds, case) for case in ("one", "half"))
+    return rows_of(Terms.of(one, half, updates, empty, gradients), rounds)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure, print and write."""
     options = parse(arguments)
-    settings = [*WORKLOAD, *options.overrides]
-    updates, num_parameters = sizes(settings)
-    rounds = laps(options.rounds, options.trials, settings)
-    empty, gradients = seconds_to_sum(1), seconds_to_sum(num_parameters)
-    one, half = (median_lap(rounds, case) for case in ("one", "half"))
-    terms = Terms.of(one, half, updates, empty, gradients)
-    scaling = rows_of(terms, rounds)
-    show(scaling)
-    write(options.folder / "scaling.csv", scaling)
-    curves = learning(range(1, 1 + options.seeds), [*LEARNING, *options.learning])
-    show(curves)
-    write(options.folder / "scaling_learning.csv", curves)
-    draw(terms, {batch: measured(rounds, batch) for batch in BATCHES}, curves).savefig(
-        options.folder / "scaling.png"
-    )
+    scaling, curves = (options.folder / name for name in ("scaling.csv", "scaling_learning.csv"))
+    if options.rounds:
+        settings = [*WORKLOAD, *options.overrides]
+        write(scaling, time_rounds(options.rounds, options.trials, settings))
+    show(read(scaling))
+    if options.seeds:
+        seeds = range(1, 1 + options.seeds)
+        write(curves, learning(seeds, [*LEARNING, *options.learning]))
+    show(read(curves))
+    draw(read(scaling), read(curves)).savefig(options.folder / "scaling.png")
 
 
 if __name__ == "__main__":

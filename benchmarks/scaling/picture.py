@@ -4,51 +4,55 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import mean, median
+from statistics import mean
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from benchmarks.scaling.model import Terms
 from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS
 
-MOST_DEVICES = 16
 TICKS = (1, 2, 4, 8, 16)
 
+Row = Mapping[str, str]
 
-def draw(
-    terms: Terms,
-    measured: Mapping[str, Sequence[float]],
-    learning: Sequence[Mapping[str, object]],
-) -> Figure:
+
+def draw(scaling: Sequence[Row], learning: Sequence[Row]) -> Figure:
     """Draw the speed-up by number of devices, and the learning curves of one and of two.
 
     Args:
-        terms: the terms of the model.
-        measured: speed-ups of two devices by `fixed` and `growing`, for each round.
-        learning: rows with `devices`, `seed`, `env_steps` and `return_greedy`.
+        scaling: the rows of `scaling.csv`.
+        learning: the rows of `scaling_learning.csv`.
     """
     figure = Picture(figsize=(10.0, 4.2), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    draw_speed_up(left, terms, measured)
+    draw_speed_up(left, scaling)
     draw_learning(right, learning)
     return figure
 
 
-def draw_speed_up(axes: Axes, terms: Terms, measured: Mapping[str, Sequence[float]]) -> None:
+def draw_speed_up(axes: Axes, scaling: Sequence[Row]) -> None:
     """Draw the model's curves, and the median and the range of what was measured."""
-    numbers = np.geomspace(1, MOST_DEVICES, 60)
     axes.plot(TICKS, TICKS, color="0.6", linestyle=":", label="N times one device")
-    for (batch, found), colour in zip(measured.items(), AGENT_COLOURS, strict=True):
-        curve = [terms.speed_up(number, growing=batch == "growing") for number in numbers]
-        axes.plot(numbers, curve, color=colour, label=f"{batch} batch, model")
-        middle = median(found)
-        ends = [[middle - min(found)], [max(found) - middle]]
+    for batch, colour in zip(("fixed", "growing"), AGENT_COLOURS, strict=True):
+        rows = [row for row in scaling if row["batch"] == batch]
+        points = [
+            (int(row["devices"]), float(row["value"]))
+            for row in rows
+            if row["quantity"] == "speed-up, modelled"
+        ]
+        axes.plot(*zip(*points, strict=True), color=colour, label=f"{batch} batch, model")
+        (found,) = (row for row in rows if row["quantity"] == "speed-up, measured")
+        low, middle, high = (float(found[name]) for name in ("lowest", "value", "highest"))
         axes.errorbar(
-            [2], [middle], ends, fmt="o", capsize=4, color=colour, label=f"{batch} batch, measured"
+            [int(found["devices"])],
+            [middle],
+            [[middle - low], [high - middle]],
+            fmt="o",
+            capsize=4,
+            color=colour,
+            label=f"{batch} batch, measured",
         )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -60,13 +64,13 @@ def draw_speed_up(axes: Axes, terms: Terms, measured: Mapping[str, Sequence[floa
     axes.legend(frameon=False, fontsize="small")
 
 
-def draw_learning(axes: Axes, learning: Sequence[Mapping[str, object]]) -> None:
+def draw_learning(axes: Axes, learning: Sequence[Row]) -> None:
     """Draw the mean over the seeds, and each seed as a thin line."""
     for num, colour in zip((1, 2), AGENT_COLOURS, strict=True):
-        curves: dict[object, list[tuple[float, float]]] = defaultdict(list)
+        curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for row in learning:
-            if row["devices"] == num:
-                point = (float(str(row["env_steps"])), float(str(row["return_greedy"])))
+            if row["devices"] == str(num):
+                point = (float(row["env_steps"]), float(row["return_greedy"]))
                 curves[row["seed"]].append(point)
         for points in curves.values():
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.5)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,13 @@ def lap_of(num_devices: int, overrides: Sequence[str]) -> Lap:
         return median([n / rate for n, rate in zip(numbers, rates, strict=True)][WARM_UP:])
 
     return Lap(seconds("collect"), seconds("optimise"))
+
+
+def lap_beside(num_devices: int, overrides: Sequence[str]) -> Lap:
+    """`lap_of` while another such run computes at the same time."""
+    with ThreadPoolExecutor(2) as both:
+        first, _ = both.map(lambda _: lap_of(num_devices, overrides), range(2))
+    return first
 
 
 def returns_of(num_devices: int, overrides: Sequence[str]) -> list[tuple[int, float]]:

@@ -13,7 +13,7 @@ from rl2_lightning.evaluation.images import render
 # Of 10 s, 2 s are each device's own; a sum of gradients takes 0.1 s, a quarter of it as a message.
 FULL, HALF = Lap(4.0, 6.0), Lap(2.5, 3.5)
 TERMS = Terms.of(FULL, HALF, updates=8, empty=0.025, gradients=0.1)
-ROUNDS = [{"one": FULL, "half": HALF, "fixed": HALF, "growing": Lap(*took)} for took in [(5, 7)]]
+ROUNDS = [{"one": FULL, "half": HALF, "beside": Lap(3, 4), "fixed": HALF, "growing": Lap(5.0, 7.0)}]
 
 
 def test_terms_are_shares_of_an_iteration() -> None:
@@ -49,11 +49,11 @@ def test_a_speed_up_counts_the_trials() -> None:
 def test_the_picture_shows_both_batches_and_both_curves() -> None:
     curves = [
         {"devices": num, "seed": seed, "env_steps": steps, "return_greedy": "6.1"}
-        for num in (1, 2)
-        for seed in (1, 2)
-        for steps in (100, 200)
+        for num in "12"
+        for seed in "12"
+        for steps in ("100", "200")
     ]
-    figure = draw(TERMS, {batch: measured(ROUNDS, batch) for batch in BATCHES}, curves)
+    figure = draw(rows_of(TERMS, ROUNDS), curves)
     left, right = figure.axes
     assert {len(one.get_legend().get_texts()) for one in (left, right)} == {5, 2}
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
@@ -62,10 +62,13 @@ def test_the_picture_shows_both_batches_and_both_curves() -> None:
 
 def test_the_table_has_the_model_and_what_was_measured() -> None:
     rows = rows_of(TERMS, ROUNDS)
-    assert [row["quantity"] for row in rows[:4]] == [f"{one} / T(1)" for one in ("P", "C", "L")] + [
-        "U S(2) / T(1)"
-    ]
-    assert len(rows) == 4 + len(BATCHES) * (1 + len(DEVICES))
+    found = {(row["quantity"], row["batch"], row["devices"]): row["value"] for row in rows}
+    assert float(found["L / T(1)", "", ""]) == pytest.approx(0.5)
+    assert float(found["time of a run beside another", "", ""]) == pytest.approx(7 / 6, abs=1e-3)
+    assert float(found["speed-up, measured", "fixed", "2"]) == pytest.approx(10 / 6, abs=1e-3)
+    modelled = TERMS.speed_up(16, growing=True)
+    assert float(found["speed-up, modelled", "growing", "16"]) == pytest.approx(modelled, abs=1e-3)
+    assert len(rows) == len(found) == 5 + len(BATCHES) * (1 + len(DEVICES))
 
 
 @pytest.mark.slow
