@@ -1,8 +1,10 @@
 """Report a user's mistakes on the command line in one line each."""
 
+import atexit
 import difflib
 import os
 import re
+import signal
 import sys
 from argparse import Action
 from collections.abc import Iterable, Iterator
@@ -138,6 +140,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
         sys.exit(1 if is_other_rank else _line(line))
+    finally:
+        if not in_job:
+            # The program is done: Ctrl-C would show where the libraries' own exits are.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def _follows_ctrl_c(error: BaseException | None) -> bool:

@@ -12,10 +12,18 @@ from omegaconf.errors import ConfigAttributeError
 from rl2_lightning.command_line import one_line_errors
 from tests.builders import ROOT
 from tests.command_line.program import call_program
-from tests.forked import forked
+from tests.forked import forked, run_forked
 
 STOPPED = "stopped before the run began"
 NUM = int(os.environ.get("FAULTS", "100"))
+EXIT = """
+import atexit, signal
+from rl2_lightning.command_line import one_line_errors
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(signal.raise_signal, signal.SIGINT)
+with one_line_errors():
+    pass
+"""
 # Forks, each of which gets Ctrl-C at another moment of its own. They print how they end.
 PROGRAM = """
 import itertools, json, os, random, signal, sys, time
@@ -84,6 +92,11 @@ def test_ctrl_c_before_the_command_is_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("train.register_schemas", lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit, match=rf"^{STOPPED}$"):
         call_program(tmp_path)
+
+
+def test_ctrl_c_at_the_exit_of_the_interpreter_shows_nothing(tmp_path: Path) -> None:
+    done = run_forked(["-c", EXIT], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.slow
