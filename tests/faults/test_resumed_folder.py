@@ -1,11 +1,13 @@
 """A run that is resumed in its own folder."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rl2_lightning.callbacks.csv_metrics import CSVMetrics
 from rl2_lightning.run_folder import unfinished
 from tests.command_line.program import PLAIN, SMALL, call_program
 
@@ -30,6 +32,28 @@ def test_the_metrics_of_a_resumed_run_are_continued(tmp_path: Path) -> None:
     assert [row["step"] for row in rows if row["train/return"]] == ["16", "32", "48"]
     assert [row["step"] for row in rows if row["test/return_greedy"]] == ["48"]
     assert not list(run.glob("csv/.*"))
+
+
+@pytest.mark.parametrize("at", ["a new column", "a resume"])
+def test_no_row_of_the_metrics_is_lost_by_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def killed(path: Path, target: Path) -> None:
+        raise InterruptedError  # as SIGKILL would, just before the new file takes its name
+
+    logger = CSVMetrics(str(tmp_path), name="", version="")
+    logger.log_metrics({"train/return": 1.0}, step=16)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    monkeypatch.setattr(Path, "replace", killed)
+    if at == "a new column":
+        logger.log_metrics({"validation/return_greedy": 2.0}, step=16)
+        step = logger.save
+    else:
+        step = partial(CSVMetrics(str(tmp_path), name="", version="").continue_from, 16)
+    with pytest.raises(InterruptedError):
+        step()
+    assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 def test_the_axis_of_tensorboard_goes_on(tmp_path: Path) -> None:
