@@ -38,8 +38,12 @@ def test_the_metrics_of_a_resumed_run_are_continued(tmp_path: Path) -> None:
 def test_no_row_of_the_metrics_is_lost_by_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    def killed(path: Path, target: Path) -> None:
-        raise InterruptedError  # as SIGKILL would, just before the new file takes its name
+    replace = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.name == "metrics.csv":
+            raise InterruptedError  # as SIGKILL would, just before the new file takes its name
+        return replace(path, target)
 
     logger = CSVMetrics(str(tmp_path), name="", version="")
     logger.log_metrics({"train/return": 1.0}, step=16)
