@@ -67,8 +67,8 @@ def job(cfg: DictConfig) -> float:
 def main() -> None:
     """Run the command line."""
     end_with_parent()
-    register_schemas()
     with one_line_errors():
+        register_schemas()
         tidy_arguments()
         require_trusted_hydra(sys.argv[1:])
         if (path := checkpoint_named()) is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rl2_lightning.checkpoint_content import fault_of, leaves_in, load, require_plain
 from rl2_lightning.errors import NonFiniteLossError, UserError
-from rl2_lightning.run_folder import make_parent
+from rl2_lightning.run_folder import make_parent, unfinished
 
 SECTION = "rl2_lightning"
 FORMAT = 2
@@ -221,16 +221,16 @@ def write_checkpoint(content: Mapping[str, Any], path: str | PathLike[str]) -> N
             )
     place = Path(path)
     make_parent(place)
-    unfinished = place.with_name(f".{place.name}.unfinished")
+    written = unfinished(place)
     try:
-        with unfinished.open("wb") as file:
+        with written.open("wb") as file:
             torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(place)
+        written.replace(place)
         _sync_folder(place.parent)
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
         # On a full disk PyTorch then closes its archive, which raises a second error.
         cause = error if isinstance(error, OSError) else error.__context__
         if isinstance(cause, OSError):

@@ -1,8 +1,10 @@
 """Report a user's mistakes on the command line in one line each."""
 
+import atexit
 import difflib
 import os
 import re
+import signal
 import sys
 from argparse import Action
 from collections.abc import Iterable, Iterator
@@ -126,9 +128,10 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         sys.exit(1)
     except Exception as error:
         line = line_of(error, in_job)
+        is_of_config = not in_job or isinstance(error, HydraException | OmegaConfBaseException)
+        if (line is None or is_of_config) and _follows_ctrl_c(error):
+            sys.exit(STOPPED)
         if line is None:
-            if _follows_ctrl_c(error):
-                sys.exit(STOPPED)
             raise
         if in_job and HydraConfig.get().mode == RunMode.MULTIRUN:
             if goes_on_after(_line(line)):
@@ -137,10 +140,18 @@ def one_line_errors(*, in_job: bool = False) -> Iterator[None]:
         # Only the main process reports an error that all ranks have.
         is_other_rank = isinstance(error, UserError) and os.environ.get("LOCAL_RANK", "0") != "0"
         sys.exit(1 if is_other_rank else _line(line))
+    finally:
+        if not in_job:
+            # The program is done: Ctrl-C would show where the libraries' own exits are.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def _follows_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an error came from handling Ctrl-C: Hydra closes files that it has not opened yet."""
+    """Whether an error came from handling Ctrl-C.
+
+    Hydra closes files that it has not opened yet, and OmegaConf resets configs that it has not
+    filled yet.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -23,6 +23,7 @@ SUMMARY = "summary.json"  # written last: a folder with it holds a finished run
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.txt"
 LOCK = ".lock"
+UNFINISHED = ".unfinished"
 
 _made: set[Path] = set()  # folders that this process has made and no run has used yet
 _found_empty: set[Path] = set()  # folders that were empty before a run wrote to them
@@ -123,9 +124,16 @@ def make_parent(path: str | os.PathLike[str]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
 
 
+def unfinished(path: Path) -> Path:
+    """The file that is written in place of another, until it is whole and takes its name."""
+    return path.with_name(f".{path.name}{UNFINISHED}")
+
+
 @contextmanager
 def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
     """Lock the folder of a run, and write the config and the overrides into it.
+
+    Checkpoints that were being written when the run was killed are removed.
 
     Args:
         cfg: the composed config.
@@ -155,6 +163,9 @@ def claimed(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[None]:
         ) from error
     try:
         _require_free(folder, cfg)
+        for left in folder.glob(unfinished(Path("*")).name):
+            with suppress(OSError):  # it is somebody's folder, or cannot be removed
+                left.unlink()
         (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         lines = "".join(f"{text}\n" for text in overrides)
         (folder / OVERRIDES).write_text(lines, encoding="utf-8")

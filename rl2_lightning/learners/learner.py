@@ -273,10 +273,15 @@ class Learner(pl.LightningModule):
         """Do nothing; see `validation_step`."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the agent's spec, so that the agent can be loaded without this learner."""
+        """Add the agent's spec, so that the agent can be loaded without this learner.
+
+        At the end of an iteration Lightning does not count it yet, after the last one it does: the
+        same state would have two numbers.
+        """
         from rl2_lightning.checkpoint import describe
 
         checkpoint.update(describe(self.agent.spec.to_plain()))
+        checkpoint["epoch"] = self.clock.iterations
 
 
 def require_division(name: str, value: int, parts: int, into: str) -> None:

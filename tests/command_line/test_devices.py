@@ -1,10 +1,6 @@
 """The program end to end: several processes, several runs, and the test of a checkpoint."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,38 +40,6 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     assert len(rows) == len(set(rows))
     assert done.stdout.count("mean return of a trial") == 1, "one of the two prints the table"
     assert not done.stderr
-
-
-@pytest.mark.slow
-def test_two_nodes_train_together(tmp_path: Path) -> None:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    given = ("trainer.accelerator=cpu", "trainer.strategy=ddp", "hydra.run.dir=run")
-    nodes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2"),
-                *(f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1"),
-                *(f"--master-port={port}", str(ROOT / "train.py"), "debug=fast", *given),
-                *("trainer.num_nodes=2", "trainer.devices=1"),
-            ],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for node in (0, 1)
-    ]
-    try:
-        told = [node.communicate(timeout=400)[0] for node in nodes]
-    finally:
-        for node in nodes:
-            node.terminate()  # with its ranks; does nothing if it has ended
-    assert [node.returncode for node in nodes] == [0, 0], told
-    assert summary_of(tmp_path / "run")["env_steps"] == 32 * 2
-    assert ["mean return of a trial" in text for text in told] == [True, False]
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])

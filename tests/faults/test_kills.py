@@ -65,13 +65,22 @@ def iterations_in(run: Path) -> int:
     return int(content["state_dict"]["clock.iterations_done"])
 
 
+def written_at(path: Path) -> int | None:
+    """When a file was last written to; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def wait_for_moment(rng: random.Random, run: Path, duration: float) -> str:
     """Wait until a program is to be killed; returns what it is doing."""
     at_a_checkpoint = rng.random() < 0.3
     until = time.monotonic() + rng.uniform(0, duration)
     unfinished = run / ".last.ckpt.unfinished"
+    earlier = written_at(unfinished)  # by a program that was killed
     while time.monotonic() < until:
-        if at_a_checkpoint and unfinished.exists():
+        if at_a_checkpoint and written_at(unfinished) not in (None, earlier):
             return "writing a checkpoint"
         time.sleep(0.0005 if at_a_checkpoint else 0.005)
     return "at any moment"

@@ -1,12 +1,15 @@
 """A run that is resumed in its own folder."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.command_line.program import SMALL, call_program
+from rl2_lightning.callbacks.csv_metrics import CSVMetrics
+from rl2_lightning.run_folder import unfinished
+from tests.command_line.program import PLAIN, SMALL, call_program
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -29,6 +32,32 @@ def test_the_metrics_of_a_resumed_run_are_continued(tmp_path: Path) -> None:
     assert [row["step"] for row in rows if row["train/return"]] == ["16", "32", "48"]
     assert [row["step"] for row in rows if row["test/return_greedy"]] == ["48"]
     assert not list(run.glob("csv/.*"))
+
+
+@pytest.mark.parametrize("at", ["a new column", "a resume"])
+def test_no_row_of_the_metrics_is_lost_by_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    replace = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.name == "metrics.csv":
+            raise InterruptedError  # as SIGKILL would, just before the new file takes its name
+        return replace(path, target)
+
+    logger = CSVMetrics(str(tmp_path), name="", version="")
+    logger.log_metrics({"train/return": 1.0}, step=16)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    monkeypatch.setattr(Path, "replace", killed)
+    if at == "a new column":
+        logger.log_metrics({"validation/return_greedy": 2.0}, step=16)
+        step = logger.save
+    else:
+        step = partial(CSVMetrics(str(tmp_path), name="", version="").continue_from, 16)
+    with pytest.raises(InterruptedError):
+        step()
+    assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 def test_the_axis_of_tensorboard_goes_on(tmp_path: Path) -> None:
@@ -65,3 +94,16 @@ def test_a_run_whose_budget_is_spent_says_that_it_is_only_tested(
         f"ckpt_path={run / 'last.ckpt'} has been trained for 1 iteration, the whole budget: it is "
         "only tested; to train on, raise collection.total_env_steps"
     )
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    folder = f"hydra.run.dir={run}"
+    call_program(tmp_path, *PLAIN, "collection.total_env_steps=16", folder)
+    (run / "summary.json").unlink()
+    for name in ("last.ckpt", "epoch=1.ckpt"):
+        unfinished(run / name).write_bytes(b"PK")
+    (run / "mine.unfinished").write_text("not a checkpoint")
+    # Its budget is spent: no checkpoint is written that could take their place.
+    call_program(tmp_path, f"ckpt_path={run}", "logger=none", folder)
+    assert [path.name for path in run.glob("*unfinished")] == ["mine.unfinished"]

@@ -13,7 +13,6 @@ import pytest
 from filelock import FileLock
 
 import train
-from rl2_lightning.command_line import one_line_errors
 from rl2_lightning.config import run_name
 from rl2_lightning.errors import UserError
 from rl2_lightning.run_folder import LOCK, new_folder
@@ -141,17 +140,6 @@ def test_a_run_that_is_stopped_as_it_starts_leaves_no_files(
         call_program(tmp_path, *SMALL, *given)
     assert list(tmp_path.rglob("*")) == ([tmp_path / "run"] if named else [])
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_ctrl_c_while_a_config_file_is_opened() -> None:
-    def open_file() -> None:
-        try:
-            signal.raise_signal(signal.SIGINT)
-        finally:  # as Hydra closes a file that it does not have yet
-            raise UnboundLocalError("f")
-
-    with pytest.raises(SystemExit, match=r"^stopped before the run began$"), one_line_errors():
-        open_file()
 
 
 def test_a_folder_that_was_there_is_left_alone(tmp_path: Path) -> None:

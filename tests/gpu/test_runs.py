@@ -13,9 +13,9 @@ from rl2_lightning.inputs import Inputs
 from tests.builders import LEARNERS, MEMORIES, compose_config
 from tests.command_line.program import call_program
 from tests.command_line.test_configs import EXPERIMENTS, TAKING_LONG, small_for
+from tests.invariants.test_resume import RESUMED
 from tests.invariants.test_runs import (
     PPO,
-    RESUMED,
     TINY,
     RatioOfFirstMinibatch,
     assert_same_run,

@@ -1,0 +1,1 @@
+"""Measure what a second device brings, and what more would by a model."""
