@@ -69,6 +69,7 @@ TASKS: Mapping[str, Task] = {
     "recall_gap500": Task(
         (
             "experiment=recall_gap500",
+            "collection.total_env_steps=2_000_000",
             "memory.hidden_size=32",  # of a memory that does not set its own
             "evaluation.validation_tasks=200",  # 200 trials are two iterations of training
             "evaluation.test_tasks=2000",
