@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check
+from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.resumed_config import with_stored_config
 from rl2_lightning.stored import require_matching_checkpoint
 from rl2_lightning.stored_choices import add_choices
@@ -32,6 +33,7 @@ def test_every_published_checkpoint_tells_all(path: Path, monkeypatch: pytest.Mo
         cfg = compose("train", [*given, "output_dir=unused"])
         merged, differing = with_stored_config(cfg, checkpoint, given)
     check(merged, num_cores=1, multirun=False)
+    leave_out_foreign(merged, given)
     require_matching_checkpoint(merged)
     assert not differing
     stored = checkpoint.config["collection"]["curriculum"]
