@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl2_lightning.agents.encoders.normaliser import RunningSpread
 from rl2_lightning.agents.initialisation import initialise_linear
-from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.agents.settings import BeliefSettings
 
@@ -71,8 +71,8 @@ class BeliefMemory(Memory):
         state = self.inner.initial_state(num)
         if not self.is_sampled:
             return state
-        none = torch.zeros(1, 1, dtype=torch.int64, device=self.draws.device)
-        return (*state, none.expand(num, 1))
+        none = shared_zeros(num, 1, device=self.draws.device, dtype=torch.int64)
+        return (*state, none)
 
     def with_noise(self, state: State, generator: torch.Generator) -> State:
         """See `Memory.with_noise`."""

@@ -71,7 +71,6 @@ class OnPolicySource(TrialSource):
         self._num_epochs = num_epochs
         self._num_minibatches = num_minibatches
         self._windows: TensorDictBase | None = None
-        self._drawn_from: TensorDictBase | None = None
         self._indices: list[Tensor] = []
         self._pass = 0
 
@@ -90,8 +89,7 @@ class OnPolicySource(TrialSource):
         Raises:
             UserError: the windows do not divide into the minibatches.
         """
-        # Freed before the next are collected, since memory fits one iteration.
-        self._windows = self._drawn_from = None
+        self._windows = None  # freed before the next are collected, since memory fits one iteration
         self._indices, self._pass = [], 0
         windows = self._collect()
         if len(windows) % self._num_minibatches:
@@ -101,12 +99,11 @@ class OnPolicySource(TrialSource):
                 "collection.curriculum.*.num_trials, to a multiple of "
                 f"{self._num_minibatches} trials for each device"
             )
-        self._windows, self._drawn_from = windows, without_shared_states(windows)
+        self._windows = windows
 
     def next(self) -> TensorDictBase:
         """See `TrialSource.next`."""
-        windows = self._drawn_from
-        assert windows is not None, "begin() has to be called first"
+        windows = without_shared_states(self.windows)
         if not self._indices:
             device = windows.get(keys.WINDOW).get(keys.MASK).device
             order = permutation(len(windows), self._shuffle_seed(self._pass), device)

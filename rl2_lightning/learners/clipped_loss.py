@@ -43,7 +43,7 @@ def policy_loss(
 def value_loss(
     value: Tensor, old_value: Tensor, target: Tensor, clip: float | None = None
 ) -> Tensor:
-    """Squared errors, `[M]`, of values, `[M]`.
+    """Squared errors of M values, `[M, 1]` each.
 
     Args:
         value: the current values.

@@ -101,7 +101,7 @@ class EpisodicPlanning(Memory):
         """A state without transitions; see `Memory.initial_state`."""
         like = self.age_bias.detach()
         stored = NUM_HEADS, self.settings.max_transitions, self.part
-        count = torch.zeros(1, 1, dtype=torch.int64, device=like.device).expand(num, 1)
+        count = shared_zeros(num, 1, device=like.device, dtype=torch.int64)
         shapes = (self.part,), stored, stored
         return *(shared_zeros(num, *shape, device=like.device) for shape in shapes), count
 

@@ -71,7 +71,7 @@ class GatedTransformer(Memory):
         """A state without steps; see `Memory.initial_state`."""
         device, num_heads = self.first.weight.device, self.settings.num_heads
         shape = self.settings.context, num_heads, self.output_size // num_heads
-        count = torch.zeros(1, 1, dtype=torch.int64, device=device).expand(num, 1)
+        count = shared_zeros(num, 1, device=device, dtype=torch.int64)
         num_caches = 2 * len(self.layers)
         return count, *(shared_zeros(num, *shape, device=device) for _ in range(num_caches))
 

@@ -54,9 +54,11 @@ def wants_state() -> bool:
     return torch.compiler.is_compiling() or not _features_only.get()
 
 
-def shared_zeros(num: int, *shape: int, device: torch.device) -> Tensor:
-    """Zeros, `[num, *shape]`, float32, that are in memory once: the same for all trials."""
-    return torch.zeros(1, *shape, device=device).expand(num, *shape)
+def shared_zeros(
+    num: int, *shape: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Zeros, `[num, *shape]`, that are in memory once: the same for all trials."""
+    return torch.zeros(1, *shape, device=device, dtype=dtype).expand(num, *shape)
 
 
 def wants_second_derivatives() -> bool:

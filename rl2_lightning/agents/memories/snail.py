@@ -81,7 +81,7 @@ class SNAIL(Memory):
             *((sizes.max_steps, 1, width) for width in (sizes.key_size, sizes.value_size)),
             *((dilation, 2 * sizes.num_filters) for dilation in self._dilations),
         ]
-        count = torch.zeros(1, 1, dtype=torch.int64, device=device).expand(num, 1)
+        count = shared_zeros(num, 1, device=device, dtype=torch.int64)
         return count, *(shared_zeros(num, *shape, device=device) for shape in shapes)
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
