@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rl2_lightning import keys
+from rl2_lightning.agents.memories.memory import State, wants_state
 from rl2_lightning.data.windows import are_shared, inputs_of, state_of
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
@@ -187,6 +188,31 @@ def test_windows_without_a_stored_state_begin_with_their_trials(
         assert torch.equal(found, window_features(network, minibatch, name))
         is_large = memory not in ("gru", "lstm", "min_gru")
         assert are_shared(minibatch[name]) is is_large, "and then not copied on the way"
+
+
+def test_the_state_after_a_window_is_computed_only_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = bandit_trials(4, num_episodes=6)
+    learner = learner_of(env, "matrix")
+    minibatch = minibatch_of(learner, env, window=3, burn_in=2)
+    wanted: list[bool] = []
+    unroll = learner.agent.memory.unroll_trial
+
+    def watched(encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        wanted.append(wants_state())
+        return unroll(encoding, state)
+
+    monkeypatch.setattr(learner.agent.memory, "unroll_trial", watched)
+    window_features(learner.agent, minibatch)
+    assert wanted == [True, False], "after the burn-in, and after the window"
+
+
+def test_states_that_trials_share_stay_shared_where_steps_are_idle() -> None:
+    env = corridor_trials(20)
+    trials = collect(env, learner_of(env, "matrix"))
+    assert not trials[keys.STEPS, keys.MASK].all()
+    assert are_shared(clear_idle_steps(trials, [0])[keys.MEMORY_STATE])
 
 
 @pytest.mark.parametrize(("memory", "separate"), KINDS)
