@@ -55,9 +55,12 @@ def wants_state() -> bool:
 
 
 def shared_zeros(
-    num: int, *shape: int, device: torch.device, dtype: torch.dtype = torch.float32
+    num: int, *shape: int, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Zeros, `[num, *shape]`, that are in memory once: the same for all trials."""
+    """Zeros, `[num, *shape]`, that are in memory once: the same for all trials.
+
+    They have the default dtype unless another is given, like those of `torch.zeros`.
+    """
     return torch.zeros(1, *shape, device=device, dtype=dtype).expand(num, *shape)
 
 
