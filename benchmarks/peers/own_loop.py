@@ -39,6 +39,7 @@ def configure(work: Work, folder: str, overrides: Sequence[str] = ()) -> DictCon
         f"memory.hidden_size={work.hidden_size}",
         f"collection.num_trials={work.num_trials}",
         f"collection.total_env_steps={ENDLESS}",
+        f"collection.window={work.window or 'null'}",
         f"learner.num_epochs={work.num_epochs}",
         f"learner.num_minibatches={work.num_minibatches}",
         f"learner.critic={{separate:{work.has_two_memories},sees_task:false,hidden_sizes:[]}}",

@@ -19,6 +19,7 @@ class Work:
         num_epochs: passes over the trials.
         num_minibatches: minibatches of a pass.
         has_two_memories: whether the critic has a memory of its own.
+        window: env steps of the windows into which this project cuts trials; None: whole trials.
     """
 
     env: str
@@ -30,6 +31,7 @@ class Work:
     num_epochs: int = 4
     num_minibatches: int = 2
     has_two_memories: bool = False
+    window: int | None = None
 
     @property
     def num_states(self) -> int:
