@@ -7,6 +7,7 @@ AVX-512 unused. There oneDNN, which PyTorch contains for its convolutions, takes
 
 from collections.abc import Callable
 from functools import cache
+from math import ceil
 from typing import Any, cast
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SMALLEST = 2**20  # multiplications; in smaller products a call to oneDNN costs more than it saves
-ROWS = 4096  # whose outer products are summed at once, so that they stay in the cache
-ROWS_OF_WIDE = 512  # the same for two matrices of at least `WIDE` columns
-WIDE = 128
+ROWS = 3000  # whose outer products are summed at once, about, so that they stay in the cache
+ROWS_OF_WIDE = 1000  # the same for two matrices of at least `WIDE` columns
+WIDE = 256
 NARROW = 64  # columns of the wider matrix, below which MKL is faster
 
 
@@ -129,7 +130,8 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     left, is_narrow = left.contiguous(), right.shape[1] < NARROW
     if is_narrow or torch.is_grad_enabled() or not prefers_onednn(right, left.t()):
         return left.t() @ right
-    rows = ROWS_OF_WIDE if left.shape[1] >= WIDE else ROWS
+    most = ROWS_OF_WIDE if left.shape[1] >= WIDE else ROWS
+    rows = ceil(len(left) / ceil(len(left) / most))  # parts of about the same length
     pairs = zip(left.split(rows), right.contiguous().split(rows), strict=True)
     first, *others = (_onednn_linear(one.t(), other.t(), None) for one, other in pairs)
     for part in others:
