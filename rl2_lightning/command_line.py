@@ -261,7 +261,7 @@ def _no_choice() -> str:
         text for text in sys.argv[1:] if re.fullmatch(r"[\w/]+=(null|true|false|[\d.]+)", text)
     ]
     groups = [field.name for field in fields(TrainConfig) if field.type not in ("int", "str")]
-    groups += ["experiment", "sweep", "debug"]
+    groups += ["experiment", "tuned", "sweep", "debug"]
     culprits = [text for text in no_word if text.partition("=")[0] in groups]
     told = ", ".join(culprits)
     return f"{told} names no file of the group: give a file name, as in env=bernoulli_bandit"

@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+
+from rl2_lightning.errors import UserError
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -43,6 +46,22 @@ def value_of(name: str, texts: Sequence[str]) -> Any:
         if one.key_or_group == name
     ]
     return values[-1] if values else None
+
+
+def require_known_choice(group: str, texts: Sequence[str]) -> None:
+    """Check the choice of an optional group, of which Hydra ignores those that it does not find.
+
+    Args:
+        group: name of the group.
+        texts: arguments of the command that is being composed.
+
+    Raises:
+        UserError: no file of the group has that name.
+    """
+    choice = value_of(group, texts)
+    known = GlobalHydra.instance().config_loader().get_group_options(group)
+    if choice is not None and choice not in known:
+        raise UserError(f"{group}={choice} is unknown: known are {', '.join(known)}")
 
 
 def quoted(name: str, path: str) -> str:

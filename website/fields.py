@@ -165,9 +165,14 @@ def _plugin_rows(group: str, file: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _experiments_page() -> str:
-    parts = ["# experiment, sweep, debug\n"]
+    parts = ["# experiment, tuned, sweep, debug\n"]
     for group, said in (
         ("experiment", "Tuned settings for a family of tasks. An experiment names the family."),
+        (
+            "tuned",
+            "Settings for one combination of family, memory, learner and experiment, which names "
+            "the file. They are taken by themselves; `tuned=none` leaves them out.",
+        ),
         ("sweep", "Several runs of one command; see [Tune](../tuning.md)."),
         ("debug", "A quick look whether everything works."),
     ):

@@ -23,9 +23,10 @@ from benchmarks.peers.turns import environment_for
 from benchmarks.peers.work import Work
 
 SHARES = (0.95, 0.99)
-BUDGET = 2_200_000  # env steps of the default run
-WORK = Work("bernoulli_bandit", 5, 10, "gru", 64, 2048, num_minibatches=8)
-SETTINGS = {"entropy_coefficient": 0.02, "value_coefficient": 0.25}  # as in the default run
+# As in the default run.
+BUDGET = 1_000_000  # env steps
+WORK = Work("bernoulli_bandit", 5, 10, "gru", 64, 512, num_minibatches=2)
+SETTINGS = {"learning_rate": 5e-3, "entropy_coefficient": 0.02, "value_coefficient": 0.25}
 
 
 class Point(NamedTuple):

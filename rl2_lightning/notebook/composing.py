@@ -17,7 +17,7 @@ from rl2_lightning.command_line import explain
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import SEARCH_PATH
+from rl2_lightning.overrides import SEARCH_PATH, require_known_choice
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.session import quieten
 from rl2_lightning.trust import CONFIGS, require_trusted_names
@@ -43,6 +43,7 @@ def compose_config(
     with _one_line():
         with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
             cfg = compose("train", [*overrides, *_search_path(config_dir)])
+            require_known_choice("tuned", overrides)
         with open_dict(cfg):
             cfg.output_dir = str(folder or "")
         if config_dir is not None:

@@ -41,6 +41,7 @@ EARLY = {
     "added key": ("++collection.trials=1", "'collection.trials'", "leave it out"),
     "unknown choice": ("env=bandits", "env=bandits is unknown", "known are bernoulli_bandit"),
     "misspelt choice": ("memory=grru", "memory=grru is unknown", "did you mean 'gru'?"),
+    "unknown choice of an optional group": ("tuned=x", "tuned=x is unknown", "known are bern"),
     "unknown experiment": ("experiment=mab", "experiment=mab is unknown", "mab_n10_k5"),
     "no number": ("collection.num_trials=many", "collection.num_trials=many", "whole number"),
     "no whole number": ("collection.burn_in=1.5", "collection.burn_in=1.5", "whole number"),

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,26 @@ def test_choice_composes(choice: str) -> None:
     assert not OmegaConf.missing_keys(cfg)
 
 
+def test_settings_of_a_combination_are_taken_for_it_alone(tmp_path: Path) -> None:
+    def settings(*overrides: str) -> tuple[int, int, float]:
+        cfg = compose_config(tmp_path, *overrides)
+        return cfg.collection.num_trials, cfg.learner.num_minibatches, cfg.learner.learning_rate
+
+    assert settings() == settings("env.num_arms=7") == (512, 2, 5e-3)
+    others = ("tuned=none", "memory=lstm", "experiment=mab_n10_k5")
+    assert [settings(one) for one in others] == [(2048, 8, 3e-3)] * 3
+    assert settings("env=grid_navi") == (512, 8, 3e-3)
+
+
+def test_tuned_settings_name_a_combination() -> None:
+    def names(group: str) -> list[str]:
+        return [path.stem for path in (ROOT / "configs" / group).glob("*.yaml")]
+
+    groups = [names(group) for group in ("env", "memory", "learner", "experiment")]
+    combinations = {"_".join(choice) for choice in product(*groups)}
+    assert set(names("tuned")) - {"none"} <= combinations
+
+
 def test_sweep_over_seeds() -> None:
     settings, _ = compose_with_hydra("sweep=seeds")
     assert settings.sweeper.params.seed == "1,2,3"
@@ -201,7 +222,7 @@ def test_a_family_alone_has_trials_and_a_budget_of_its_own(tmp_path: Path, famil
         groups.add("evaluation")
         assert content["evaluation"]["batch_size"] <= 64, "each task is an environment of its own"
     assert content.keys() == groups
-    cfg = compose_config(tmp_path, f"env={family}")
+    cfg = compose_config(tmp_path, f"env={family}", "tuned=none")
     check(cfg, num_cores=1, multirun=False)
     assert cfg.trial.episodes_per_trial == content["trial"]["episodes_per_trial"]
     assert cfg.collection.total_env_steps == content["collection"]["total_env_steps"]
