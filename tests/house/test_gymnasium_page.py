@@ -8,7 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
+from rl2_lightning.families.gymnasium import GymnasiumTasks
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.look import look
 from tests.extras.experiments import GYMNASIUM, WITH_EXTRA
 from tests.extras.packages import PACKAGES
@@ -39,6 +43,23 @@ def block(language: str) -> str:
     found = re.search(rf"^```{language}\n(.*?)^```", example, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def test_wrappers_are_those_of_the_page() -> None:
+    """The one with a limit cuts each episode."""
+    (text,) = re.findall(r"^```yaml\n(env:\n  wrappers:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    settings = yaml.safe_load(text)["env"]
+    limit = settings["wrappers"][1]["kwargs"]["max_episode_steps"]
+    family = GymnasiumTasks(2, id="Pendulum-v1", horizon=2 * limit, **settings)
+    trials = TrialEnv(family, episodes_per_trial=2)
+    trials.begin()
+    ended = [step for step in range(2 * limit) if at_an_end(trials)]
+    assert ended == [limit - 1, 2 * limit - 1]
+
+
+def at_an_end(trials: TrialEnv) -> bool:
+    following = trials.advance(torch.zeros(2, 1)).following
+    return bool(following.inputs.previous_done.all())
 
 
 def test_an_environment_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
