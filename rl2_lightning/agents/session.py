@@ -170,7 +170,8 @@ class Session:
         rows = self._tensor_of(chosen)
         earned = self._column(reward, "reward", len(chosen)).float()
         ended = self._column(done, "done", len(chosen))
-        require_each((ended == 0) | (ended == 1), chosen, "has a done that is neither true nor false")
+        fault = "has a done that is neither true nor false"
+        require_each((ended == 0) | (ended == 1), chosen, fault)
         require_each(earned.isfinite(), chosen, "has a reward that is not finite: fix its source")
         self._require_waiting(True, rows, chosen)
         waits = ~self._true(len(rows))

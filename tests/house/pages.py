@@ -14,8 +14,10 @@ FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results"
 PAGES = [file.relative_to(ROOT).as_posix() for file in FILES]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"\n]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 PROGRAMS = (
-    "jupyter make pip pytest python python3 ray rl2-lightning srun tensorboard torchrun"
-).split()
+    *("jupyter", "make", "pip", "pytest", "python", "python3", "ray", "rl2-lightning", "srun"),
+    *("tensorboard", "torchrun"),
+)
+OTHER_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # A whole command within a sentence: no part of it is left to the reader.
 INLINE = re.compile(rf"(?<!`)`((?:{'|'.join(PROGRAMS)}) [^`\n]+)`(?!`)")
 LEFT_TO_THE_READER = re.compile(r"…|<|field=value|=x\b")
@@ -70,6 +72,8 @@ class Command(NamedTuple):
             return " ".join(words[2:]).removeprefix("ARGS=").split()
         if words[0] == "rl2-lightning":
             return words[1:]
+        if words[:3] == ["python", "-m", "rl2_lightning"]:
+            return words[3:]
         if "train.py" in words:
             return words[words.index("train.py") + 1 :]
         return None
@@ -120,7 +124,7 @@ def _scripts_of(page: str) -> Iterator[str]:
     end = 0
     for block in [*BLOCK.finditer(text), None]:
         sentences = text[end : block.start() if block else None]
-        for command in INLINE.findall(re.sub(r"^```.*?^```", "", sentences, flags=re.M | re.S)):
+        for command in INLINE.findall(OTHER_BLOCK.sub("", sentences)):
             if not LEFT_TO_THE_READER.search(command):
                 yield command
         if block is not None:

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from importlib.util import find_spec
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ SHORTENED = {
     "trainer.max_epochs=200": "trainer.max_epochs=3",
     "hydra.sweeper.n_trials=20": "hydra.sweeper.n_trials=2",
 }
+# Experiments that start from the weights of another one.
+LATER_MAZES = re.compile(r"experiment=maze_(3x3_unlimited|5x5|9x9)")
 # What is evaluated as a row of a table has the trials of its experiment.
 WHOLE_TRIALS = ("experiment=mab_n100_k5 hydra.run.dir=outputs/a_run", PUBLISHED)
 # What another command is given as well.
@@ -69,20 +72,15 @@ def value_of(words: list[str], field: str) -> str | None:
 
 
 def short_for(words: list[str]) -> list[str]:
-    """Fields that make a training small, as far as its learner has them and it sets none."""
-    chosen = [word for word in words if re.match(r"(env|experiment|learner|agent|memory)=", word)]
-    known = {"num_minibatches"}
-    if not any(word.startswith(("--config-dir", "mine/")) for word in words):
-        plain = [word.partition(",")[0] for word in chosen]
-        learner = compose_config(Path("unused"), *plain).learner["_target_"]
-        known = {one.name for one in fields(get_class(learner).Settings)}
+    """Fields that make a training small, as far as its parts have them and it sets none."""
+    line = " ".join(words)
+    known = known_of_learners(words)
     given = {word.partition("=")[0].lstrip("+") for word in words}
-    has_weights = any(
-        (value_of(words, field) or "").startswith(PUBLISHED) for field in ("ckpt_path", "start_from")
-    ) or re.search(r"experiment=maze_(3x3_unlimited|5x5|9x9)", " ".join(words))
-    if has_weights and value_of(words, "start_from") != "null":
-        given.add("memory.hidden_size")  # it is that of the weights
-    if any(one in " ".join(words) for one in WHOLE_TRIALS):
+    checkpoint, start = value_of(words, "ckpt_path"), value_of(words, "start_from")
+    source = checkpoint or start or (PUBLISHED if LATER_MAZES.search(line) else "")
+    if source.startswith(PUBLISHED) or "--config-dir" in words:
+        given.add("memory.hidden_size")  # it is that of the weights, or it may have another name
+    if any(one in line for one in WHOLE_TRIALS):
         given.add("trial.episodes_per_trial")
     return [
         f"{name}={value}"
@@ -91,15 +89,31 @@ def short_for(words: list[str]) -> list[str]:
     ]
 
 
+def known_of_learners(words: list[str]) -> set[str]:
+    """The fields that the learners of all of a command's runs have."""
+    if "--config-dir" in words:
+        return {"num_minibatches"}
+    chosen = [word for word in words if re.match(r"(env|experiment|learner|agent|memory)=", word)]
+    jobs = product(*([f"{w.split('=')[0]}={v}" for v in values_of(w)] for w in chosen))
+    learners = [compose_config(Path("unused"), *job).learner["_target_"] for job in jobs]
+    fields_of = [{one.name for one in fields(get_class(name).Settings)} for name in learners]
+    return set.intersection(*fields_of)
+
+
+def values_of(word: str) -> list[str]:
+    """The values that a field has in the runs of a sweep; one where it has a single value."""
+    value = word.partition("=")[2]
+    return [value] if re.match(r"[\[({]", value) else value.split(",")
+
+
 def jobs_of(words: list[str]) -> int:
     """The number of runs of a command."""
     if not {"-m", "--multirun"} & {*words}:
         return 1
     of_sweeps = {"sweep=seeds": 3, "sweep=optuna": 2}
-    lists = [word for word in words if re.fullmatch(r"[\w.]+=[^\[({]*,[^\[({]*", word)]
-    return prod(len(word.split(",")) for word in lists) * prod(
-        count for sweep, count in of_sweeps.items() if sweep in words
-    )
+    counts = [count for sweep, count in of_sweeps.items() if sweep in words]
+    plain = [word for word in words if re.fullmatch(r"[\w.]+=[\w.,]+", word)]
+    return prod([*counts, *(len(values_of(word)) for word in plain)])
 
 
 def missing_extra(command: Command) -> str | None:
@@ -124,7 +138,9 @@ class Reader:
         for place in ROOT.iterdir():
             if place.name not in {"outputs", "results", "build", "users.db"}:
                 (folder / place.name).symlink_to(place)
-        shutil.copytree(ROOT / "results", folder / "results")  # some commands write there
+        # Some commands write there; rows of fewer tasks do not replace those of more.
+        tables = shutil.ignore_patterns("mab.csv", "mdp.csv", "worlds.csv", "gymnasium.csv")
+        shutil.copytree(ROOT / "results", folder / "results", ignore=tables)
         write_files(page, folder)
 
     def do(self, command: Command) -> None:
