@@ -93,9 +93,10 @@ def draw_adaptation_curves(
     dress_axes(axes, num_episodes)
     axes.annotate(
         "agent: 95 % interval of the mean of one episode",
-        xy=(0.99, 0.015),
+        xy=(1.0, 1.01),  # above the axes, where no line is
         xycoords="axes fraction",
         ha="right",
+        va="bottom",
         fontsize="x-small",
         color="#666666",
     )

@@ -46,8 +46,12 @@ SHORTENED = {
 }
 # Experiments that start from the weights of another one.
 LATER_MAZES = re.compile(r"experiment=maze_(3x3_unlimited|5x5|9x9)")
-# What is evaluated as a row of a table has the trials of its experiment.
-WHOLE_TRIALS = ("experiment=mab_n100_k5 hydra.run.dir=outputs/a_run", PUBLISHED)
+# These have the trials of their experiment, which what follows them needs.
+WHOLE_TRIALS = (
+    "experiment=mab_n100_k5 hydra.run.dir=outputs/a_run",
+    "experiment=a2c_cart_pole seed=1,2,3,4,5",
+    PUBLISHED,
+)
 # What another command is given as well.
 FEW = {
     "rl2_lightning.look": ["num_tasks=6"],
