@@ -93,9 +93,9 @@ def draw_adaptation_curves(
     dress_axes(axes, num_episodes)
     axes.annotate(
         "agent: 95 % interval of the mean of one episode",
-        xy=(1.0, 1.01),  # above the axes, where no line is
+        xy=(1.01, 0.0),  # beside the axes, where neither a line nor a title is
         xycoords="axes fraction",
-        ha="right",
+        rotation="vertical",
         va="bottom",
         fontsize="x-small",
         color="#666666",

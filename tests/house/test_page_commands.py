@@ -69,8 +69,7 @@ RUN["results/README.md"] = [
     command
     for command in RUN["results/README.md"]
     if "results.evaluate" not in command.text
-    or (any(one in command.text for one in ROW_COMMANDS)
-    and "_seed1" in command.text)
+    or (any(one in command.text for one in ROW_COMMANDS) and "_seed1" in command.text)
 ]
 
 
