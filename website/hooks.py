@@ -50,4 +50,6 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     is_shown_as_it_is = source.startswith(("api/", "fields/", f"{repository.SOURCE}/"))
     if is_shown_as_it_is and not source.endswith(f"{repository.NOTEBOOK}.md"):
         return markdown
+    if source == "results_tables.md":
+        markdown = markdown.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
     return repository.with_links_of_the_site(markdown, source)

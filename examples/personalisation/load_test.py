@@ -89,6 +89,20 @@ def draw_load(
     return Load(arms, luck, np.cumsum(gaps).reshape(luck.shape), reward_after)
 
 
+def require_time_for_rewards(load: Load) -> None:
+    """Check that no user comes back before the reward of the last decision is due.
+
+    Raises:
+        UserError: one does.
+    """
+    shortest = np.diff(load.due, axis=0).min(initial=np.inf)
+    if shortest <= load.reward_after:
+        raise UserError(
+            f"reward_after={load.reward_after:g}: a user comes back after {shortest:.2g} s, before "
+            "the reward of the last decision; give more users, a lower rate or a shorter time"
+        )
+
+
 async def play(client: Client, load: Load) -> Outcome:
     """Play a load, each request at its time."""
     num_decisions, num_users = load.due.shape
@@ -215,6 +229,7 @@ async def drive(url: str, given: Mapping[str, str]) -> None:
             number_of(given, "reward_after", low=0),
             int(number_of(given, "seed", low=0)),
         )
+        require_time_for_rewards(load)
         await add_users(client, num_users)
         before = (await client.health())["cpu_seconds"]
         outcome = await play(client, load)

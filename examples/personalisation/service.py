@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -215,6 +216,8 @@ def serve(settings: ServiceSettings) -> None:
     Raises:
         UserError: the address, the checkpoint or the database cannot be used.
     """
+    # uvicorn ends calls first, and then raises the signal again: a stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     torch.set_num_threads(1)  # a batch is small: more threads would only wait for each other
     listening = bound_socket(settings.host, settings.port)
     agent = Agent.load(settings.ckpt_path)
@@ -235,8 +238,6 @@ def serve(settings: ServiceSettings) -> None:
         timeout_graceful_shutdown=SECONDS_TO_END,
     )
     gc.freeze()  # what is there now stays: it is not looked through again and again for garbage
-    # uvicorn ends calls first, and then raises the signal again: a stop is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -266,12 +266,16 @@ class Users:
                 faults[name] = RefusedError(404, line)
                 continue
             user, agent, memory = found[name]
-            try:
-                if agent != self._session.identity:
-                    raise UserError("it is of another agent")
-                self._session.load(name, memory)
-                self._users[name] = user, now
-            except UserError as error:
-                line = f"the memory of user {name!r} cannot be used ({error}): serve the agent "
-                faults[name] = RefusedError(409, f"{line}that made it, or delete and add the user")
+            remedy = "serve the agent that made it"
+            fault = "" if agent == self._session.identity else "it is of another agent"
+            if not fault:
+                try:
+                    self._session.load(name, memory)
+                    self._users[name] = user, now
+                    continue
+                except UserError as error:
+                    logger.error("%s", error)
+                    fault, remedy = "it is damaged", "restore a copy of the database"
+            line = f"the memory of user {name!r} cannot be used ({fault}): {remedy}, or delete and "
+            faults[name] = RefusedError(409, f"{line}add the user")
         return faults

@@ -97,7 +97,12 @@ class Agent(nn.Module):
             num_users: number of users at first, called 0, 1, ...; others can be added.
             greedy: whether to take the most likely actions instead of sampling.
             seed: seed of the samples; None for a new one in each session.
+
+        Raises:
+            UserError: the number is negative.
         """
+        if num_users < 0:
+            raise UserError(f"num_users={num_users}: give a number of at least 0")
         return Session(self, num_users, greedy=greedy, seed=seed)
 
     def export(

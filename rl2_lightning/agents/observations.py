@@ -117,6 +117,35 @@ def as_tensor(said: str, value: Any, device: torch.device) -> Tensor:
     return tensor
 
 
+def listed(users: Sequence[User]) -> list[User]:
+    """Users as a list.
+
+    Raises:
+        UserError: they are a single name, whose letters would be taken for users.
+    """
+    if isinstance(users, str | bytes):
+        raise UserError(f"users={users!r} is one name: give a list of users, [{users!r}]")
+    try:
+        return list(users)
+    except TypeError:
+        raise UserError(f"users={users!r} is no list: give one, [{users!r}]") from None
+
+
+def require_hashable(users: Sequence[User]) -> None:
+    """Check that users can be told apart.
+
+    Raises:
+        UserError: one cannot be a key of a dictionary.
+    """
+    for user in users:
+        try:
+            hash(user)
+        except TypeError:
+            raise UserError(
+                f"user {user!r} cannot be a key of a dictionary: call it by a text or a number"
+            ) from None
+
+
 def require_each(is_right: Tensor, users: Sequence[User], fault: str) -> None:
     """Check a condition, `[B]` or `[B, 1]`, bool, for each user.
 

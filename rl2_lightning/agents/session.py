@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from rl2_lightning.agents.memories.memory import State
-from rl2_lightning.agents.observations import ObservationForm, User, as_tensor, require_each
+from rl2_lightning.agents.observations import (
+    ObservationForm,
+    User,
+    as_tensor,
+    listed,
+    require_each,
+    require_hashable,
+)
 from rl2_lightning.agents.spaces import Box, Discrete
 from rl2_lightning.agents.user_rows import UserRows, identity_of, sealed, unsealed
 from rl2_lightning.errors import UserError
@@ -82,8 +89,9 @@ class Session:
         """Add a user, with an empty memory.
 
         Raises:
-            UserError: the session has the user already.
+            UserError: the session has the user already, or it cannot be a key of a dictionary.
         """
+        require_hashable([user])
         if user in self._row_of:
             raise UserError(f"user {user!r} is in the session already: drop it to start anew")
         self._add([user])
@@ -124,7 +132,7 @@ class Session:
         Raises:
             UserError: see `act`.
         """
-        chosen = self.users if users is None else list(users)
+        chosen = self.users if users is None else listed(users)
         rows = self._tensor_of(chosen)
         shown = self._form.read(observation, chosen)
         self._require_waiting(False, rows, chosen)
@@ -155,13 +163,15 @@ class Session:
             users: the users, B; None for all of them.
 
         Raises:
-            UserError: a shape is another one, a reward is not finite, a user is unknown, or has not
-                acted since its last reward.
+            UserError: a shape is another one, a reward is not finite, `done` is neither true nor
+                false, a user is unknown, or has not acted since its last reward.
         """
-        chosen = self.users if users is None else list(users)
+        chosen = self.users if users is None else listed(users)
         rows = self._tensor_of(chosen)
         earned = self._column(reward, "reward", len(chosen)).float()
-        ended = self._column(done, "done", len(chosen)) != 0
+        ended = self._column(done, "done", len(chosen))
+        fault = "has a done that is neither true nor false"
+        require_each((ended == 0) | (ended == 1), chosen, fault)
         require_each(earned.isfinite(), chosen, "has a reward that is not finite: fix its source")
         self._require_waiting(True, rows, chosen)
         waits = ~self._true(len(rows))
@@ -190,6 +200,7 @@ class Session:
         Raises:
             UserError: they are something else, damaged, or of another version or agent.
         """
+        require_hashable([user])
         row = unsealed(data, self._identity, self._rows.size, f"user {user!r}")
         self._require_usable(row, user)
         if user not in self._row_of:
@@ -231,7 +242,11 @@ class Session:
             self._rows.write(torch.tensor(rows, device=self._device), first)
 
     def _indices(self, users: Sequence[User]) -> list[int]:
-        rows = [self._row_of.get(user, -1) for user in users]
+        try:
+            rows = [self._row_of.get(user, -1) for user in users]
+        except TypeError:  # found so, it costs nothing where all is well
+            require_hashable(users)
+            raise
         if -1 in rows:
             unknown = users[rows.index(-1)]
             raise UserError(f"user {unknown!r} is not in the session: add it, or load its memory")

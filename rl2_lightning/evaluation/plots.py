@@ -93,9 +93,10 @@ def draw_adaptation_curves(
     dress_axes(axes, num_episodes)
     axes.annotate(
         "agent: 95 % interval of the mean of one episode",
-        xy=(0.99, 0.015),
+        xy=(1.01, 0.0),  # beside the axes, where neither a line nor a title is
         xycoords="axes fraction",
-        ha="right",
+        rotation="vertical",
+        va="bottom",
         fontsize="x-small",
         color="#666666",
     )

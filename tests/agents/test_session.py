@@ -160,6 +160,11 @@ MISTAKES = {
     "unknown drop": (lambda s: s.drop("ann"), "user 'ann' is not in the session"),
     "added twice": (lambda s: s.add(1), "user 1 is in the session already"),
     "named twice": (lambda s: s.act([[1.0]] * 2, [1, 1]), "user 1 is named twice"),
+    "one name": (lambda s: s.act([[1.0]], "ann"), r"users='ann' is one name: give a list"),
+    "no list": (lambda s: s.act([[1.0]], 1), r"users=1 is no list: give one, \[1\]"),
+    "no key": (lambda s: s.add(["ann"]), r"user \['ann'\] cannot be a key of a dictionary"),
+    "no key of users": (lambda s: s.act([[1.0]], [["ann"]]), r"user \['ann'\] cannot be a key"),
+    "no key to load": (lambda s: s.load(["ann"], s.save(0)), r"user \['ann'\] cannot be a key"),
     "nobody": (lambda s: s.act(torch.ones(0, 1), []), "there is no user"),
     "not acted": (lambda s: s.observe([1.0] * 2, [True] * 2), "user 0 has not acted since"),
 }
@@ -178,15 +183,25 @@ def test_mistakes_change_nothing(name: str) -> None:
     assert len(session.act(torch.ones(2, 1))) == 2, "the others are served on"
 
 
+def test_a_number_of_users_is_not_negative() -> None:
+    with pytest.raises(UserError, match=r"^num_users=-1: give a number of at least 0$"):
+        agent_of("gru")[0].session(-1)
+
+
 def test_rewards_are_awaited() -> None:
     agent, _ = agent_of("gru")
     session = agent.session(2)
     session.act([[1.0]], [1])
     with pytest.raises(UserError, match=r"^user 1 has not observed the reward of its last action"):
         session.act(torch.ones(2, 1))
-    for reward, told in (([1.0, 2.0], "shape"), ([float("inf")], "user 1 has a reward that is")):
+    for reward, done, told in (
+        ([1.0, 2.0], [True], "shape"),
+        ([float("inf")], [True], "user 1 has a reward that is"),
+        ([1.0], [0.5], "user 1 has a done that is neither true nor false"),
+        ([1.0], [float("nan")], "user 1 has a done that is neither true nor false"),
+    ):
         with pytest.raises(UserError, match=told):
-            session.observe(reward, [True], [1])
+            session.observe(reward, done, [1])
     session.observe([[1.0]], [[True]], [1])
     assert len(session.act(torch.ones(2, 1))) == 2
 

@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 
 from examples.personalisation.client import Client
-from examples.personalisation.load_test import add_users, count_kept, draw_load, play, print_report
+from examples.personalisation.load_test import (
+    add_users,
+    count_kept,
+    draw_load,
+    play,
+    print_report,
+    require_time_for_rewards,
+)
 from examples.personalisation.store import Store
 from examples.personalisation.users import Users
 from rl2_lightning import Agent
+from rl2_lightning.errors import UserError
 from tests.examples.agents import CHECKPOINT, serving
 
 USERS, DECISIONS = 60, 10
@@ -23,6 +31,20 @@ def test_times_are_those_of_the_rate() -> None:
     assert gaps.mean() == pytest.approx(1 / 500, rel=0.05)
     assert gaps.std() == pytest.approx(1 / 500, rel=0.05)  # a Poisson process
     assert load.arms.shape == (200, 5)
+
+
+@pytest.mark.parametrize(("reward_after", "is_possible"), [(0.05, True), (0.3, False)])
+def test_rewards_come_before_the_next_decision(reward_after: float, is_possible: bool) -> None:
+    load = draw_load(20, 2, 5, rate=100.0, reward_after=reward_after, seed=1)
+    if is_possible:
+        require_time_for_rewards(load)
+        return
+    with pytest.raises(UserError, match=r"^reward_after=0\.3: a user comes back after 0\.\d+ s, "):
+        require_time_for_rewards(load)
+
+
+def test_one_decision_has_all_the_time() -> None:
+    require_time_for_rewards(draw_load(20, 1, 5, rate=100.0, reward_after=9.0, seed=1))
 
 
 def test_users_adapt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

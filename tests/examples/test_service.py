@@ -21,6 +21,7 @@ from examples.personalisation import batching
 from examples.personalisation.batching import Batcher
 from examples.personalisation.messages import Act, Add, Reply
 from tests.examples.agents import CHECKPOINT, RETRAINED, ROOT, make_users, serving
+from tests.forked import forked, variables_of_a_shell
 
 
 def http(
@@ -235,6 +236,15 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, sent: int) 
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "stopped: the database has every user\n", "")
     assert not (tmp_path / "users.db-wal").exists()
+
+
+def test_it_can_be_stopped_as_soon_as_it_has_an_address(tmp_path: Path) -> None:
+    arguments = ("-m", "examples.personalisation", f"ckpt_path={CHECKPOINT}", "port=0")
+    env = {**variables_of_a_shell(), "PYTHONPATH": str(ROOT)}
+    with forked(arguments, tmp_path, env) as program:
+        program.wait_for("serving at")
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(30) == 0, program.read()
 
 
 MISTAKES = [

@@ -310,7 +310,10 @@ def test_a_damaged_memory_stops_its_user_alone(tmp_path: Path) -> None:
     users = make_users(tmp_path)
     ann, bob = ask(users, Act("ann"), Act("bob"))
     assert (ann[0], bob[0]) == (409, 200)
-    assert "the memory of user 'ann' cannot be used" in ann[1]["error"]
+    assert ann[1]["error"] == (
+        "the memory of user 'ann' cannot be used (it is damaged): restore a copy of the database, "
+        "or delete and add the user"
+    )
 
 
 @pytest.mark.parametrize("name", ["pendulum_seed1", "maze_3x3_seed1"])

@@ -1,12 +1,37 @@
-"""The code blocks of the documentation's pages."""
+"""The code blocks of the documentation's pages, and their commands as bash reads them."""
 
 import re
-import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+CHANGES = "CHANGELOG.md"  # also names commands that no longer exist
+FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
+PAGES = [file.relative_to(ROOT).as_posix() for file in FILES]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"\n]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
+PROGRAMS = (
+    *("jupyter", "make", "pip", "pytest", "python", "python3", "ray", "rl2-lightning", "srun"),
+    *("tensorboard", "torchrun"),
+)
+OTHER_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# A whole command within a sentence: no part of it is left to the reader.
+INLINE = re.compile(rf"(?<!`)`((?:{'|'.join(PROGRAMS)}) [^`\n]+)`(?!`)")
+LEFT_TO_THE_READER = re.compile(r"…|<|field=value|=x\b")
+VARIABLES = ("PYTHONPATH", "RAY_ADDRESS", "WANDB_MODE")
+END = "\x1e"  # of a command, in the file that bash writes
+# Programs become functions that write down their arguments, after bash has expanded them.
+RECORD = f"""
+record() {{
+  for name in {" ".join(VARIABLES)}; do printf '%s\\0' "${{!name-}}"; done
+  printf '%s\\0' "$@" $'{END}'
+}} >>commands
+mkdir -p .venv/bin && touch .venv/bin/activate
+unset {" ".join(VARIABLES)}
+""" + "".join(f'{name}() {{ record {name} "$@"; }}\n' for name in PROGRAMS)
 
 
 class Block(NamedTuple):
@@ -21,6 +46,37 @@ class Block(NamedTuple):
     language: str
     file: str
     text: str
+
+
+class Command(NamedTuple):
+    """A command of a page.
+
+    Attributes:
+        words: the program and its arguments.
+        variables: the variables that the command sets for it.
+    """
+
+    words: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The command in one line."""
+        return " ".join([*(f"{name}={value}" for name, value in self.variables), *self.words])
+
+    @property
+    def overrides(self) -> list[str] | None:
+        """The fields that it sets for a training or a test; None if it is of another kind."""
+        words = list(self.words)
+        if words[:2] == ["make", "train"]:
+            return " ".join(words[2:]).removeprefix("ARGS=").split()
+        if words[0] == "rl2-lightning":
+            return words[1:]
+        if words[:3] == ["python", "-m", "rl2_lightning"]:
+            return words[3:]
+        if "train.py" in words:
+            return words[words.index("train.py") + 1 :]
+        return None
 
 
 def blocks_of(page: str) -> list[Block]:
@@ -41,8 +97,37 @@ def write_files(page: str, folder: Path) -> list[Path]:
     return written
 
 
-def commands_of(page: str) -> list[list[str]]:
-    """The commands of a page's bash blocks, without comments."""
-    text = "".join(block.text for block in blocks_of(page) if block.language == "bash")
-    lines = text.replace("\\\n", " ").splitlines()
-    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+@cache
+def commands_of(page: str) -> tuple[Command, ...]:
+    """The commands of a page's bash blocks and sentences, in their order, each once."""
+    with TemporaryDirectory() as folder:
+        scripts = (f"(\nset -e\n{script}\n) || exit" for script in _scripts_of(page))
+        program = "\n".join([RECORD, *scripts])
+        done = subprocess.run(
+            ["bash", "-c", program], check=False, cwd=folder, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (page, done)
+        written = Path(folder) / "commands"
+        content = written.read_text(encoding="utf-8") if written.exists() else ""
+    found = []
+    for record in content.split(f"{END}\0")[:-1]:
+        fields = record.split("\0")[:-1]
+        count = len(VARIABLES)
+        values = zip(VARIABLES, fields[:count], strict=True)
+        found.append(Command(tuple(fields[count:]), tuple(pair for pair in values if pair[1])))
+    return tuple(dict.fromkeys(found))
+
+
+def _scripts_of(page: str) -> Iterator[str]:
+    """The bash blocks of a page, and the commands in its sentences."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    end = 0
+    for block in [*BLOCK.finditer(text), None]:
+        sentences = text[end : block.start() if block else None]
+        for command in INLINE.findall(OTHER_BLOCK.sub("", sentences)):
+            if not LEFT_TO_THE_READER.search(command):
+                yield command
+        if block is not None:
+            end = block.end()
+            if block[1] == "bash":
+                yield block[3]

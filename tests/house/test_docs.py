@@ -1,8 +1,6 @@
 """Files, tests, links and commands in the documentation exist."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,26 +9,15 @@ from rl2_lightning.config import register_schemas
 from tests.builders import LEARNERS, MEMORIES, known
 from tests.families.catalogue import NAMES as FAMILY_NAMES
 from tests.families.catalogue import read_family
+from tests.house.pages import CHANGES, PAGES, ROOT, commands_of
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results" / "README.md"])
-NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Fields whose values only exist on the user's machine.
 OF_THE_USER = re.compile(r"--config-dir|searchpath|^-|\$|=\.\.\.")
 FAMILIES = {name: read_family(name)[0] for name in FAMILY_NAMES if name != "corridor"}
-CHANGES = "CHANGELOG.md"  # also names things that no longer exist
 
 
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def commands_of(name: str) -> list[list[str]]:
-    """The overrides of each `python train.py ...` in a page."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", text_of(name), re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [line[2:] for line in words if line[:2] == ["python", "train.py"]]
 
 
 def anchors_of(name: str) -> set[str]:
@@ -48,7 +35,7 @@ def part_with(field: str) -> list[str]:
     return [f"{group}={having[0]}"] if having and default not in having else []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(name)):
         if "://" in target:
@@ -60,16 +47,16 @@ def test_links_lead_somewhere(name: str) -> None:
             assert anchor in anchors_of(place.resolve().relative_to(ROOT).as_posix()), target
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PAGES)
 def test_commands_compose(name: str) -> None:
     register_schemas()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for words in commands_of(name):
-            if not any(OF_THE_USER.search(word) for word in words):
+        for words in (command.overrides for command in commands_of(name)):
+            if words is not None and not any(OF_THE_USER.search(word) for word in words):
                 compose("train", ["output_dir=.", *words], return_hydra_config=True)
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {CHANGES}))
+@pytest.mark.parametrize("name", sorted({*PAGES} - {CHANGES}))
 def test_fields_are_fields(name: str) -> None:
     groups = "env|trial|collection|evaluation|agent|memory|learner|trainer|callbacks|logger"
     register_schemas()

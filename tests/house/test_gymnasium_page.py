@@ -2,19 +2,22 @@
 
 import json
 import re
-import shlex
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
+from rl2_lightning.families.gymnasium import GymnasiumTasks
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.look import look
 from tests.extras.experiments import GYMNASIUM, WITH_EXTRA
 from tests.extras.packages import PACKAGES
 from tests.house.command import run_python
+from tests.house.pages import ROOT, commands_of, write_files
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "gymnasium.md").read_text(encoding="utf-8")
 
 
@@ -33,26 +36,33 @@ def test_the_table_of_extras_is_whole() -> None:
             assert package.strip() in " ".join(extras[extra] + extras["mujoco"])
 
 
-def block(language: str) -> str:
-    """The block of a language that comes after the heading of the example."""
-    _, _, example = PAGE.partition("## An environment of your own")
-    found = re.search(rf"^```{language}\n(.*?)^```", example, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def test_wrappers_are_those_of_the_page() -> None:
+    """The one with a limit cuts each episode."""
+    (text,) = re.findall(r"^```yaml\n(env:\n  wrappers:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    settings = yaml.safe_load(text)["env"]
+    limit = settings["wrappers"][1]["kwargs"]["max_episode_steps"]
+    family = GymnasiumTasks(2, id="Pendulum-v1", horizon=2 * limit, **settings)
+    trials = TrialEnv(family, episodes_per_trial=2)
+    trials.begin()
+    ended = [step for step in range(2 * limit) if at_an_end(trials)]
+    assert ended == [limit - 1, 2 * limit - 1]
+
+
+def at_an_end(trials: TrialEnv) -> bool:
+    following = trials.advance(torch.zeros(2, 1)).following
+    return bool(following.inputs.previous_done.all())
 
 
 def test_an_environment_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program, config = block("python"), block("yaml")
-    assert len(program.splitlines()) < 20
-    assert len(config.splitlines()) < 10
-    (folder := tmp_path / "mine" / "configs" / "env").mkdir(parents=True)
-    (tmp_path / "mine" / "switches.py").write_text(program)
-    (folder / "switches.yaml").write_text(config)
-    variable, python, script, *words = shlex.split(block("bash"))
-    assert (variable, python, script) == ("PYTHONPATH=mine", "python", "train.py")
+    program, config = write_files("docs/gymnasium.md", tmp_path)
+    assert len(program.read_text(encoding="utf-8").splitlines()) < 20
+    assert len(config.read_text(encoding="utf-8").splitlines()) < 10
+    (command,) = (one for one in commands_of("docs/gymnasium.md") if one.variables)
+    assert command.variables == (("PYTHONPATH", "mine"),)
+    assert command.overrides is not None
     output = tmp_path / "run"
     quick = ("debug=fast", "collection.backend=process", "collection.num_workers=2")
-    given = [ROOT / "train.py", *words, *quick, f"hydra.run.dir={output}"]
+    given = [ROOT / "train.py", *command.overrides, *quick, f"hydra.run.dir={output}"]
     run_python(given, tmp_path, PYTHONPATH=str(tmp_path / "mine"), OMP_NUM_THREADS="1")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["iterations"] >= 1

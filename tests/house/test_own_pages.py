@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.command import run
-from tests.house.pages import ROOT, blocks_of, commands_of, write_files
+from tests.house.pages import ROOT, Command, blocks_of, commands_of, write_files
 
 PARTS = ROOT / "tests" / "house" / "own_parts"  # trained, tested and resumed by other tests
 GROUPS = {"tasks": "env", "memory": "memory", "learner": "learner"}
@@ -20,7 +20,7 @@ def test_the_command_names_the_files_of_the_page(tmp_path: Path, page: str) -> N
     (command,) = commands_of(place)
     folder, name = GROUPS[page], program.stem
     choice = ["--config-dir", "mine/configs", f"{folder}={name}"]
-    assert command == ["PYTHONPATH=mine", "python", "train.py", *choice]
+    assert command == Command(("python", "train.py", *choice), (("PYTHONPATH", "mine"),))
     assert config == tmp_path / "mine" / "configs" / folder / f"{name}.yaml"
     assert f"_target_: {name}." in config.read_text(encoding="utf-8")
 
@@ -35,7 +35,7 @@ def test_the_example_is_the_one_that_other_tests_train(page: str) -> None:
 
 def test_the_doors_are_trained(tmp_path: Path) -> None:
     write_files("docs/own_tasks.md", tmp_path)
-    ((_, _, _, *words),) = commands_of("docs/own_tasks.md")
+    (words,) = (command.overrides for command in commands_of("docs/own_tasks.md"))
     output = tmp_path / "run"
     few = ("debug=fast", "trial.episodes_per_trial=8", "evaluation.test_tasks=4000")
     command = [sys.executable, ROOT / "train.py", *words, *few, f"hydra.run.dir={output}"]

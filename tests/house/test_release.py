@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from website.badges import FOLDER, badges
+
 ROOT = Path(__file__).parents[2]
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -18,6 +20,16 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert str(citation["date-released"]) == date
     assert citation["license"] == PROJECT["license"]
     assert CHANGES.index("## [Unreleased]") < CHANGES.index(f"## [{version}]")
+
+
+def test_badges_say_what_is_true() -> None:
+    shown = re.findall(r"badges/(\w+\.svg)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    expected = badges()
+    assert sorted(shown) == sorted(expected)
+    for name, content in expected.items():
+        found = (FOLDER / name).read_text(encoding="utf-8")
+        assert found == content, "run `python -m website.badges`"
+    assert f"version: {PROJECT['version']}" in expected["version.svg"]
 
 
 def test_the_hosted_checks_are_those_of_the_script() -> None:
