@@ -14,7 +14,7 @@ from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_a
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check, settle_checkpoint
 from rl2_lightning.launched import end_with_parent
-from rl2_lightning.overrides import require_known_choice
+from rl2_lightning.overrides import require_known_tuning
 from rl2_lightning.run_folder import claimed, removed_if_refused
 from rl2_lightning.trust import require_trusted, require_trusted_hydra
 
@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     overrides = hydra_cfg.overrides.task
     require_trusted(cfg, overrides)
-    require_known_choice("tuned", overrides)
+    require_known_tuning(overrides)
     settle_checkpoint(cfg, hydra_cfg.runtime.cwd)
     if cfg.ckpt_path is not None:
         from rl2_lightning.resumed_config import resumed

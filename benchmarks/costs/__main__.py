@@ -53,7 +53,7 @@ def row_of(curve: str, number: int, work: Work, measured: Measured, empty: float
     """
     if measured.error:
         raise RuntimeError(f"{curve} = {number} failed: {measured.error}")
-    collect = median(lap.collect or 0.0 for lap in measured.laps)
+    collect = median(lap.collect for lap in measured.laps if lap.collect is not None)
     whole = median(lap.whole for lap in measured.laps)
     each = 1e6 / work.env_steps
     numbers = (f"{collect * each:.4g}", f"{(whole - collect) * each:.4g}")
@@ -62,29 +62,32 @@ def row_of(curve: str, number: int, work: Work, measured: Measured, empty: float
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def measure(
-    curves: Mapping[str, Mapping[int, Work]], num_rounds: int, num_threads: int, clock: str
-) -> list[dict[str, str]]:
-    """The rows of `costs.csv`, measured; see `turns.take_turns`."""
-
-    def measured(works: Mapping[str, Work]) -> dict[str, Measured]:
-        loops = {label: Loop("own", work) for label, work in works.items()}
-        return take_turns(loops, num_rounds, num_threads, clock)
-
-    empty = measured({"empty": SMALLEST})["empty"].megabytes
-    rows = []
-    for curve, works in curves.items():
-        found = measured({f"{number}": work for number, work in works.items()})
-        rows += [
-            row_of(curve, number, work, found[f"{number}"], empty) for number, work in works.items()
-        ]
-    return rows
+def peaks_and_laps(
+    works: Mapping[str, Work], num_rounds: int, num_threads: int, clock: str
+) -> dict[str, Measured]:
+    """What was measured of this project's loop at each work; see `turns.take_turns`."""
+    loops = {label: Loop("own", work) for label, work in works.items()}
+    return take_turns(loops, num_rounds, num_threads, clock)
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Read the table."""
+    """Read the table; it is empty if there is none."""
+    if not path.exists():
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the rows into the table, in place of those of the same curves."""
+    replaced = {row["curve"] for row in rows}
+    kept = [row for row in read(path) if row["curve"] not in replaced]
+    order = list(CURVES)
+    both = sorted([*kept, *rows], key=lambda row: order.index(row["curve"]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(both)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -103,16 +106,14 @@ def main(arguments: Sequence[str]) -> None:
     """Measure, print and write."""
     options = parse(arguments)
     path = options.folder / "costs.csv"
+    options.folder.mkdir(parents=True, exist_ok=True)
+    how = (options.rounds, options.threads, options.clock)
     if options.rounds:
-        curves = {
-            name: {n: work for n, work in CURVES[name].items() if n <= (options.most or n)}
-            for name in options.curves
-        }
-        rows = measure(curves, options.rounds, options.threads, options.clock)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        empty = peaks_and_laps({"empty": SMALLEST}, *how)["empty"].megabytes
+        for curve in options.curves:
+            works = {n: work for n, work in CURVES[curve].items() if n <= (options.most or n)}
+            found = peaks_and_laps({f"{n}": work for n, work in works.items()}, *how)
+            write(path, [row_of(curve, n, one, found[f"{n}"], empty) for n, one in works.items()])
     rows = read(path)
     table = Table(*COLUMNS, box=box.SIMPLE_HEAD)
     for row in rows:

@@ -71,7 +71,8 @@ class Report(NamedTuple):
         kills: services killed.
         decisions: decisions acknowledged.
         rewards: rewards acknowledged.
-        in_doubt: requests that were not acknowledged when the service was killed.
+        in_doubt: requests without an answer at a kill, summed over the kills; one that no client
+            repeats before the next kill counts again.
         compared: memories compared with the replay.
         differences: what was lost, one line each.
     """

@@ -99,10 +99,10 @@ class Agent(nn.Module):
             seed: seed of the samples; None for a new one in each session.
 
         Raises:
-            UserError: the number is negative.
+            UserError: the number is negative, or no whole one.
         """
-        if num_users < 0:
-            raise UserError(f"num_users={num_users}: give a number of at least 0")
+        if not isinstance(num_users, int) or num_users < 0:
+            raise UserError(f"num_users={num_users}: give a whole number of at least 0")
         return Session(self, num_users, greedy=greedy, seed=seed)
 
     def export(

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl2_lightning.agents.agent import Agent
-from rl2_lightning.command_line import explain
+from rl2_lightning.command_line import NO_CHOICE, explain
 from rl2_lightning.config import register_schemas
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import SEARCH_PATH, require_known_choice
+from rl2_lightning.overrides import SEARCH_PATH, require_known_tuning
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.session import quieten
 from rl2_lightning.trust import CONFIGS, require_trusted_names
@@ -43,7 +43,7 @@ def compose_config(
     with _one_line():
         with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
             cfg = compose("train", [*overrides, *_search_path(config_dir)])
-            require_known_choice("tuned", overrides)
+            require_known_tuning(overrides, None if config_dir is None else Path(config_dir))
         with open_dict(cfg):
             cfg.output_dir = str(folder or "")
         if config_dir is not None:
@@ -96,3 +96,7 @@ def _one_line() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from None
+    except ValueError as error:
+        if NO_CHOICE not in str(error):
+            raise
+        raise UserError("an override names no file of its group, as in env=grid_navi") from None

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import asdict, fields
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -157,26 +156,6 @@ def test_choice_composes(choice: str) -> None:
     settings, cfg = compose_with_hydra(choice)
     assert settings.runtime.choices[group] == name
     assert not OmegaConf.missing_keys(cfg)
-
-
-def test_settings_of_a_combination_are_taken_for_it_alone(tmp_path: Path) -> None:
-    def settings(*overrides: str) -> tuple[int, int, float]:
-        cfg = compose_config(tmp_path, *overrides)
-        return cfg.collection.num_trials, cfg.learner.num_minibatches, cfg.learner.learning_rate
-
-    assert settings() == settings("env.num_arms=7") == (512, 2, 5e-3)
-    others = ("tuned=none", "memory=lstm", "experiment=mab_n10_k5")
-    assert [settings(one) for one in others] == [(2048, 8, 3e-3)] * 3
-    assert settings("env=grid_navi") == (512, 8, 3e-3)
-
-
-def test_tuned_settings_name_a_combination() -> None:
-    def names(group: str) -> list[str]:
-        return [path.stem for path in (ROOT / "configs" / group).glob("*.yaml")]
-
-    groups = [names(group) for group in ("env", "memory", "learner", "experiment")]
-    combinations = {"_".join(choice) for choice in product(*groups)}
-    assert set(names("tuned")) - {"none"} <= combinations
 
 
 def test_sweep_over_seeds() -> None:

@@ -1,12 +1,12 @@
 """The benchmark of how costs grow: its table and its picture."""
 
 import csv
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.costs.__main__ import BASE, CURVES, WINDOW, main, row_of
+from benchmarks.costs.__main__ import BASE, CURVES, WINDOW, main, read, row_of, write
 from benchmarks.costs.picture import PANELS, draw
 from benchmarks.peers.loops import Lap
 from benchmarks.peers.own_loop import configure
@@ -30,17 +30,31 @@ def test_a_failed_run_ends_the_benchmark() -> None:
         row_of("trials", 100, BASE, Measured(error="no memory"), empty=0.0)
 
 
-def test_curves_change_one_number() -> None:
-    fields = {"trials": "num_trials", "hidden size": "hidden_size", "arms": "num_actions"}
-    for curve, field in fields.items():
-        assert all(replace(BASE, **{field: n}) == work for n, work in CURVES[curve].items())
-    assert all(work.window == WINDOW for work in CURVES["steps in windows"].values())
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_curve_changes_one_number(curve: str) -> None:
+    works = [asdict(work) for work in CURVES[curve].values()]
+    changed = [name for name in works[0] if len({work[name] for work in works}) > 1]
+    assert len(changed) == 1
+    assert [work[changed[0]] for work in works] == list(CURVES[curve])
+    assert {work["window"] for work in works} == {WINDOW if "windows" in curve else None}
 
 
 def test_windows_cut_trials(tmp_path: Path) -> None:
     work = CURVES["steps in windows"][200]
     assert configure(work, str(tmp_path)).collection.window == WINDOW
     assert configure(BASE, str(tmp_path)).collection.window is None
+
+
+def test_a_curve_is_measured_again_without_loss_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    rows = {
+        curve: row_of(curve, 100, BASE, Measured(LAPS, 400.0), 300.0)
+        for curve in ("arms", "trials")
+    }
+    write(path, [rows["arms"]])
+    write(path, [rows["trials"]])
+    write(path, [rows["arms"]])
+    assert read(path) == [rows["trials"], rows["arms"]]
 
 
 def test_the_picture_has_a_column_for_each_number() -> None:

@@ -1,10 +1,12 @@
 """The comparison with other loops: turns, ratios and what a loop has to do."""
 
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import pytest
 
+from benchmarks.peers import optimum
 from benchmarks.peers.__main__ import beside, loops_of, main, ratios
 from benchmarks.peers.loops import Lap
 from benchmarks.peers.optimum import Point, best_return, own_points, reached, row_of
@@ -12,6 +14,7 @@ from benchmarks.peers.own_loop import configure, learner_of, num_parameters
 from benchmarks.peers.turns import Loop, Measured, take_turns
 from benchmarks.peers.work import ROWS, Work
 from benchmarks.throughput import operations
+from tests.builders import compose_config
 
 TINY = Work("bernoulli_bandit", 2, 3, "gru", 4, num_trials=4)
 
@@ -86,3 +89,13 @@ def test_first_evaluation_that_is_good_enough() -> None:
     row = row_of("own", 1, points[:3], best=6.5)
     assert row == ["own", "1", "96.9%", "0.0", "2", "2.0", "–", "–", "3.0"]
     assert best_return() == pytest.approx(6.66, abs=0.005)
+
+
+def test_the_default_run_is_what_the_loop_in_jax_does(tmp_path: Path) -> None:
+    cfg = compose_config(tmp_path)
+    assert cfg.collection.total_env_steps == optimum.BUDGET
+    assert optimum.WORK.num_trials == cfg.collection.num_trials
+    assert optimum.WORK.num_minibatches == cfg.learner.num_minibatches
+    assert optimum.WORK.num_epochs == cfg.learner.num_epochs
+    assert optimum.WORK.hidden_size == cfg.memory.hidden_size
+    assert {name: cfg.learner[name] for name in optimum.SETTINGS} == optimum.SETTINGS
