@@ -2,8 +2,9 @@
 
 An iteration collects trials of a bandit and passes over them 4 times in 2 minibatches. One of its
 numbers at a time is changed: trials, env steps of a trial, width of the memory, arms. The runs of a
-curve take turns. Long trials are measured whole and in windows. `costs.csv` and `costs.png` are
-written to `--folder`; with `--rounds 0` the picture shows the stored file.
+curve take turns. Long trials are measured whole, and in windows, of which a minibatch has as many
+as it has whole trials. `costs.csv` and `costs.png` are written to `--folder`; with `--rounds 0` the
+picture shows the stored file.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from benchmarks.peers.turns import ROOT, Loop, Measured, take_turns
 from benchmarks.peers.work import Work
 
 BASE = Work("bernoulli_bandit", 5, 10, "gru", 64, 2000)
-LONG = replace(BASE, num_trials=200)
+LONG = replace(BASE, num_trials=192)  # minibatches divide them
 WINDOW = 100  # env steps
 # Name of a curve, to the works along it by the number that is changed.
 CURVES: dict[str, dict[int, Work]] = {
     "trials": {num: replace(BASE, num_trials=num) for num in (250, 500, 1000, 2000, 4000, 8000)},
     "steps": {num: replace(LONG, num_episodes=num) for num in (50, 100, 200, 400, 800)},
     "steps in windows": {
-        num: replace(LONG, num_episodes=num, window=WINDOW) for num in (100, 200, 400, 800)
+        num: replace(LONG, num_episodes=num, window=WINDOW, num_minibatches=2 * num // WINDOW)
+        for num in (100, 200, 400, 800)
     },
     "hidden size": {size: replace(BASE, hidden_size=size) for size in (16, 32, 64, 128, 256, 512)},
     "arms": {num: replace(BASE, num_actions=num) for num in (2, 5, 10, 20, 50, 100, 200)},

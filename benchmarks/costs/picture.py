@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from rl2_lightning.evaluation.images import Picture
 from rl2_lightning.evaluation.plots import AGENT_COLOURS
@@ -37,9 +38,16 @@ def draw(rows: Sequence[Row]) -> Figure:
             points = [row for row in rows if row["curve"] == curve]
             if points:
                 _draw_curve(upper, lower, curve, points, style)
-        for axes in (upper, lower):
-            axes.set_xscale("log")
-            axes.set_ylim(bottom=0)
+        upper.set_ylim(bottom=0)
+        lower.set_yscale("log")
+        lower.set_xscale("log")
+        numbers = {int(row["number"]) for row in rows if row["curve"] in curves}
+        lower.xaxis.set_ticks(sorted(numbers))
+        for axis in (lower.xaxis, lower.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_locator(NullLocator())
+        lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        lower.tick_params(axis="x", labelsize="small")
         lower.set_xlabel(label)
         if len(curves) > 1:
             lower.legend(frameon=False, fontsize="small")
