@@ -1,10 +1,12 @@
 """The code blocks of the documentation's pages, and their commands as bash reads them."""
 
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -21,16 +23,23 @@ OTHER_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # A whole command within a sentence: no part of it is left to the reader.
 INLINE = re.compile(rf"(?<!`)`((?:{'|'.join(PROGRAMS)}) [^`\n]+)`(?!`)")
 LEFT_TO_THE_READER = re.compile(r"…|<|field=value|=x\b")
-VARIABLES = ("PYTHONPATH", "RAY_ADDRESS", "WANDB_MODE")
+OF_BASH = ("OLDPWD", "PATH", "PWD", "SHLVL", "_")  # variables that no command has set
+EXPORTED = re.compile(r'^declare -x (\w+)="?(.*?)"?$', re.MULTILINE)
+ESCAPED = re.compile(r"\\(.)")
 END = "\x1e"  # of a command, in the file that bash writes
-# Programs become functions that write down their arguments, after bash has expanded them.
+# Programs become functions that write down what is exported and, after bash has expanded them,
+# their arguments. Nothing else is executed: there is no other program on the path, and a restricted
+# shell accepts neither paths of programs nor redirections into files.
 RECORD = f"""
+exec 3>>commands
 record() {{
-  for name in {" ".join(VARIABLES)}; do printf '%s\\0' "${{!name-}}"; done
-  printf '%s\\0' "$@" $'{END}'
-}} >>commands
-mkdir -p .venv/bin && touch .venv/bin/activate
-unset {" ".join(VARIABLES)}
+  export -p
+  printf '\\0'; printf '%s\\0' "$@" $'{END}'
+}} >&3
+fail() {{ printf 'a line fails in\\n%s\\n' "$1" >&2; exit 1; }}
+.() {{ [[ $1 == .venv/bin/activate ]]; }}
+PATH={os.devnull}
+set -r
 """ + "".join(f'{name}() {{ record {name} "$@"; }}\n' for name in PROGRAMS)
 
 
@@ -53,7 +62,7 @@ class Command(NamedTuple):
 
     Attributes:
         words: the program and its arguments.
-        variables: the variables that the command sets for it.
+        variables: the exported ones that the page sets for it, sorted by name.
     """
 
     words: tuple[str, ...]
@@ -100,22 +109,38 @@ def write_files(page: str, folder: Path) -> list[Path]:
 @cache
 def commands_of(page: str) -> tuple[Command, ...]:
     """The commands of a page's bash blocks and sentences, in their order, each once."""
+    return tuple(dict.fromkeys(read_commands(_scripts_of(page), page)))
+
+
+def read_commands(scripts: Iterable[str], source: str) -> list[Command]:
+    """The commands of scripts, in which each line must succeed and each program be known.
+
+    Args:
+        scripts: what bash reads, each in a subshell of its own.
+        source: where they are from, for messages.
+    """
+    # `set -e` has no effect in a subshell whose exit code decides what is done next.
+    whole = (f"(\nset -e\n{script}\n)\n(($? == 0)) || fail {quote(script)}" for script in scripts)
     with TemporaryDirectory() as folder:
-        scripts = (f"(\nset -e\n{script}\n) || exit" for script in _scripts_of(page))
-        program = "\n".join([RECORD, *scripts])
         done = subprocess.run(
-            ["bash", "-c", program], check=False, cwd=folder, capture_output=True, text=True
+            ["bash", "-c", "\n".join([RECORD, *whole]), source],
+            check=False,
+            cwd=folder,
+            env={"PATH": os.environ["PATH"]},  # where bash is
+            capture_output=True,
+            text=True,
         )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (page, done)
-        written = Path(folder) / "commands"
-        content = written.read_text(encoding="utf-8") if written.exists() else ""
-    found = []
-    for record in content.split(f"{END}\0")[:-1]:
-        fields = record.split("\0")[:-1]
-        count = len(VARIABLES)
-        values = zip(VARIABLES, fields[:count], strict=True)
-        found.append(Command(tuple(fields[count:]), tuple(pair for pair in values if pair[1])))
-    return tuple(dict.fromkeys(found))
+        printed = done.stdout + done.stderr
+        assert (done.returncode, printed) == (0, ""), f"{source}: {printed}"
+        content = (Path(folder) / "commands").read_text(encoding="utf-8")
+    return [_command(record.split("\0")[:-1]) for record in content.split(f"{END}\0")[:-1]]
+
+
+def _command(fields: list[str]) -> Command:
+    """The command of the variables and the words that bash has written down."""
+    exported, *words = fields
+    variables = ((name, ESCAPED.sub(r"\1", value)) for name, value in EXPORTED.findall(exported))
+    return Command(tuple(words), tuple(sorted(one for one in variables if one[0] not in OF_BASH)))
 
 
 def _scripts_of(page: str) -> Iterator[str]:

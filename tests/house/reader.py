@@ -22,6 +22,9 @@ from tests.forked import forked
 from tests.house.command import environment, run, run_python
 from tests.house.pages import Command, write_files
 
+COPIED = ("docs", "results")  # some commands write there
+# Nothing else of the repository is reached: a folder `mine` in it is its user's.
+LINKED = ("benchmarks", "callbacks", "configs", "examples", "notebooks", "rl2_lightning")
 PUBLISHED = "results/checkpoints/"
 TABLES = ("mab", "mdp", "worlds", "gymnasium")
 # A training of one iteration with few and short trials.
@@ -45,7 +48,7 @@ SHORTENED = {
     "hydra.sweeper.n_trials=20": "hydra.sweeper.n_trials=2",
 }
 # Experiments that start from the weights of another one.
-LATER_MAZES = re.compile(r"experiment=maze_(3x3_unlimited|5x5|9x9)")
+LATER_MAZES = ("experiment=maze_3x3_unlimited", "experiment=maze_5x5", "experiment=maze_9x9")
 # These have the trials of their experiment, which what follows them needs.
 WHOLE_TRIALS = (
     "experiment=mab_n100_k5 hydra.run.dir=outputs/a_run",
@@ -72,6 +75,13 @@ BEFORE = {
     "outputs/mab_n100_k10/2026-01-01_12-00-00": ["experiment=mab_n100_k10"],
     "outputs/of_5x5": ["experiment=maze_5x5", "start_from=null"],
 }
+# What a module with a format must write, beside its checkpoint or else where it is run.
+WRITES = {
+    ("rl2_lightning.look", None): "look/actions.png",
+    ("rl2_lightning.export", None): "last.pt2",
+    ("rl2_lightning.export", "onnx"): "last.onnx",
+    ("rl2_lightning.compare", None): "runs.png",
+}
 OF_THE_TEST = ("mode=", "ckpt_path=", "evaluation.", "hydra.run.dir=", "-", "trainer.max_epochs")
 
 
@@ -81,13 +91,18 @@ def value_of(words: list[str], field: str) -> str | None:
     return found[-1] if found else None
 
 
+def run_folder(checkpoint: str) -> str:
+    """The folder of a run, which a command may name in place of its last checkpoint."""
+    return checkpoint.removesuffix("/last.ckpt")
+
+
 def short_for(words: list[str]) -> list[str]:
     """Fields that make a training small, as far as its parts have them and it sets none."""
     line = " ".join(words)
     known = known_of_learners(words)
     given = {word.partition("=")[0].lstrip("+") for word in words}
     checkpoint, start = value_of(words, "ckpt_path"), value_of(words, "start_from")
-    source = checkpoint or start or (PUBLISHED if LATER_MAZES.search(line) else "")
+    source = checkpoint or start or (PUBLISHED if {*LATER_MAZES} & {*words} else "")
     if source.startswith(PUBLISHED) or "--config-dir" in words:
         given.add("memory.hidden_size")  # it is that of the weights, or it may have another name
     if any(one in line for one in WHOLE_TRIALS):
@@ -145,10 +160,10 @@ class Reader:
 
     def __init__(self, folder: Path, page: str) -> None:
         self.folder = folder
-        for place in ROOT.iterdir():
-            if place.name not in {"outputs", "results", "build", "users.db"}:
-                (folder / place.name).symlink_to(place)
-        shutil.copytree(ROOT / "results", folder / "results")  # some commands write there
+        for name in COPIED:
+            shutil.copytree(ROOT / name, folder / name)
+        for name in LINKED:
+            (folder / name).symlink_to(ROOT / name)
         for table in TABLES:  # rows of fewer tasks do not replace those of more
             (folder / "results" / f"{table}.csv").unlink()
         write_files(page, folder)
@@ -157,6 +172,7 @@ class Reader:
         """Do what a command does, with few trials and tasks; it must succeed."""
         program, *words = command.words
         overrides = command.overrides
+        assert overrides is not None or not command.variables, "only trainings get variables"
         if overrides is not None and program != "srun":
             self._train(overrides, command)
         elif program == "make":
@@ -215,7 +231,7 @@ class Reader:
 
     def prepare(self, checkpoint: str, words: list[str]) -> None:
         """Make the stopped run that a command starts from, unless there is one."""
-        folder = checkpoint.removesuffix("/last.ckpt")
+        folder = run_folder(checkpoint)
         if not (self.folder / folder / "last.ckpt").exists():
             same = [word for word in words if not word.startswith(OF_THE_TEST)]
             same = BEFORE.get(folder, same)
@@ -244,6 +260,9 @@ class Reader:
             self._serve([*words, *few])
             return
         self._python("-m", name, *words, *few, OMP_NUM_THREADS="1")
+        file = WRITES.get((name, value_of(words, "format")))
+        if file is not None:
+            assert (self.folder / run_folder(checkpoint or "") / file).is_file()
 
     def _matching(self, word: str) -> list[str]:
         """What the shell makes of a pattern."""
