@@ -12,9 +12,8 @@ from omegaconf import DictConfig
 
 from rl2_lightning.command_line import checkpoint_named, one_line_errors, tidy_arguments
 from rl2_lightning.config import register_schemas
-from rl2_lightning.config_checks import check, settle_checkpoint
+from rl2_lightning.config_checks import check, require_known_tuning, settle_checkpoint
 from rl2_lightning.launched import end_with_parent
-from rl2_lightning.overrides import require_known_tuning
 from rl2_lightning.run_folder import claimed, removed_if_refused
 from rl2_lightning.trust import require_trusted, require_trusted_hydra
 

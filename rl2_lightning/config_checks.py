@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from rl2_lightning.config import TrainerConfig, num_ranks, starts_from_weights
 from rl2_lightning.errors import UserError
+from rl2_lightning.overrides import value_of
 from rl2_lightning.run_folder import checkpoint_in
 from rl2_lightning.settings import check_ranges
 
@@ -84,6 +87,24 @@ def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
     _check_processes(cfg, num_cores, multirun)
     _check_held_out(cfg)
     _check_precision(cfg.trainer.precision)
+
+
+def require_known_tuning(texts: Sequence[str], config_dir: Path | None = None) -> None:
+    """Check the choice of the group `tuned`, which is optional: Hydra ignores what it cannot find.
+
+    Args:
+        texts: arguments of the command that has been composed.
+        config_dir: a folder with further groups, unless Hydra's command line knows it.
+
+    Raises:
+        UserError: no file of the group has that name.
+    """
+    choice = value_of("tuned", texts)
+    known = set(GlobalHydra.instance().config_loader().get_group_options("tuned"))
+    if config_dir is not None:
+        known |= {path.stem for path in (config_dir / "tuned").glob("*.yaml")}
+    if choice is not None and choice not in known:
+        raise UserError(f"tuned={choice} is unknown: known are {', '.join(sorted(known))}")
 
 
 def require_devices(wanted: int, available: int, kind: str) -> None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-
-from rl2_lightning.errors import UserError
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -47,24 +43,6 @@ def value_of(name: str, texts: Sequence[str]) -> Any:
         if one.key_or_group == name
     ]
     return values[-1] if values else None
-
-
-def require_known_tuning(texts: Sequence[str], config_dir: Path | None = None) -> None:
-    """Check the choice of the group `tuned`, which is optional: Hydra ignores what it cannot find.
-
-    Args:
-        texts: arguments of the command that has been composed.
-        config_dir: a folder with further groups, unless Hydra's command line knows it.
-
-    Raises:
-        UserError: no file of the group has that name.
-    """
-    choice = value_of("tuned", texts)
-    known = set(GlobalHydra.instance().config_loader().get_group_options("tuned"))
-    if config_dir is not None:
-        known |= {path.stem for path in (config_dir / "tuned").glob("*.yaml")}
-    if choice is not None and choice not in known:
-        raise UserError(f"tuned={choice} is unknown: known are {', '.join(sorted(known))}")
 
 
 def quoted(name: str, path: str) -> str:

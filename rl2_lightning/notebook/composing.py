@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.command_line import NO_CHOICE, explain
 from rl2_lightning.config import register_schemas
-from rl2_lightning.config_checks import check
+from rl2_lightning.config_checks import check, require_known_tuning
 from rl2_lightning.errors import UserError
-from rl2_lightning.overrides import SEARCH_PATH, require_known_tuning
+from rl2_lightning.overrides import SEARCH_PATH
 from rl2_lightning.parts import leave_out_foreign
 from rl2_lightning.session import quieten
 from rl2_lightning.trust import CONFIGS, require_trusted_names
