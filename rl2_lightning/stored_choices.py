@@ -62,13 +62,14 @@ def choices_of(
         stored = config.get(group)
         target = stored.get(TARGET) if isinstance(stored, Mapping) else None
         choice = choice_of(group, target)
-        if choice is None:
+        overrides = [f"{group}={choice}"] if choice else _in_an_experiment(group, target)
+        if not overrides:
             known = ", ".join(file.stem for file in _files(group))
             raise UserError(
                 f"ckpt_path={path} was trained with {group}.{TARGET}={target}, which none of "
                 f"{group}={known} is: add the folder of its configuration with --config-dir"
             )
-        choices.append(f"{group}={choice}")
+        choices += overrides
     return choices
 
 
@@ -80,6 +81,21 @@ def choice_of(group: str, target: Any) -> str | None:
         target: full name of the class.
     """
     return next((file.stem for file in _files(group) if _target_of(file, group) == target), None)
+
+
+def _in_an_experiment(group: str, target: Any) -> list[str]:
+    """The overrides of an experiment that puts a class in place of the one of its choice."""
+    key = f"override /{group}"
+    for file in _files("experiment"):
+        try:
+            content = cast(DictConfig, OmegaConf.load(file))
+            if target is None or OmegaConf.select(content, f"{group}.{TARGET}") != target:
+                continue
+            (choice,) = (one[key] for one in content.defaults if key in one)
+            return [f"{group}={choice}", f"{group}.{TARGET}={target}"]
+        except Exception:  # noqa: BLE001 - a user's file can fail in any way
+            continue
+    return []
 
 
 def nodes_that_set(group: str, names: Collection[str]) -> Iterator[DictConfig]:

@@ -184,7 +184,7 @@ def test_mistakes_change_nothing(name: str) -> None:
 
 
 def test_a_number_of_users_is_not_negative() -> None:
-    with pytest.raises(UserError, match=r"^num_users=-1: give a number of at least 0$"):
+    with pytest.raises(UserError, match=r"^num_users=-1: give a whole number of at least 0$"):
         agent_of("gru")[0].session(-1)
 
 

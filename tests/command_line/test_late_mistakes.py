@@ -180,7 +180,7 @@ def test_an_uneven_stage(tmp_path: Path) -> None:
     typed = "+collection.curriculum={small:{env_steps:1000,num_trials:9}}"
     assert mistake_told(tmp_path, typed) == (
         "error: collection.curriculum.small.num_trials=9 does not divide into "
-        "learner.num_minibatches=2 on 1 device(s): set collection.curriculum.small.num_trials=8"
+        "learner.num_minibatches=4 on 1 device(s): set collection.curriculum.small.num_trials=8"
     )
 
 

@@ -147,7 +147,7 @@ def test_windows_are_bootstrapped_from_the_step_after_them(window: int, continue
 def test_without_replay_it_is_ppo_bit_for_bit(tmp_path: Path) -> None:
     own = (*of_learner("r2d2_ppo"), "learner.replay_ratio=0")
     assert_same_run(
-        train(compose_config(tmp_path / "ppo", *TINY, *PPO)),
+        train(compose_config(tmp_path / "ppo", *TINY, *PPO, "tuned=none")),
         train(compose_config(tmp_path / "r2d2", *TINY, *own)),
     )
 
