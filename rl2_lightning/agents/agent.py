@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from os import PathLike
 from typing import NamedTuple, cast
 
@@ -101,7 +102,7 @@ class Agent(nn.Module):
         Raises:
             UserError: the number is negative, or no whole one.
         """
-        if not isinstance(num_users, int) or num_users < 0:
+        if not isinstance(num_users, Integral) or num_users < 0:
             raise UserError(f"num_users={num_users}: give a whole number of at least 0")
         return Session(self, num_users, greedy=greedy, seed=seed)
 

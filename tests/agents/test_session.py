@@ -1,6 +1,6 @@
 """Sessions: users act as the agent does in training, come and go, and lose nothing."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -183,9 +183,12 @@ def test_mistakes_change_nothing(name: str) -> None:
     assert len(session.act(torch.ones(2, 1))) == 2, "the others are served on"
 
 
-def test_a_number_of_users_is_not_negative() -> None:
-    with pytest.raises(UserError, match=r"^num_users=-1: give a whole number of at least 0$"):
-        agent_of("gru")[0].session(-1)
+@pytest.mark.parametrize("num_users", [-1, 2.5])
+def test_a_number_of_users_is_a_whole_one(num_users: int | float) -> None:
+    told = rf"^num_users={num_users}: give a whole number of at least 0$"
+    with pytest.raises(UserError, match=told):
+        agent_of("gru")[0].session(cast(int, num_users))
+    assert agent_of("gru")[0].session(cast(int, np.int64(2))).users == [0, 1]
 
 
 def test_rewards_are_awaited() -> None:

@@ -39,8 +39,9 @@ CLAIMS = {
     """,
     "3_from_ppo_to_replay": """
         assert stored.curves["greedy"].trial_return > 0.95
-        # What is left of the cue in the memory decides, in a way that was never learnt.
-        assert abs(empty.curves["greedy"].trial_return - 0.25) < 0.1
+        assert abs(empty.curves["sampled"].trial_return - 0.25) < 0.05
+        # Greedy play makes one answer of what is left of the cue, which can be below chance.
+        assert empty.curves["greedy"].trial_return < 0.3
         gru, matrix = (found for _, found in sorted(errors.items()))
         assert gru["stored"][3] < 0.8 * gru["stored"][0]
         assert gru["empty"][3] > 0.5
