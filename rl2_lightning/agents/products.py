@@ -7,18 +7,19 @@ AVX-512 unused. There oneDNN, which PyTorch contains for its convolutions, takes
 
 from collections.abc import Callable
 from functools import cache
-from math import ceil
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 SMALLEST = 2**20  # multiplications; in smaller products a call to oneDNN costs more than it saves
-ROWS = 3000  # whose outer products are summed at once, about, so that they stay in the cache
-ROWS_OF_WIDE = 1000  # the same for two matrices of at least `WIDE` columns
-WIDE = 256
-NARROW = 64  # columns of the wider matrix, below which MKL is faster
+# Sums of outer products: the fewest rows for which oneDNN is faster, the rows of an image in it, and
+# the fewest images for which PyTorch gives a convolution of one thread to oneDNN.
+FEWEST_ROWS = 1000
+ROWS = 500
+FEWEST_IMAGES = 16
 
 
 class Linear(nn.Linear):
@@ -118,25 +119,32 @@ class _Linear(torch.autograd.Function):
 
 def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
     """The product L^T R of `[N, O]` and `[N, I]`, `[O, I]`."""
-    # With the smaller matrix first, both libraries are faster, MKL up to five times.
-    if left.shape[1] <= right.shape[1]:
-        return _outer(left, right)
-    # Contiguous, as the weights are: their gradients are made into vectors in places.
-    return _outer(right, left).t().contiguous()
+    if torch.is_grad_enabled() or len(left) < FEWEST_ROWS or not prefers_onednn(right, left.t()):
+        # With the smaller matrix first, MKL is up to five times as fast.
+        if left.shape[1] <= right.shape[1]:
+            return left.t() @ right
+        return (right.t() @ left).t().contiguous()
+    if left.shape[1] < right.shape[1]:
+        # Contiguous, as the weights are: their gradients are made into vectors in places.
+        return _onednn_sum(right, left).t().contiguous()
+    return _onednn_sum(left, right)
 
 
-def _outer(left: Tensor, right: Tensor) -> Tensor:
-    """See `sum_of_outer_products`."""
-    left, is_narrow = left.contiguous(), right.shape[1] < NARROW
-    if is_narrow or torch.is_grad_enabled() or not prefers_onednn(right, left.t()):
-        return left.t() @ right
-    most = ROWS_OF_WIDE if left.shape[1] >= WIDE else ROWS
-    rows = ceil(len(left) / ceil(len(left) / most))  # parts of about the same length
-    pairs = zip(left.split(rows), right.contiguous().split(rows), strict=True)
-    first, *others = (_onednn_linear(one.t(), other.t(), None) for one, other in pairs)
-    for part in others:
-        first += part
-    return first
+def _onednn_sum(left: Tensor, right: Tensor) -> Tensor:
+    """See `sum_of_outer_products`.
+
+    It is what a convolution with a kernel of one pixel has as the gradient of its weights, if rows
+    are pixels and columns are channels. As a product oneDNN would first copy the transposed matrix.
+    """
+    num_rows = min(ROWS, len(left) // FEWEST_IMAGES)
+    used = len(left) // num_rows * num_rows
+    images = [
+        one[:used].contiguous().view(-1, 1, num_rows, one.shape[1]).permute(0, 3, 1, 2)
+        for one in (right, left)
+    ]
+    shape = (left.shape[1], right.shape[1])
+    total = conv2d_weight(images[0], (*shape, 1, 1), images[1]).view(shape)
+    return total if used == len(left) else total.addmm_(left[used:].t(), right[used:])
 
 
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -5,10 +5,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rl2_lightning.agents.products import add_product, linear, sum_of_outer_products
 
-aten = torch.ops.aten
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 def step_in_place(
@@ -32,13 +34,26 @@ def step_in_place(
     Returns:
         The next state, `[B, H]`.
     """
-    num_gates = 2 * state.shape[1]
     from_input = linear(encoding, weight_input, bias_input)
     from_state = linear(state, weight_state, bias_state)
-    gates = torch.add(from_input[:, :num_gates], from_state[:, :num_gates]).sigmoid_()
-    reset, update = gates.chunk(2, dim=1)
-    new = torch.addcmul(from_input[:, num_gates:], reset, from_state[:, num_gates:])
+    reset, update, new_from_state = _activate_gates(from_input, from_state)
+    new = torch.addcmul(from_input[:, -state.shape[1] :], reset, new_from_state)
     return torch.lerp(_tanh_in_place(new), state, update)
+
+
+def _activate_gates(from_input: Tensor, from_state: Tensor) -> tuple[Tensor, ...]:
+    """The reset and the update gate in place of the state's products, and its product for n.
+
+    Args:
+        from_input: x W_i + b_i, `[B, 3 H]`.
+        from_state: h W_h + b_h, `[B, 3 H]`; overwritten.
+
+    Returns:
+        r, z and h W_hn + b_hn, `[B, H]` each, of the same memory.
+    """
+    num_gates = from_state.shape[1] // 3 * 2
+    from_state[:, :num_gates].add_(from_input[:, :num_gates]).sigmoid_()
+    return from_state.chunk(3, dim=1)
 
 
 def _tanh_in_place(numbers: Tensor) -> Tensor:
@@ -68,26 +83,24 @@ class _GRULayer(torch.autograd.Function):
         num_steps, (num, size) = len(steps), state.shape
         steps = steps.reshape(-1, steps.shape[2])
         from_input = linear(steps, weight_input, bias_input).view(num_steps, num, -1)
-        gates = state.new_empty(num_steps, num, 2 * size)
-        reset, update = (part.unbind() for part in gates.chunk(2, dim=2))
-        new, new_from_state = state.new_empty(2, num_steps, num, size)
         states = state.new_empty(num_steps + 1, num, size)
         states[0] = state
+        new = torch.empty_like(states[1:])
         is_empty = not state.any()  # trials begin: the state's products are zero
-        for t, (gates_input, new_input) in enumerate(
-            zip(*(part.unbind() for part in from_input.split([2 * size, size], 2)), strict=True)
+        gates = []
+        for t, (inputs, n, h, reached) in enumerate(
+            zip(from_input, new, states[:-1], states[1:], strict=True)
         ):
-            h = states[t]
             if t == 0 and is_empty:
-                from_state = bias_state.expand(num, -1)
+                from_state = bias_state.repeat(num, 1)
             else:
                 from_state = linear(h, weight_state, bias_state)
-            torch.add(gates_input, from_state[:, : 2 * size], out=gates[t]).sigmoid_()
-            new_from_state[t] = from_state[:, 2 * size :]
-            torch.addcmul(new_input, reset[t], new_from_state[t], out=new[t])
-            torch.lerp(_tanh_in_place(new[t]), h, update[t], out=states[t + 1])
+            r, z, new_from_state = _activate_gates(inputs, from_state)
+            torch.addcmul(inputs[:, -size:], r, new_from_state, out=n)
+            torch.lerp(_tanh_in_place(n), h, z, out=reached)
+            gates.append(from_state)
         ctx.first = int(is_empty)  # the first step whose state is not zero
-        ctx.save_for_backward(steps, weight_input, weight_state, states, gates, new, new_from_state)
+        ctx.save_for_backward(steps, weight_input, weight_state, states, new, *gates)
         return states[1:]
 
     @staticmethod
@@ -98,51 +111,49 @@ class _GRULayer(torch.autograd.Function):
             raise RuntimeError(
                 "this GRU is differentiated twice: unroll it in second_derivatives()"
             )
-        steps, weight_input, weight_state, states, gates, new, new_from_state = ctx.saved_tensors
+        steps, weight_input, weight_state, states, new, *gates = ctx.saved_tensors
         num_steps = len(new)
-        reset, update = (part.unbind() for part in gates.chunk(2, dim=2))
         # Gradients before the nonlinearities; the state's part of n has passed the reset gate. What
         # the state's products need lies side by side, so that they are one product.
         grad_gates = states.new_empty(num_steps, states.shape[1], 3 * states.shape[2])
-        grad_reset, grad_update, grad_new_state = (
-            part.unbind() for part in grad_gates.chunk(3, dim=2)
-        )
-        grad_new = torch.empty_like(states[1:])
-        grad, kept, work = states.new_zeros(3, *states.shape[1:])
+        grad_new = torch.empty_like(new)
+        grad, work = grad_states[-1], torch.empty_like(states[0])
         for t in reversed(range(num_steps)):
-            r, z, n = reset[t], update[t], new[t]
-            grad += grad_states[t]
-            torch.sub(states[t], n, out=work).mul_(grad)
-            aten.sigmoid_backward(work, z, grad_input=grad_update[t])
-            torch.mul(grad, z, out=kept)
-            aten.tanh_backward(grad.sub_(kept), n, grad_input=grad_new[t])
-            torch.mul(grad_new[t], r, out=grad_new_state[t])
-            torch.mul(grad_new[t], new_from_state[t], out=work)
-            aten.sigmoid_backward(work, r, grad_input=grad_reset[t])
-            grad, kept = kept, grad
+            reset, update, new_from_state = gates[t].chunk(3, dim=1)
+            grad_reset, grad_update, grad_new_state = grad_gates[t].chunk(3, dim=1)
+            n, grad_n = new[t], grad_new[t]
+            of_n = torch.addcmul(grad, grad, update, value=-1)
+            torch.sub(states[t + 1], n, out=work)  # z (h - n)
+            torch.mul(work, of_n, out=grad_update)
+            tanh_backward(of_n, n, grad_input=grad_n)
+            torch.mul(grad_n, reset, out=grad_new_state)
+            torch.mul(grad_n, new_from_state, out=work)
+            sigmoid_backward(work, reset, grad_input=grad_reset)
+            if t > 0:
+                grad = torch.addcmul(grad_states[t - 1], grad, update)
+            elif ctx.needs_input_grad[1]:
+                grad = grad * update
             if t > 0 or ctx.needs_input_grad[1]:
                 grad = add_product(grad, grad_gates[t], weight_state.t())
         of_gates, of_new = grad_gates.flatten(0, 1), grad_new.flatten(0, 1)
         of_steps = (
             _gradient_of_steps(of_gates, of_new, weight_input) if ctx.needs_input_grad[0] else None
         )
-        sums = of_gates.sum(0)
+        # With a column of ones, the last column of a sum of products is the gradient of the biases.
+        columns = functional.pad(steps, (0, 1), value=1.0)
+        of_input = sum_of_outer_products(of_gates, columns)
+        of_bias_state = of_input[:, -1].clone()
+        of_input[-states.shape[2] :] = sum_of_outer_products(of_new, columns)
         return (
             of_steps if of_steps is None else of_steps.view(num_steps, -1, steps.shape[1]),
             grad if ctx.needs_input_grad[1] else None,
-            _with_new(sum_of_outer_products(of_gates, steps), sum_of_outer_products(of_new, steps)),
+            of_input[:, :-1].contiguous(),
             sum_of_outer_products(
                 grad_gates[ctx.first :].flatten(0, 1), states[ctx.first : -1].flatten(0, 1)
             ),
-            _with_new(sums.clone(), of_new.sum(0)),
-            sums,
+            of_input[:, -1].contiguous(),
+            of_bias_state,
         )
-
-
-def _with_new(of_gates: Tensor, of_new: Tensor) -> Tensor:
-    """A gradient for all gates, `[3 H, ...]`, with that of n, `[H, ...]`, in its place."""
-    of_gates[-len(of_new) :] = of_new
-    return of_gates
 
 
 def _gradient_of_steps(of_gates: Tensor, of_new: Tensor, weight_input: Tensor) -> Tensor:
