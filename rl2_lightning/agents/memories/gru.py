@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_recurrent
 from rl2_lightning.agents.memories.gru_kernel import step_in_place, unroll_layer
-from rl2_lightning.agents.memories.memory import Memory, State, wants_second_derivatives
+from rl2_lightning.agents.memories.memory import Memory, State
+from rl2_lightning.agents.memories.recurrent_kernel import has_step_kernel, has_window_kernel
 from rl2_lightning.settings import Settings, between, make_settings
 
 
@@ -54,7 +55,7 @@ class GRU(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        step = step_in_place if self._has_step_kernel(encoding) else torch.gru_cell
+        step = step_in_place if has_step_kernel(encoding) else torch.gru_cell
         reached = []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
             # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
@@ -64,7 +65,7 @@ class GRU(Memory):
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
-        if not self._has_kernel(encoding):
+        if not has_window_kernel(encoding):
             features, last = self.gru(encoding, torch.stack(state))
             return features, last.to(state[0].dtype).unbind()
         steps, reached = encoding.transpose(0, 1), []
@@ -72,20 +73,3 @@ class GRU(Memory):
             steps = unroll_layer(steps, before, *weights)
             reached.append(steps[-1])
         return steps.transpose(0, 1), tuple(reached)
-
-    def _has_step_kernel(self, encoding: Tensor) -> bool:
-        """Whether to use our own step: for acting on a CPU."""
-        return (
-            encoding.device.type == "cpu"
-            and not torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-        )
-
-    def _has_kernel(self, encoding: Tensor) -> bool:
-        """Whether to use our own pass over a window: for learning on a CPU."""
-        return (
-            encoding.device.type == "cpu"
-            and torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-            and not wants_second_derivatives()
-        )
