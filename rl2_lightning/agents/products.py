@@ -15,11 +15,9 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 SMALLEST = 2**20  # multiplications; in smaller products a call to oneDNN costs more than it saves
-# Sums of outer products: the fewest rows for which oneDNN is faster, the rows of an image in it, and
-# the fewest images for which PyTorch gives a convolution of one thread to oneDNN.
-FEWEST_ROWS = 1000
-ROWS = 500
-FEWEST_IMAGES = 16
+FEWEST_ROWS = 1000  # whose outer products oneDNN sums in less time
+ROWS = 500  # of an image, in these sums
+FEWEST_IMAGES = 16  # for which PyTorch gives a convolution to oneDNN, also with one thread
 
 
 class Linear(nn.Linear):

@@ -89,10 +89,10 @@ class _LSTMLayer(torch.autograd.Function):
         for part in parts_of(num_steps, 4 * output.numel()):
             from_input = linear(steps[part.start : part.stop], weight_input, biases)
             for t, before in zip(part, from_input, strict=True):
-                if t > 0 or not is_empty:
-                    before = add_product(before, outputs[t], weight_state)
-                gates.append(_activate(before))
-                i, f, g, o = before.chunk(4, dim=1)
+                has_output = t > 0 or not is_empty
+                total = add_product(before, outputs[t], weight_state) if has_output else before
+                gates.append(_activate(total))
+                i, f, g, o = total.chunk(4, dim=1)
                 torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
                 tanh_in_place(activations[t].copy_(cells[t + 1]))
                 torch.mul(o, activations[t], out=outputs[t + 1])

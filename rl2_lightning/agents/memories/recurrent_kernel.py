@@ -10,7 +10,8 @@ from rl2_lightning.agents.products import sum_of_outer_products
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
-# Numbers in a tensor at most: glibc returns larger ones to the kernel each time; see `allocator.py`.
+# Numbers of a tensor. The memory of much larger ones goes back to the system each time, whose pages
+# are then zeroed again; see `allocator.py`.
 LARGEST = 2**22
 
 
