@@ -58,9 +58,12 @@ def add_product(total: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         `[N, O]`, which may be `total`.
     """
-    if not prefers_onednn(x, weight):
-        return total.addmm_(x, weight.t())
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x, total, weight, None, "add"))
+    if prefers_onednn(x, weight):
+        multiply = torch.ops.mkldnn._linear_pointwise.binary
+        return cast(Tensor, multiply(x, total, weight, None, "add"))
+    if torch.is_autocast_enabled(x.device.type):
+        return total.add_(functional.linear(x, weight))  # of 16 bits, to the dtype of the sum
+    return total.addmm_(x, weight.t())
 
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -119,9 +122,9 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
     """The product L^T R of `[N, O]` and `[N, I]`, `[O, I]`."""
     if torch.is_grad_enabled() or len(left) < FEWEST_ROWS or not prefers_onednn(right, left.t()):
         # With the smaller matrix first, MKL is up to five times as fast.
-        if left.shape[1] <= right.shape[1]:
-            return left.t() @ right
-        return (right.t() @ left).t().contiguous()
+        is_smaller = left.shape[1] <= right.shape[1]
+        total = left.t() @ right if is_smaller else (right.t() @ left).t().contiguous()
+        return total.to(left.dtype)  # under autocast it has 16 bits
     if left.shape[1] < right.shape[1]:
         # Contiguous, as the weights are: their gradients are made into vectors in places.
         return _onednn_sum(right, left).t().contiguous()

@@ -163,14 +163,34 @@ def test_a_step_in_place_is_pytorchs_step(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_under_autocast_and_without_gradients_it_leaves_the_pass_to_pytorch(kind: str) -> None:
+def test_under_autocast_products_have_16_bits_and_the_state_more(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrent_kernel, "LARGEST", 2 * 3 * 7 * 4)
     own = make(kind).float()
-    steps, state = torch.randn(3, 4, 5), own.initial_state(3)
+    steps = torch.randn(3, 5, 5, requires_grad=True)
+    state = draw_state(own, 3)
+    inputs = [steps, *state, *own.parameters()]
     with torch.autocast("cpu", torch.bfloat16):
-        found = own.unroll(steps, state)[0]
-        assert found.dtype == plain(own, steps, state)[0].dtype
-        step, _ = own.step(steps[:, 0], state)
-        torch.testing.assert_close(step.float(), found[:, 0].float(), atol=0.02, rtol=0.02)
+        features, last = own.unroll(steps, state)
+        with torch.no_grad():
+            step, _ = own.step(steps[:, 0], state)
+    assert has_kernel(features)
+    assert {one.dtype for one in (features, *last, step)} == {torch.float32}
+    torch.testing.assert_close(step, features[:, 0], atol=0.02, rtol=0.02)
+    # The backward pass is outside of the context, as in training.
+    found = results(features, last, inputs)
+    for expected, value in zip(results(*plain(own, steps, state), inputs), found, strict=True):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+        assert not torch.equal(value, expected), "nothing was rounded"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_gradients_it_leaves_the_pass_to_pytorch(kind: str) -> None:
+    own = make(kind)
+    steps = torch.randn(3, 4, 5, dtype=torch.float64)
+    state = tuple(one.detach() for one in draw_state(own, 3))
     with torch.no_grad():
         found = own.unroll(steps, state)[0]
         assert torch.equal(found, plain(own, steps, state)[0])

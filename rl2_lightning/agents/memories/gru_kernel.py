@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 
 from rl2_lightning.agents.memories.recurrent_kernel import (
     parts_of,
@@ -38,8 +39,8 @@ def step_in_place(
     Returns:
         The next state, `[B, H]`.
     """
-    from_input = linear(encoding, weight_input, bias_input)
-    from_state = linear(state, weight_state, bias_state)
+    from_input = linear(encoding, weight_input, bias_input).to(state.dtype)
+    from_state = linear(state, weight_state, bias_state).to(state.dtype)
     reset, update, new_from_state = _activate_gates(from_input, from_state)
     new = torch.addcmul(from_input[:, -state.shape[1] :], reset, new_from_state)
     return torch.lerp(tanh_in_place(new), state, update)
@@ -68,6 +69,7 @@ class _GRULayer(torch.autograd.Function):
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
         steps: Tensor,
@@ -86,12 +88,13 @@ class _GRULayer(torch.autograd.Function):
         gates: list[Tensor] = []
         for part in parts_of(num_steps, 3 * state.numel()):
             from_input = linear(steps[part.start : part.stop], weight_input, bias_input)
+            from_input = from_input.to(state.dtype)
             for t, inputs in zip(part, from_input, strict=True):
                 h, n = states[t], new[t]
                 if t == 0 and is_empty:
                     from_state = bias_state.repeat(num, 1)
                 else:
-                    from_state = linear(h, weight_state, bias_state)
+                    from_state = linear(h, weight_state, bias_state).to(state.dtype)
                 r, z, new_from_state = _activate_gates(inputs, from_state)
                 torch.addcmul(inputs[:, -size:], r, new_from_state, out=n)
                 torch.lerp(tanh_in_place(n), h, z, out=states[t + 1])
@@ -101,6 +104,7 @@ class _GRULayer(torch.autograd.Function):
         return states[1:]
 
     @staticmethod
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         """Backpropagation through time; the weights get products over many steps."""
         refuse_second_derivatives()
@@ -179,7 +183,7 @@ def _gradient_of_steps(grad_gates: Tensor, grad_new: Tensor, weight_input: Tenso
         weight_input: `[3 H, I]`.
     """
     num = 2 * grad_new.shape[2]
-    total = linear(grad_gates[..., :num], weight_input[:num].t())
+    total = linear(grad_gates[..., :num], weight_input[:num].t()).to(grad_new.dtype)
     rows = add_product(total.flatten(0, 1), grad_new.flatten(0, 1), weight_input[num:].t())
     return rows.view_as(total)
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 
 from rl2_lightning.agents.memories.recurrent_kernel import (
     parts_of,
@@ -40,7 +41,7 @@ def step_in_place(
     Returns:
         The next output and the next cell, `[B, H]` each.
     """
-    from_input = linear(encoding, weight_input, bias_input + bias_state)
+    from_input = linear(encoding, weight_input, bias_input + bias_state).to(cell.dtype)
     gates = _activate(add_product(from_input, output, weight_state))
     input_gate, forget, new, output_gate = gates.chunk(4, dim=1)
     reached = torch.mul(forget, cell).addcmul_(input_gate, new)
@@ -65,6 +66,7 @@ class _LSTMLayer(torch.autograd.Function):
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
         steps: Tensor,
@@ -88,6 +90,7 @@ class _LSTMLayer(torch.autograd.Function):
         gates: list[Tensor] = []
         for part in parts_of(num_steps, 4 * output.numel()):
             from_input = linear(steps[part.start : part.stop], weight_input, biases)
+            from_input = from_input.to(cell.dtype)
             for t, before in zip(part, from_input, strict=True):
                 has_output = t > 0 or not is_empty
                 total = add_product(before, outputs[t], weight_state) if has_output else before
@@ -102,6 +105,7 @@ class _LSTMLayer(torch.autograd.Function):
         return outputs[1:], cells[-1].clone()
 
     @staticmethod
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_outputs: Tensor, grad_cell: Tensor) -> tuple[Tensor | None, ...]:
         """Backpropagation through time; the weights get products over many steps."""
         refuse_second_derivatives()
@@ -118,7 +122,7 @@ class _LSTMLayer(torch.autograd.Function):
                 step = (gates[t], cells[t], activations[t])
                 grad_cell = _gradients_of_gates(grad, grad_cell, *step, of_gates)
                 if t > 0 or ctx.needs_input_grad[1]:
-                    grad = linear(of_gates, weight_state.t())
+                    grad = linear(of_gates, weight_state.t()).to(of_gates.dtype)
                 if t > 0:
                     grad += grad_outputs[t - 1]
             here = slice(part.start, part.stop)

@@ -1,4 +1,7 @@
-"""What the kernels of GRU and LSTM have in common; see `gru_kernel.py` and `lstm_kernel.py`."""
+"""What the kernels of GRU and LSTM have in common; see `gru_kernel.py` and `lstm_kernel.py`.
+
+Under autocast their matrix products are computed in 16 bits, and all else in the state's dtype.
+"""
 
 import torch
 from torch import Tensor
@@ -17,20 +20,13 @@ LARGEST = 2**22
 
 def has_step_kernel(encoding: Tensor) -> bool:
     """Whether to use our own step: for acting on a CPU."""
-    return (
-        encoding.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    return encoding.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def has_window_kernel(encoding: Tensor) -> bool:
     """Whether to use our own pass over a window: for learning on a CPU."""
     return (
-        encoding.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not wants_second_derivatives()
+        encoding.device.type == "cpu" and torch.is_grad_enabled() and not wants_second_derivatives()
     )
 
 
