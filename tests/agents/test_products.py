@@ -62,6 +62,17 @@ def test_sums_of_outer_products(num_rows: int, width: int, num_outputs: int) -> 
         assert_close(product, left.t() @ right, rtol=1e-4, atol=1e-3)
 
 
+@torch.no_grad()  # as in a backward pass
+def test_under_autocast_sums_have_16_bits_and_the_dtype_of_the_factors() -> None:
+    left, right = large(2048, 6), large(2048, 64)
+    for one, other in ((left, right), (right, left)):
+        with torch.autocast("cpu", torch.bfloat16):
+            product = sum_of_outer_products(one, other)
+        assert product.dtype == torch.float32
+        assert torch.equal(product, product.bfloat16().float())
+        assert_close(product, one.t() @ other, rtol=0.05, atol=1.0)
+
+
 def test_rows_of_other_tensors_and_repeated_ones() -> None:
     weight = large(96, 32)
     for x in (large(1000, 80)[:, 3:35], large(2000, 32)[::2], large(1, 32).expand(1000, 32)):

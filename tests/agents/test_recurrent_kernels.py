@@ -187,6 +187,24 @@ def test_under_autocast_products_have_16_bits_and_the_state_more(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_mixed", [True, False])
+def test_the_backward_pass_has_the_precision_of_the_forward_pass(
+    kind: str, is_mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, seen = make(kind).float(), []
+
+    def multiply(left: Tensor, right: Tensor) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return products.sum_of_outer_products(left, right)
+
+    monkeypatch.setattr(recurrent_kernel, "sum_of_outer_products", multiply)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        features, _ = own.unroll(torch.randn(3, 5, 5), own.initial_state(3))
+    features.sum().backward()
+    assert set(seen) == {is_mixed}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_without_gradients_it_leaves_the_pass_to_pytorch(kind: str) -> None:
     own = make(kind)
     steps = torch.randn(3, 4, 5, dtype=torch.float64)
