@@ -26,17 +26,23 @@ from rl2_lightning.settings import Settings
 
 @dataclass(frozen=True)
 class RunShape:
-    """The sizes of a run, which a learner's settings are checked against.
+    """What a learner's settings are checked against.
 
     Attributes:
         num_trials: trials of an iteration over all ranks, by the field that sets them.
         num_ranks: processes that train together.
         precision: precision of Lightning's trainer.
+        trial_steps: maximum number of env steps of a trial.
+        continues: whether trials are cuts of longer lives.
+        expected_rewards: whether learners get the means of rewards in place of what was drawn.
     """
 
     num_trials: Mapping[str, int]
     num_ranks: int
     precision: str
+    trial_steps: int
+    continues: bool
+    expected_rewards: bool
 
 
 @dataclass

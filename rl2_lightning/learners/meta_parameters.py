@@ -71,6 +71,9 @@ class MetaGradientSettings(A2CSettings):
             "value_coefficient": self.value_coefficient == 0,
         }
         found = [(name, f"learner.{name}=0") for name, is_zero in rules.items() if is_zero]
+        if self.gamma == 0 and "gamma" not in self.meta_parameters:
+            # Credit depends on their product.
+            found.append(("gae_lambda", "learner.gamma=0"))
         if self.critic.separate:
             # It would change the critic alone, and the outer objective is the policy's.
             found.append(("value_coefficient", "learner.critic.separate=true"))
@@ -79,6 +82,14 @@ class MetaGradientSettings(A2CSettings):
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
+        # The value after a cut is discounted by γ.
+        unused = DISCOUNTS[1:] if run.continues else DISCOUNTS
+        if run.trial_steps == 1 and (names := [n for n in unused if n in self.meta_parameters]):
+            verb, them = ("has", "it") if len(names) == 1 else ("have", "them")
+            raise UserError(
+                f"learner.meta_parameters={self.meta_parameters}: {' and '.join(names)} {verb} no "
+                f"effect in trials of 1 env step; make trials longer, or leave {them} out"
+            )
         if run.precision == "16-mixed":
             raise UserError(
                 "trainer.precision=16-mixed with meta-gradients: they have no gradient scaler; "

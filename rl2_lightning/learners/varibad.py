@@ -76,6 +76,12 @@ class VariBADSettings(PPOSettings):
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
         self.replay.check_run(run.num_trials, run.num_ranks)
+        if run.expected_rewards and self.decoder.decodes_positive_rewards:
+            raise UserError(
+                "learner.decoder.reward_likelihood=bernoulli with collection.expected_rewards=true"
+                ": whether the mean of a reward is positive says nothing about the one that was "
+                "drawn; set collection.expected_rewards=false"
+            )
 
 
 class VariBAD(ManualLearner, PPO):

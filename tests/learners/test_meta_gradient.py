@@ -1,6 +1,7 @@
 """Meta-gradients: exact, of the update that is made, and without effect where they are off."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from rl2_lightning import keys
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.credit import trial_advantages
-from rl2_lightning.learners.learner import Learner, RunShape
 from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
 from tests.builders import (
@@ -24,6 +24,7 @@ from tests.builders import (
     minibatch_of,
     point_trials,
     poisoned,
+    run_shape,
     starts_of,
 )
 from tests.command_line.program import run_program
@@ -268,6 +269,10 @@ MISTAKES = {
         {"meta_parameters": ["gamma", "value_coefficient"], "value_coefficient": 0.0},
         r"value_coefficient has no effect with learner.value_coefficient=0",
     ),
+    "lambda beside a gamma of 0": (
+        {"meta_parameters": ["gae_lambda"], "gamma": 0.0},
+        r"gae_lambda has no effect with learner.gamma=0; change that, or leave it out$",
+    ),
     "separate critic": (
         {"meta_parameters": ["value_coefficient"], "critic": {"separate": True}},
         r"value_coefficient has no effect with learner.critic.separate=true",
@@ -291,14 +296,45 @@ def test_what_is_not_learnt_may_be_anything() -> None:
         MetaGradientSettings, {"gamma": 1.0, "meta_parameters": ["gae_lambda"]}, "learner"
     )
     with pytest.raises(UserError, match=r"set trainer.precision=bf16-mixed$"):
-        settings.check_run(RunShape({}, 1, "16-mixed"))
+        settings.check_run(run_shape(precision="16-mixed"))
 
 
-def test_discounts_need_trials_of_several_steps() -> None:
+@pytest.mark.parametrize(
+    ("learned", "continues", "told"),
+    [
+        (ALL, False, "gamma and gae_lambda have no effect in .* 1 env step; .* leave them out$"),
+        (["gae_lambda"], False, "gae_lambda has no effect in trials of 1 env step; .* it out$"),
+        (["gamma", "gae_lambda"], True, ": gae_lambda has no effect in trials of 1 env step; "),
+        (["gamma"], True, None),
+        (ALL[2:], False, None),
+    ],
+)
+def test_discounts_need_trials_of_several_steps(
+    learned: list[str], continues: bool, told: str | None
+) -> None:
+    given = {"meta_parameters": learned}
+    settings = make_settings(MetaGradientSettings, given, "learner")
+    settings.check_run(run_shape(trial_steps=2))
+    refused = pytest.raises(UserError, match=told) if told else nullcontext()
+    with refused:
+        settings.check_run(run_shape(trial_steps=1, continues=continues))
+
+
+def test_trials_of_one_step_teach_nothing_about_discounts() -> None:
+    # A curriculum may begin with them.
     env = bandit_trials(6, num_episodes=1)
-    learner: Learner = make_meta_learner(env)
-    with pytest.raises(UserError, match="gae_lambda has no effect in trials of 1 env step; "):
-        minibatch_of(learner, env)
+    learner = make_meta_learner(env, meta_parameters=["gamma", "gae_lambda"])
+    learner.update(*learner.inner_derivatives(minibatch_of(learner, env)))
+    assert not learner.trace.any()
+
+
+def test_gamma_has_an_effect_in_a_cut_of_one_step() -> None:
+    env = bandit_trials(6, num_episodes=1, continues=True)
+    learner = make_meta_learner(env, meta_parameters=["gamma", "gae_lambda"])
+    learner.update(*learner.inner_derivatives(minibatch_of(learner, env)))
+    of_lambda, of_gamma = learner.trace
+    assert of_gamma.any()
+    assert not of_lambda.any()
 
 
 def test_two_ranks_run(tmp_path: Path) -> None:

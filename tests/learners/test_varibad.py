@@ -1,7 +1,9 @@
 """VariBAD: two losses that do not reach each other's weights, a buffer, and a decoder."""
 
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,6 @@ from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.windows import inputs_of
 from rl2_lightning.errors import UserError
 from rl2_lightning.learners.elbo import draw_prefixes, elbo
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
 from tests.builders import (
@@ -25,6 +26,7 @@ from tests.builders import (
     make_agent,
     make_learner,
     minibatch_of,
+    run_shape,
 )
 from tests.command_line.program import SMALL, call_program
 from tests.short_fit import fit
@@ -57,9 +59,34 @@ def of_policy(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
 
 def test_minibatches_of_past_trials_divide_into_ranks() -> None:
     settings = make_settings(VariBAD.Settings, {})
-    settings.check_run(RunShape({"collection.num_trials": 48}, 2, "32-true"))
+    settings.check_run(run_shape(48, 2))
     with pytest.raises(UserError, match=r"batch_size=32 does not divide into 3 device\(s\): set "):
-        settings.check_run(RunShape({"collection.num_trials": 48}, 3, "32-true"))
+        settings.check_run(run_shape(48, 3))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "is_refused"),
+    [
+        ({"reward_likelihood": "bernoulli"}, True),
+        ({"reward_likelihood": "normal"}, False),
+        (
+            {
+                "reward_likelihood": "bernoulli",
+                "reward_coefficient": 0.0,
+                "state_coefficient": 1.0,
+            },
+            False,
+        ),
+    ],
+)
+def test_whether_a_mean_is_positive_is_not_decoded(
+    decoder: dict[str, Any], is_refused: bool
+) -> None:
+    settings = make_settings(VariBAD.Settings, {"decoder": decoder})
+    settings.check_run(run_shape(48))
+    told = r"bernoulli with .*expected_rewards=true: .*; set collection.expected_rewards=false$"
+    with pytest.raises(UserError, match=told) if is_refused else nullcontext():
+        settings.check_run(run_shape(48, expected_rewards=True))
 
 
 def test_each_parameter_has_one_optimiser() -> None:
