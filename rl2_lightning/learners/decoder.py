@@ -40,10 +40,10 @@ class DecoderSettings(Settings):
     """
 
     hidden_sizes: list[int] = field(default_factory=lambda: [32, 32], metadata=POSITIVE)
-    reward_coefficient: float = between(0, default=1.0)
+    reward_coefficient: float = between(0, 1e30, default=1.0)
     reward_likelihood: str = one_of("normal", "bernoulli", default="normal")
-    state_coefficient: float = between(0, default=0.0)
-    task_coefficient: float = between(0, default=0.0)
+    state_coefficient: float = between(0, 1e30, default=0.0)
+    task_coefficient: float = between(0, 1e30, default=0.0)
 
     @property
     def coefficients(self) -> dict[str, float]:

@@ -50,6 +50,7 @@ class MetaGradient(ManualLearner, A2C):
     """
 
     Settings = MetaGradientSettings
+    rate_fields = ("learner.learning_rate", "learner.outer_learning_rate")
     gradient_names = ("gradient_norm", "outer_gradient_norm")
     trace: Tensor
     loss_entries = (

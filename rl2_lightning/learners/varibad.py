@@ -67,7 +67,7 @@ class VariBADSettings(PPOSettings):
     belief_learning_rate: float = between(0, 1e30, default=1e-3)
     final_belief_learning_rate: float = between(0, 1e30, default=0.0)
     num_updates: int = between(1, default=16)
-    kl_coefficient: float = between(0, default=0.1)
+    kl_coefficient: float = between(0, 1e30, default=0.1)
     prior: str = one_of("previous", "standard", default="previous")
     decoded_steps: str = one_of("trial", "episode", default="trial")
     num_prefixes: int | None = between(1, default=None)
@@ -110,6 +110,7 @@ class VariBAD(ManualLearner, PPO):
 
     Settings: ClassVar[type[LearnerSettings]] = VariBADSettings
     reads_places = True
+    rate_fields = ("learner.learning_rate", "learner.belief_learning_rate")
     gradient_names = ("gradient_norm", "belief_gradient_norm")
 
     def __init__(

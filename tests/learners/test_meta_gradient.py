@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from rl2_lightning import keys
 from rl2_lightning.checkpoint import Checkpoint
-from rl2_lightning.errors import UserError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.credit import trial_advantages
 from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
@@ -149,6 +149,14 @@ def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
     state = meta.state_dict()
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(state[name], tensor, msg=name)
+
+
+def test_an_absurd_rate_is_named(tmp_path: Path) -> None:
+    told = (
+        r"^the weights' norm is inf .*: lower learner.learning_rate or learner.outer_learning_rate,"
+    )
+    with pytest.raises(NonFiniteLossError, match=told):
+        fit(tmp_path, None, "learner=meta_gradient", *ONCE, "learner.outer_learning_rate=1e30")
 
 
 class Discounts(Callback):

@@ -14,7 +14,7 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.windows import inputs_of
-from rl2_lightning.errors import UserError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.elbo import draw_prefixes, elbo
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
@@ -189,6 +189,21 @@ def test_each_rate_moves_its_own_weights(
         assert torch.equal(parameter, weights.before[name]), name
     for name, parameter in parts[moving].items():
         assert not torch.equal(parameter, weights.before[name]), name
+
+
+def test_an_absurd_rate_is_named(tmp_path: Path) -> None:
+    told = r"lower learner.learning_rate or learner.belief_learning_rate, and check"
+    with pytest.raises(NonFiniteLossError, match=told):
+        fit(tmp_path, None, *SMALL_RUN, "learner.belief_learning_rate=1e30")
+
+
+@pytest.mark.parametrize("name", ["reward_coefficient", "state_coefficient", "task_coefficient"])
+@pytest.mark.parametrize("value", [2e30, float("inf"), float("nan"), -1.0])
+def test_coefficients_of_decoders_are_numbers_of_float32(name: str, value: float) -> None:
+    make_settings(VariBAD.Settings, {"decoder": {name: 1e30}}, "learner")
+    told = rf"^learner.decoder.{name}=\S+ is out of range: set it to at (most 1e\+30|least 0)$"
+    with pytest.raises(UserError, match=told):
+        make_settings(VariBAD.Settings, {"decoder": {name: value}}, "learner")
 
 
 def test_the_policy_learns_from_the_features_it_acted_on() -> None:
