@@ -223,6 +223,30 @@ def test_the_policy_learns_from_the_features_it_acted_on() -> None:
     torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB], rtol=1e-5, atol=1e-4)
 
 
+class Rates(Callback):
+    """Records the learning rates of policy and belief in each iteration."""
+
+    def __init__(self) -> None:
+        self.used: list[tuple[float, float]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == 0:
+            rates = [one.param_groups[0]["lr"] for one in trainer.optimizers]
+            self.used.append((rates[0], rates[1]))
+
+
+def test_rates_of_policy_and_belief_fall_over_the_run(tmp_path: Path) -> None:
+    rates = Rates()
+    starts = ("learner.learning_rate=0.002", "learner.belief_learning_rate=0.01")
+    ends = ("learner.final_learning_rate=0.001", "learner.final_belief_learning_rate=0.004")
+    learner = fit(tmp_path, rates, *SMALL_RUN, *starts, *ends)
+    spent = [iteration / 5 for iteration in range(5)]
+    expected = [(0.002 - 0.001 * share, 0.01 - 0.006 * share) for share in spent]
+    assert rates.used == [pytest.approx(pair) for pair in expected]
+    logged = learner.trainer.callback_metrics["train/belief_learning_rate"]
+    assert logged == pytest.approx(expected[-1][1])
+
+
 class Draws(Callback):
     """Records the trials that the belief is learnt from."""
 
