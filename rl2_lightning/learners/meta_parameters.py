@@ -35,7 +35,8 @@ class MetaGradientSettings(A2CSettings):
             an update.
     """
 
-    gamma: float = between(0, 1, default=0.95)
+    gamma: float = 0.95  # the range depends on whether it is learnt, and so does that of λ
+    gae_lambda: float = 0.95
     meta_parameters: list[str] = field(default_factory=lambda: list(DISCOUNTS))
     outer_learning_rate: float = between(0, 1e30, default=1e-3)
     reference_gamma: float = between(0, 1, default=1.0)
@@ -48,20 +49,30 @@ class MetaGradientSettings(A2CSettings):
         said = f"learner.meta_parameters={names}"
         if not names:
             raise UserError(f"{said} leaves nothing to learn: use learner=a2c")
-        if wrong := [name for name in names if name not in NAMES or names.count(name) > 1]:
-            raise UserError(f"{said}: {wrong[0]} is unknown or twice; known are {', '.join(NAMES)}")
+        if unknown := [name for name in names if name not in NAMES]:
+            raise UserError(f"{said}: {unknown[0]} is unknown; known are {', '.join(NAMES)}")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"{said} names {twice[0]} twice: name it once")
         for name in DISCOUNTS:
-            value = getattr(self, name)
-            if name in names and not 0 < value < 1:
-                raise UserError(
-                    f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
-                    f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
-                )
+            self._check_discount(name)
         for name, why in self._unused():
             if name in names:
                 raise UserError(
                     f"{said}: {name} has no effect with {why}; change that, or leave it out"
                 )
+
+    def _check_discount(self, name: str) -> None:
+        """Check the range of γ or λ."""
+        value = getattr(self, name)
+        is_learned = name in self.meta_parameters
+        if not 0 <= value <= 1:
+            bounds = "above 0 and below 1, e.g. 0.99" if is_learned else "within 0 and 1"
+            raise UserError(f"learner.{name}={value} is out of range: set it to a number {bounds}")
+        if is_learned and value in (0, 1):
+            raise UserError(
+                f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
+                f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
+            )
 
     def _unused(self) -> list[tuple[str, str]]:
         """Names of meta-parameters on which the outer objective does not depend, and why."""

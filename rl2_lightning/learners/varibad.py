@@ -41,6 +41,7 @@ SAMPLES_SEED = 5
 class PastTrialsSettings(BufferSettings):
     """Settings of the buffer of past trials."""
 
+    stored = "trials"
     batch_size: int = between(1, default=32)
 
 
@@ -125,8 +126,7 @@ class VariBAD(ManualLearner, PPO):
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         if agent.spec.settings.belief.form == "none":
             raise UserError(
-                "learner=varibad with agent.belief.form=none: it learns a belief; set "
-                "agent.belief.form=moments"
+                "learner=varibad with agent.belief.form=none: it learns a belief; use agent=belief"
             )
         self.settings: VariBADSettings = settings
         self.decoder = Decoder(agent.spec, settings.decoder, task_sizes, places)

@@ -61,7 +61,7 @@ LATE = {
     "no belief": (
         "learner=varibad agent=default",
         "agent.belief.form=none",
-        "set agent.belief.form=moments",
+        "use agent=belief",
     ),
     "belief beside queries": (
         "agent=belief agent.policy_head=action_queries",

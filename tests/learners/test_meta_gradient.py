@@ -263,12 +263,20 @@ def test_a_training_from_weights_forgets_the_trace() -> None:
 MISTAKES = {
     "gamma of 1": ({"gamma": 1.0}, r"^learner.gamma=1.0 is learned through a sigmoid.*e.g. 0.99"),
     "gamma of 0": ({"gamma": 0.0}, r"^learner.gamma=0.0 is learned"),
-    "gamma above 1": ({"gamma": 1.5}, r"^learner.gamma=1.5 is out of range: set it to at most 1"),
+    "gamma above 1": (
+        {"gamma": 1.0001},
+        r"^learner.gamma=1.0001 is out of range: set it to .* above 0 and below 1, e.g. 0.99$",
+    ),
+    "fixed gamma above 1": (
+        {"gamma": 1.0001, "meta_parameters": ["gae_lambda"]},
+        r"^learner.gamma=1.0001 is out of range: set it to a number within 0 and 1$",
+    ),
+    "lambda below 0": ({"gae_lambda": -0.1}, r"^learner.gae_lambda=-0.1 is out of range: "),
     "lambda of 1": ({"gae_lambda": 1.0}, r"^learner.gae_lambda=1.0 is learned"),
     "no number": ({"gamma": float("nan")}, r"^learner.gamma=nan is out of range"),
     "nothing": ({"meta_parameters": []}, r"leaves nothing to learn: use learner=a2c$"),
-    "unknown": ({"meta_parameters": ["alpha"]}, r"alpha is unknown or twice; known are gamma, "),
-    "twice": ({"meta_parameters": ["gamma"] * 2}, r"gamma is unknown or twice"),
+    "unknown": ({"meta_parameters": ["alpha"]}, r": alpha is unknown; known are gamma, "),
+    "twice": ({"meta_parameters": ["gamma"] * 2}, r"\] names gamma twice: name it once$"),
     "no entropy": (
         {"meta_parameters": ["entropy_coefficient"], "entropy_coefficient": 0.0},
         r"entropy_coefficient has no effect with learner.entropy_coefficient=0; .* leave it out$",

@@ -57,6 +57,16 @@ def of_policy(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in learner.named_parameters() if name.startswith(parts)}
 
 
+def test_a_buffer_that_is_too_small_is_one_of_trials() -> None:
+    told = r"capacity=31 .* minibatch of .*batch_size=32 trials: set .*capacity=32 or more$"
+    with pytest.raises(UserError, match=told):
+        make_settings(VariBAD.Settings, {"replay": {"capacity": 31}})
+    settings = make_settings(VariBAD.Settings, {"replay": {"capacity": 40}})
+    told = r"capacity=40 is less than the trials of an .*num_trials=48: set .*capacity=48 or more$"
+    with pytest.raises(UserError, match=told):
+        settings.check_run(run_shape(48))
+
+
 def test_minibatches_of_past_trials_divide_into_ranks() -> None:
     settings = make_settings(VariBAD.Settings, {})
     settings.check_run(run_shape(48, 2))
