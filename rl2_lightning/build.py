@@ -35,6 +35,7 @@ from rl2_lightning.evaluation.held_out import HeldOut
 from rl2_lightning.families.execution import Execution, num_cores
 from rl2_lightning.families.rehearsal import contract_of, rehearse
 from rl2_lightning.families.task_env import TaskEnv
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.checkpoint_io import SafeCheckpointIO
 from rl2_lightning.learners.learner import Learner, LearnerSettings, RunShape
 from rl2_lightning.learners.manual import ManualLearner
@@ -155,7 +156,7 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     """The learner with its agent; its checkpoints store the config."""
     learner_class = find_class(cfg, "learner", Learner)
     settings = cast(LearnerSettings, read_settings(cfg, "learner", learner_class.Settings))
-    settings.check_run(_run_shape(cfg))
+    settings.check_run(_run_shape(cfg, data.world.specimen))
     task_env = data.world.specimen.task_env
     task = task_env.sample_tasks(1)[0].flatten_keys()
     learner = learner_class(
@@ -169,14 +170,22 @@ def build_learner(cfg: DictConfig, data: TrialDataModule) -> Learner:
     return learner
 
 
-def _run_shape(cfg: DictConfig) -> RunShape:
+def _run_shape(cfg: DictConfig, specimen: TrialEnv) -> RunShape:
     collection = cast(CollectionConfig, OmegaConf.to_object(cfg.collection))
     stages = {
         f"collection.curriculum.{name}.num_trials": stage.num_trials
         for name, stage in collection.stages.items()
     }
     num_trials = {"collection.num_trials": collection.num_trials, **stages}
-    return RunShape(num_trials, num_ranks(cfg), cfg.trainer.precision)
+    has_means = type(specimen.task_env).expected_reward is not TaskEnv.expected_reward
+    return RunShape(
+        num_trials,
+        num_ranks(cfg),
+        cfg.trainer.precision,
+        trial_steps=specimen.max_steps,
+        continues=specimen.continues,
+        expected_rewards=collection.expected_rewards and has_means,
+    )
 
 
 def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> pl.Trainer:

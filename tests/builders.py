@@ -31,7 +31,7 @@ from rl2_lightning.families.point_robot import PointRobot
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.actor_critic import ActorCriticLearner
 from rl2_lightning.learners.elbo import Draw
-from rl2_lightning.learners.learner import Learner
+from rl2_lightning.learners.learner import Learner, RunShape
 from rl2_lightning.learners.trpo import TRPO
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
@@ -180,6 +180,14 @@ def make_learner(
         task_sizes={name: parameter.numel() for name, parameter in task.items()},
         **({"places": env.task_env.places} if kind.reads_places else {}),
     )
+
+
+def run_shape(
+    num_trials: int = 4, num_ranks: int = 1, precision: str = "32-true", **changes: Any
+) -> RunShape:
+    """A run that settings are checked against: of long trials, with the rewards that are drawn."""
+    rest = {"trial_steps": 10, "continues": False, "expected_rewards": False, **changes}
+    return RunShape({"collection.num_trials": num_trials}, num_ranks, precision, **rest)
 
 
 def starts_of(env: TrialEnv, window: int | None = None, burn_in: int = 0) -> list[int]:

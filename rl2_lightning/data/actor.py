@@ -79,4 +79,4 @@ def require_finite(steps: TensorDictBase, agent: Agent, env: TrialEnv) -> None:
         raise NonFiniteLossError(
             f"{family} returned a non-finite or too large observation: fix the environment"
         )
-    raise NonFiniteLossError("the agent's weights are not finite: lower learner.learning_rate")
+    raise NonFiniteLossError("the agent's weights are not finite: lower the learning rates")

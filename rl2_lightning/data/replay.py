@@ -60,7 +60,7 @@ class ReplaySource(TrialSource):
         self._num_minibatches = num_minibatches
         self._capacity = settings.capacity // num_ranks
         self._batch_size = settings.batch_size // num_ranks
-        self._num_local_ranks = num_local_ranks
+        self._num_ranks, self._num_local_ranks = num_ranks, num_local_ranks
         self._buffer: ReplayBuffer | None = None
         self._shapes: Any = None
         self._mapped: tempfile.TemporaryDirectory[str] | None = None
@@ -94,7 +94,8 @@ class ReplaySource(TrialSource):
             raise UserError(
                 f"an iteration has {len(windows)} windows for each device, and "
                 f"learner.replay.capacity={self._settings.capacity} leaves room for "
-                f"{self._capacity}: raise it, or lower collection.num_trials"
+                f"{self._capacity}: set learner.replay.capacity={len(windows) * self._num_ranks} "
+                "or more, or lower collection.num_trials"
             )
         windows = windows[windows.get(keys.WINDOW).get(keys.MASK).flatten(1).any(dim=1)]
         shapes = _shapes_of(windows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,8 +22,10 @@ class BufferSettings(Settings):
         capacity: maximum number of windows, over all ranks; the oldest are overwritten.
         batch_size: number of windows of a minibatch, over all ranks.
         folder: folder in which the buffer is mapped to files; None for a buffer in memory.
+        stored: what the buffer holds, for error messages.
     """
 
+    stored: ClassVar[str] = "windows"
     capacity: int = between(1, default=10_000)
     batch_size: int = between(1, default=64)
     folder: str | None = None
@@ -31,7 +35,8 @@ class BufferSettings(Settings):
         if self.capacity < self.batch_size:
             raise UserError(
                 f"learner.replay.capacity={self.capacity} is less than a minibatch of "
-                f"learner.replay.batch_size={self.batch_size} windows: raise the capacity"
+                f"learner.replay.batch_size={self.batch_size} {self.stored}: set "
+                f"learner.replay.capacity={self.batch_size} or more"
             )
 
     def check_run(self, num_trials: Mapping[str, int], num_ranks: int) -> None:
@@ -44,12 +49,15 @@ class BufferSettings(Settings):
         Raises:
             UserError: it does not, or they would not.
         """
-        for name, num in num_trials.items():
-            if num > self.capacity:
-                raise UserError(
-                    f"learner.replay.capacity={self.capacity} is less than the windows of an "
-                    f"iteration, at least one for each of {name}={num} trials: raise it"
-                )
+        name, num = max(num_trials.items(), key=itemgetter(1))
+        if num > self.capacity:
+            given = f"{name}={num}"
+            if self.stored != "trials":
+                given = f"at least one for each of {given} trials"
+            raise UserError(
+                f"learner.replay.capacity={self.capacity} is less than the {self.stored} of an "
+                f"iteration, {given}: set learner.replay.capacity={num} or more"
+            )
         if self.batch_size % num_ranks:
             nearest = max(1, round(self.batch_size / num_ranks)) * num_ranks
             raise UserError(

@@ -31,7 +31,7 @@ class A2CSettings(ActorCriticSettings):
     """
 
     gae_lambda: float = between(0, 1, default=0.95)
-    value_coefficient: float = between(0, default=0.5)
+    value_coefficient: float = between(0, 1e30, default=0.5)
     normalise_advantages: bool = True
     num_minibatches: int = between(1, default=1)
 

@@ -31,8 +31,8 @@ class ActorCriticSettings(LearnerSettings):
     gamma: float = between(0, 1, default=1.0)
     gae_lambda: float = between(0, 1, default=0.3)
     value_norm_decay: float = between(0, 0.99999, default=0.99)  # at 1 the scale would never change
-    entropy_coefficient: float = between(0, default=0.01)
-    final_entropy_coefficient: float = between(0, default=0.0)
+    entropy_coefficient: float = between(0, 1e30, default=0.01)
+    final_entropy_coefficient: float = between(0, 1e30, default=0.0)
     num_minibatches: int = between(1, default=8)
 
     @property

@@ -40,10 +40,10 @@ class DecoderSettings(Settings):
     """
 
     hidden_sizes: list[int] = field(default_factory=lambda: [32, 32], metadata=POSITIVE)
-    reward_coefficient: float = between(0, default=1.0)
+    reward_coefficient: float = between(0, 1e30, default=1.0)
     reward_likelihood: str = one_of("normal", "bernoulli", default="normal")
-    state_coefficient: float = between(0, default=0.0)
-    task_coefficient: float = between(0, default=0.0)
+    state_coefficient: float = between(0, 1e30, default=0.0)
+    task_coefficient: float = between(0, 1e30, default=0.0)
 
     @property
     def coefficients(self) -> dict[str, float]:
@@ -51,6 +51,11 @@ class DecoderSettings(Settings):
         names = ("reward", "state", "task")
         values = (self.reward_coefficient, self.state_coefficient, self.task_coefficient)
         return dict(zip(names, values, strict=True))
+
+    @property
+    def decodes_positive_rewards(self) -> bool:
+        """Whether the probability of a positive reward is decoded."""
+        return self.reward_coefficient > 0 and self.reward_likelihood == "bernoulli"
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -116,8 +121,8 @@ class Decoder(nn.Module):
     def knows_goals(self) -> bool:
         """Whether `goal_probabilities` is available."""
         settings = self.settings
-        from_rewards = settings.reward_coefficient and settings.reward_likelihood == "bernoulli"
-        return self.places is not None and bool(settings.task_coefficient or from_rewards)
+        knows = settings.task_coefficient > 0 or settings.decodes_positive_rewards
+        return self.places is not None and knows
 
     def log_likelihoods(
         self, latents: Tensor, trials: TensorDictBase, counted: Tensor

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
+
+from rl2_lightning.learners.natural_gradient import as_vector
 
 CLIPPING_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
@@ -39,7 +40,7 @@ class AdamUpdate:
 
         def moment(name: str) -> Tensor:
             pairs = zip(states, group["params"], strict=True)
-            return parameters_to_vector([s.get(name, torch.zeros_like(p)) for s, p in pairs])
+            return as_vector([s.get(name, torch.zeros_like(p)) for s, p in pairs])
 
         return cls(
             moment("exp_avg").detach(),

@@ -26,17 +26,23 @@ from rl2_lightning.settings import Settings
 
 @dataclass(frozen=True)
 class RunShape:
-    """The sizes of a run, which a learner's settings are checked against.
+    """What a learner's settings are checked against.
 
     Attributes:
         num_trials: trials of an iteration over all ranks, by the field that sets them.
         num_ranks: processes that train together.
         precision: precision of Lightning's trainer.
+        trial_steps: maximum number of env steps of a trial.
+        continues: whether trials are cuts of longer lives.
+        expected_rewards: whether learners get the means of rewards in place of what was drawn.
     """
 
     num_trials: Mapping[str, int]
     num_ranks: int
     precision: str
+    trial_steps: int
+    continues: bool
+    expected_rewards: bool
 
 
 @dataclass
@@ -69,6 +75,7 @@ class Learner(pl.LightningModule):
         reads_tasks: whether windows need the parameters of their tasks.
         reads_places: whether its constructor also takes `places`, those of the family or None.
         num_following: number of steps that windows need beyond their end.
+        rate_fields: the fields of the learning rates that weights depend on, for error messages.
         clock: counts iterations and env steps.
     """
 
@@ -76,6 +83,7 @@ class Learner(pl.LightningModule):
     reads_tasks: bool = False
     reads_places: ClassVar[bool] = False
     num_following: int = 0
+    rate_fields: ClassVar[Sequence[str]] = ("learner.learning_rate",)
 
     def __init__(
         self,
@@ -220,15 +228,19 @@ class Learner(pl.LightningModule):
         totals, numbers = together.view(-1, 2, len(names)).sum(dim=0)
         return dict(zip(names, (totals / numbers).tolist(), strict=True))
 
-    def require_finite(
-        self, name: str, value: Tensor, remedy: str = "lower learner.learning_rate"
-    ) -> None:
+    def require_finite(self, name: str, value: Tensor, remedy: str | None = None) -> None:
         """Stop the run before a non-finite value reaches the weights.
 
+        Args:
+            name: what it is, for the error message.
+            value: the value, `[]`.
+            remedy: what to do about it; None to lower the learning rates.
+
         Raises:
-            NonFiniteLossError: the value, `[]`, is infinite or NaN.
+            NonFiniteLossError: the value is infinite or NaN.
         """
         if not torch.isfinite(value):
+            remedy = remedy or f"lower {' or '.join(self.rate_fields)}"
             raise NonFiniteLossError(
                 f"{name} is {value.item()} after {self.clock.env_steps} env steps: {remedy}, and "
                 "check that the environment returns finite numbers"

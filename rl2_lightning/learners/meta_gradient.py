@@ -14,7 +14,6 @@ from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import second_derivatives
 from rl2_lightning.data.plan import CollectionPlan
-from rl2_lightning.errors import UserError
 from rl2_lightning.learners.a2c import A2C
 from rl2_lightning.learners.credit import discount_derivatives, trial_advantages
 from rl2_lightning.learners.inner_update import AdamUpdate
@@ -51,6 +50,7 @@ class MetaGradient(ManualLearner, A2C):
     """
 
     Settings = MetaGradientSettings
+    rate_fields = ("learner.learning_rate", "learner.outer_learning_rate")
     gradient_names = ("gradient_norm", "outer_gradient_norm")
     trace: Tensor
     loss_entries = (
@@ -140,16 +140,8 @@ class MetaGradient(ManualLearner, A2C):
 
         It also adds the derivatives of advantages and value targets with respect to γ and λ, and
         the advantages of the outer objective. Values, and the scale of the value targets, are data.
-
-        Raises:
-            UserError: γ or λ is learnt and cannot have an effect.
         """
         super().add_credit(steps, values)
-        if steps.shape[1] == 1 and (learned := {*DISCOUNTS} & {*self.meta.names}):
-            raise UserError(
-                f"learner.meta_parameters={self.meta.names}: {min(learned)} has no effect in "
-                "trials of 1 env step; make trials longer, or leave it out"
-            )
         mask, settings = steps.get(keys.MASK), self.settings
         gamma, gae_lambda = self.discounts
         advantages, _ = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)

@@ -35,7 +35,8 @@ class MetaGradientSettings(A2CSettings):
             an update.
     """
 
-    gamma: float = between(0, 1, default=0.95)
+    gamma: float = 0.95  # the range depends on whether it is learnt, and so does that of λ
+    gae_lambda: float = 0.95
     meta_parameters: list[str] = field(default_factory=lambda: list(DISCOUNTS))
     outer_learning_rate: float = between(0, 1e30, default=1e-3)
     reference_gamma: float = between(0, 1, default=1.0)
@@ -48,20 +49,30 @@ class MetaGradientSettings(A2CSettings):
         said = f"learner.meta_parameters={names}"
         if not names:
             raise UserError(f"{said} leaves nothing to learn: use learner=a2c")
-        if wrong := [name for name in names if name not in NAMES or names.count(name) > 1]:
-            raise UserError(f"{said}: {wrong[0]} is unknown or twice; known are {', '.join(NAMES)}")
+        if unknown := [name for name in names if name not in NAMES]:
+            raise UserError(f"{said}: {unknown[0]} is unknown; known are {', '.join(NAMES)}")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"{said} names {twice[0]} twice: name it once")
         for name in DISCOUNTS:
-            value = getattr(self, name)
-            if name in names and not 0 < value < 1:
-                raise UserError(
-                    f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
-                    f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
-                )
+            self._check_discount(name)
         for name, why in self._unused():
             if name in names:
                 raise UserError(
                     f"{said}: {name} has no effect with {why}; change that, or leave it out"
                 )
+
+    def _check_discount(self, name: str) -> None:
+        """Check the range of γ or λ."""
+        value = getattr(self, name)
+        is_learned = name in self.meta_parameters
+        if not 0 <= value <= 1:
+            bounds = "above 0 and below 1, e.g. 0.99" if is_learned else "within 0 and 1"
+            raise UserError(f"learner.{name}={value} is out of range: set it to a number {bounds}")
+        if is_learned and value in (0, 1):
+            raise UserError(
+                f"learner.{name}={value} is learned through a sigmoid, which is never 0 or 1: "
+                f"set it to e.g. 0.99, or take {name} out of learner.meta_parameters"
+            )
 
     def _unused(self) -> list[tuple[str, str]]:
         """Names of meta-parameters on which the outer objective does not depend, and why."""
@@ -71,6 +82,9 @@ class MetaGradientSettings(A2CSettings):
             "value_coefficient": self.value_coefficient == 0,
         }
         found = [(name, f"learner.{name}=0") for name, is_zero in rules.items() if is_zero]
+        if self.gamma == 0 and "gamma" not in self.meta_parameters:
+            # Credit depends on their product.
+            found.append(("gae_lambda", "learner.gamma=0"))
         if self.critic.separate:
             # It would change the critic alone, and the outer objective is the policy's.
             found.append(("value_coefficient", "learner.critic.separate=true"))
@@ -79,6 +93,14 @@ class MetaGradientSettings(A2CSettings):
     def check_run(self, run: RunShape) -> None:
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
+        # The value after a cut is discounted by γ.
+        unused = DISCOUNTS[1:] if run.continues else DISCOUNTS
+        if run.trial_steps == 1 and (names := [n for n in unused if n in self.meta_parameters]):
+            verb, them = ("has", "it") if len(names) == 1 else ("have", "them")
+            raise UserError(
+                f"learner.meta_parameters={self.meta_parameters}: {' and '.join(names)} {verb} no "
+                f"effect in trials of 1 env step; make trials longer, or leave {them} out"
+            )
         if run.precision == "16-mixed":
             raise UserError(
                 "trainer.precision=16-mixed with meta-gradients: they have no gradient scaler; "

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 DECAY = 0.8  # of the step in the line search
 TOLERANCE = 1e-10  # squared residual, relative to that of no solution, at which it is solved
@@ -45,7 +44,16 @@ def flat_gradient(
         create_graph=create_graph,
         materialize_grads=True,
     )
-    return parameters_to_vector(gradients)
+    return as_vector(gradients)
+
+
+def as_vector(tensors: Iterable[Tensor]) -> Tensor:
+    """The P numbers of some tensors one after the other, `[P]`.
+
+    `torch.nn.utils.parameters_to_vector` raises an error for tensors that are not contiguous, and
+    gradients may be the transpose of what a product has computed.
+    """
+    return torch.cat([one.reshape(-1) for one in tensors])
 
 
 def hessian_vector_product(value: Tensor, parameters: Sequence[Tensor], vector: Tensor) -> Tensor:

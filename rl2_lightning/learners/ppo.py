@@ -38,7 +38,7 @@ class PPOSettings(ActorCriticSettings):
 
     clip_epsilon: float = between(0, default=0.2)
     value_clip: float | None = between(0, default=None)
-    value_coefficient: float = between(1e-6, default=0.5)
+    value_coefficient: float = between(1e-6, 1e30, default=0.5)
     num_epochs: int = between(1, default=4)
     target_kl: float | None = between(0, default=None)
 

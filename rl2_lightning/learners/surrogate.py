@@ -7,13 +7,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
-from torch.nn.utils import parameters_to_vector
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import second_derivatives
 from rl2_lightning.learners.natural_gradient import (
     Found,
+    as_vector,
     assign,
     flat_gradient,
     hessian_vector_product,
@@ -108,7 +108,7 @@ class SurrogateProblem:
             limit: largest divergence, in nats.
             num_steps: largest number of fractions that are tried.
         """
-        old = parameters_to_vector(self._parameters).detach()
+        old = as_vector(self._parameters).detach()
 
         def evaluate(fraction: float) -> tuple[float, float]:
             assign(self._parameters, old + fraction * step)
@@ -144,4 +144,4 @@ class SurrogateProblem:
         return sum_over_ranks(self._parameters[0].new_tensor([own]))
 
     def _nothing(self) -> Tensor:
-        return torch.zeros_like(parameters_to_vector(self._parameters).detach())
+        return torch.zeros_like(as_vector(self._parameters).detach())

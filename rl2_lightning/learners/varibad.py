@@ -41,6 +41,7 @@ SAMPLES_SEED = 5
 class PastTrialsSettings(BufferSettings):
     """Settings of the buffer of past trials."""
 
+    stored = "trials"
     batch_size: int = between(1, default=32)
 
 
@@ -67,7 +68,7 @@ class VariBADSettings(PPOSettings):
     belief_learning_rate: float = between(0, 1e30, default=1e-3)
     final_belief_learning_rate: float = between(0, 1e30, default=0.0)
     num_updates: int = between(1, default=16)
-    kl_coefficient: float = between(0, default=0.1)
+    kl_coefficient: float = between(0, 1e30, default=0.1)
     prior: str = one_of("previous", "standard", default="previous")
     decoded_steps: str = one_of("trial", "episode", default="trial")
     num_prefixes: int | None = between(1, default=None)
@@ -76,6 +77,12 @@ class VariBADSettings(PPOSettings):
         """See `LearnerSettings.check_run`."""
         super().check_run(run)
         self.replay.check_run(run.num_trials, run.num_ranks)
+        if run.expected_rewards and self.decoder.decodes_positive_rewards:
+            raise UserError(
+                "learner.decoder.reward_likelihood=bernoulli with collection.expected_rewards=true"
+                ": whether the mean of a reward is positive says nothing about the one that was "
+                "drawn; set collection.expected_rewards=false"
+            )
 
 
 class VariBAD(ManualLearner, PPO):
@@ -104,6 +111,7 @@ class VariBAD(ManualLearner, PPO):
 
     Settings: ClassVar[type[LearnerSettings]] = VariBADSettings
     reads_places = True
+    rate_fields = ("learner.learning_rate", "learner.belief_learning_rate")
     gradient_names = ("gradient_norm", "belief_gradient_norm")
 
     def __init__(
@@ -118,8 +126,7 @@ class VariBAD(ManualLearner, PPO):
         super().__init__(agent, settings, plan=plan, task_sizes=task_sizes)
         if agent.spec.settings.belief.form == "none":
             raise UserError(
-                "learner=varibad with agent.belief.form=none: it learns a belief; set "
-                "agent.belief.form=moments"
+                "learner=varibad with agent.belief.form=none: it learns a belief; use agent=belief"
             )
         self.settings: VariBADSettings = settings
         self.decoder = Decoder(agent.spec, settings.decoder, task_sizes, places)

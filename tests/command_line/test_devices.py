@@ -9,10 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rl2_lightning.config_checks import check
 from rl2_lightning.errors import UserError
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.ppo import PPO
 from rl2_lightning.parts import read_settings
-from tests.builders import ROOT, compose_config
+from tests.builders import ROOT, compose_config, run_shape
 from tests.command_line.program import SMALL, call_program, mistake_told, run_program
 
 
@@ -47,7 +46,7 @@ def test_a_fast_run_divides_among_devices(tmp_path: Path, devices: int) -> None:
     cfg = compose_config(tmp_path, "debug=fast", f"trainer.devices={devices}")
     check(cfg, num_cores=8, multirun=False)
     settings = read_settings(cfg, "learner", PPO.Settings)
-    shape = RunShape({"collection.num_trials": cfg.collection.num_trials}, devices, "32-true")
+    shape = run_shape(cfg.collection.num_trials, devices)
     settings.check_run(shape)
 
 

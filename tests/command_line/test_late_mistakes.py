@@ -61,7 +61,7 @@ LATE = {
     "no belief": (
         "learner=varibad agent=default",
         "agent.belief.form=none",
-        "set agent.belief.form=moments",
+        "use agent=belief",
     ),
     "belief beside queries": (
         "agent=belief agent.policy_head=action_queries",
@@ -77,6 +77,12 @@ LATE = {
         "learner=varibad learner.decoder.reward_coefficient=0",
         "learner.decoder without anything to decode",
         "set learner.decoder.reward_coefficient=1",
+    ),
+    "decoder of positive means": (
+        "collection.expected_rewards=true learner=varibad learner.replay.batch_size=8 "
+        "learner.decoder.reward_likelihood=bernoulli",
+        "learner.decoder.reward_likelihood=bernoulli with collection.expected_rewards=true",
+        "set collection.expected_rewards=false",
     ),
     "queries for numbers": (
         "env=point_robot agent.policy_head=action_queries agent.policy_hidden_sizes=[8]",
@@ -174,6 +180,14 @@ def test_mistake_is_told_in_one_line(
     told = mistake_told(tmp_path, *PLAIN, *typed.split())
     assert not [words for words in wanted if words not in told], told
     assert capfd.readouterr() == ("", "")
+
+
+def test_discounts_of_a_single_step(tmp_path: Path) -> None:
+    choice = ("debug=fast", "trainer.accelerator=cpu", "learner=meta_gradient")
+    folder = tmp_path / "run"
+    line = mistake_told(tmp_path, *choice, "trial.episodes_per_trial=1", f"hydra.run.dir={folder}")
+    assert "gamma and gae_lambda have no effect in trials of 1 env step; make trials long" in line
+    assert not any(folder.iterdir()), "nothing has begun"
 
 
 def test_an_uneven_stage(tmp_path: Path) -> None:

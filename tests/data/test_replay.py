@@ -263,10 +263,15 @@ def test_a_buffer_without_priorities_draws_uniformly_and_resumes() -> None:
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^learner.replay.capacity=4 is less than a minibatch of "):
+    with pytest.raises(UserError, match=r" of .*batch_size=5 windows: set .*capacity=5 or more$"):
         source_of(capacity=4)
-    with pytest.raises(UserError, match=r"^an iteration has 6 windows .*capacity=5 leaves room "):
+    told = r"^an iteration has 6 windows .*capacity=5 leaves room .*: set .*capacity=6 or more, or "
+    with pytest.raises(UserError, match=told):
         source_of(capacity=5).begin()
+    settings = make_settings(ReplaySettings, {"capacity": 10, "batch_size": 5})
+    told = r" than the windows .* num_trials=12 trials: set learner.replay.capacity=12 or more$"
+    with pytest.raises(UserError, match=told):
+        settings.check_run({"first.num_trials": 11, "num_trials": 12}, 1)
     with pytest.raises(UserError, match=r"GiB on this machine, and memory has .* GiB: lower it$"):
         source_of(capacity=10**12).begin()
     with pytest.raises(UserError, match=rf"and {tmp_path} has .* GiB: lower it$"):

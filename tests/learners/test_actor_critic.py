@@ -12,7 +12,6 @@ from rl2_lightning.config import CollectionConfig, StageConfig
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages
-from rl2_lightning.learners.learner import RunShape
 from tests.builders import (
     ACTOR_CRITICS,
     CRITICS,
@@ -28,6 +27,7 @@ from tests.builders import (
     make_learner,
     minibatch_of,
     point_trials,
+    run_shape,
 )
 from tests.short_fit import TINY, fit
 from tests.views import view_trials
@@ -261,6 +261,6 @@ def test_a_reward_that_is_not_finite_stops_the_run() -> None:
 def test_trials_divide_into_minibatches_and_ranks(num_trials: int, ranks: int, told: str) -> None:
     env = bandit_trials(4)
     settings = make_learner(make_agent(env), env, num_minibatches=8).settings
-    settings.check_run(RunShape({"collection.num_trials": 32}, ranks, "32-true"))
+    settings.check_run(run_shape(32, ranks))
     with pytest.raises(UserError, match=told):
-        settings.check_run(RunShape({"collection.num_trials": num_trials}, ranks, "32-true"))
+        settings.check_run(run_shape(num_trials, ranks))

@@ -54,18 +54,18 @@ def gaussian(mean: Tensor, log_variance: Tensor) -> MultivariateNormal:
     return MultivariateNormal(mean, torch.diag(log_variance.exp()))
 
 
-def literal_kl(belief: Belief, row: int, step: int, to_previous: bool) -> float:
+def literal_kl(belief: Belief, row: int, step: int, to_previous: bool) -> Tensor:
     posterior = gaussian(belief.mean[row, step], belief.log_variance[row, step])
     zeros = torch.zeros(SIZE, dtype=torch.float64)
     prior = gaussian(zeros, zeros)
     if to_previous and step > 0:
         prior = gaussian(belief.mean[row, step - 1], belief.log_variance[row, step - 1])
-    return float(kl_divergence(posterior, prior))
+    return kl_divergence(posterior, prior)
 
 
 def literal_likelihoods(
     decoder: Decoder, trial: TensorDictBase, task: TensorDictBase, latent: Tensor, step: int
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """The log-likelihoods of one step of a trial `[T]` given one latent `[D]`."""
     found, settings = {}, decoder.settings
     at = trial[step : step + 1].unsqueeze(0)
@@ -87,10 +87,10 @@ def literal_likelihoods(
             predicted = decoder.reward(one, encoded).squeeze()
         if settings.reward_likelihood == "normal":
             density = Normal(predicted, 1.0).log_prob(torch.tensor(reward))
-            found["reward"] = density.item() + CONSTANT
+            found["reward"] = density + CONSTANT
         else:
             positive = torch.tensor(float(reward > 0), dtype=torch.float64)
-            found["reward"] = float(Bernoulli(logits=predicted).log_prob(positive))
+            found["reward"] = Bernoulli(logits=predicted).log_prob(positive)
     if settings.state_coefficient:
         encoder = decoder.state_encoder
         parts = [
@@ -99,17 +99,17 @@ def literal_likelihoods(
         ]
         encoded = torch.cat(parts, dim=-1).double()
         density = Normal(decoder.state(one, encoded).squeeze(), 1.0).log_prob(after.double())
-        found["state"] = float((density + CONSTANT).sum())
+        found["state"] = (density + CONSTANT).sum()
     return found
 
 
-def literal_task(decoder: Decoder, task: TensorDictBase, latent: Tensor) -> float:
+def literal_task(decoder: Decoder, task: TensorDictBase, latent: Tensor) -> Tensor:
     predicted = decoder.task(latent)
     if decoder.places is not None:
         place = (decoder.places.goals == task["goal"].float()).all(-1).nonzero().item()
-        return float(predicted.softmax(-1)[int(place)].log())
+        return predicted.softmax(-1)[int(place)].log()
     target = torch.cat([task[name].flatten().double() for name in sorted(task.keys())])
-    return float((Normal(predicted, 1.0).log_prob(target) + CONSTANT).sum())
+    return (Normal(predicted, 1.0).log_prob(target) + CONSTANT).sum()
 
 
 ALL = {"reward_coefficient": 0.7, "state_coefficient": 0.4, "task_coefficient": 1.3}
@@ -132,7 +132,7 @@ def test_it_is_the_literal_sum(case: str, to_previous: bool, within_episodes: bo
     decoder, trials = learner.decoder.double(), in_double(learner.played)
     steps = trials[keys.WINDOW]
     num, length = steps.batch_size
-    belief = some_belief(num, length)
+    belief = Belief(*(moment.requires_grad_() for moment in some_belief(num, length)))
     draw = draw_prefixes(belief, None, torch.Generator().manual_seed(1))
     draw = Draw(draw.prefixes, draw.noise.double())
     found, _ = elbo(
@@ -146,7 +146,7 @@ def test_it_is_the_literal_sum(case: str, to_previous: bool, within_episodes: bo
     )
     weights = {"reward": decoder.settings.reward_coefficient}
     weights["state"] = decoder.settings.state_coefficient
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for row in range(num):
         mask, episode = steps[row][keys.MASK].flatten(), steps[row][keys.EPISODE].flatten()
         task = trials[keys.TASK][row] if decoder.settings.task_coefficient else None
@@ -161,7 +161,14 @@ def test_it_is_the_literal_sum(case: str, to_previous: bool, within_episodes: bo
             if task is not None:
                 total += decoder.settings.task_coefficient * literal_task(decoder, task, latent)
             total -= KL * literal_kl(belief, row, prefix, to_previous)
-    assert found.item() == pytest.approx(total / (num * length), rel=1e-10)
+    expected = total / (num * length)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+    # A belief is also the prior of the next one, which passes a gradient on.
+    for one, other in zip(
+        torch.autograd.grad(found, belief), torch.autograd.grad(expected, belief), strict=True
+    ):
+        assert one.any()
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("to_previous", [False, True])
@@ -171,7 +178,7 @@ def test_kl_terms_are_those_of_torch(to_previous: bool) -> None:
     for row in range(3):
         for step in range(5):
             expected = literal_kl(belief, row, step, to_previous)
-            assert found[row, step].item() == pytest.approx(expected, rel=1e-10)
+            assert found[row, step].item() == pytest.approx(expected.item(), rel=1e-10)
 
 
 def test_some_prefixes_stand_for_all() -> None:

@@ -1,6 +1,7 @@
 """Meta-gradients: exact, of the update that is made, and without effect where they are off."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from lightning.pytorch import Callback
 
 from rl2_lightning import keys
 from rl2_lightning.checkpoint import Checkpoint
-from rl2_lightning.errors import UserError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.credit import trial_advantages
-from rl2_lightning.learners.learner import Learner, RunShape
 from rl2_lightning.learners.meta_parameters import MetaGradientSettings
 from rl2_lightning.settings import make_settings
 from tests.builders import (
@@ -24,6 +24,7 @@ from tests.builders import (
     minibatch_of,
     point_trials,
     poisoned,
+    run_shape,
     starts_of,
 )
 from tests.command_line.program import run_program
@@ -150,6 +151,14 @@ def test_an_outer_rate_of_zero_is_a2c(tmp_path: Path) -> None:
         torch.testing.assert_close(state[name], tensor, msg=name)
 
 
+def test_an_absurd_rate_is_named(tmp_path: Path) -> None:
+    told = (
+        r"^the weights' norm is inf .*: lower learner.learning_rate or learner.outer_learning_rate,"
+    )
+    with pytest.raises(NonFiniteLossError, match=told):
+        fit(tmp_path, None, "learner=meta_gradient", *ONCE, "learner.outer_learning_rate=1e30")
+
+
 class Discounts(Callback):
     """Records γ and λ, what the agent sees of them, and what else is learnt, in each iteration."""
 
@@ -254,12 +263,20 @@ def test_a_training_from_weights_forgets_the_trace() -> None:
 MISTAKES = {
     "gamma of 1": ({"gamma": 1.0}, r"^learner.gamma=1.0 is learned through a sigmoid.*e.g. 0.99"),
     "gamma of 0": ({"gamma": 0.0}, r"^learner.gamma=0.0 is learned"),
-    "gamma above 1": ({"gamma": 1.5}, r"^learner.gamma=1.5 is out of range: set it to at most 1"),
+    "gamma above 1": (
+        {"gamma": 1.0001},
+        r"^learner.gamma=1.0001 is out of range: set it to .* above 0 and below 1, e.g. 0.99$",
+    ),
+    "fixed gamma above 1": (
+        {"gamma": 1.0001, "meta_parameters": ["gae_lambda"]},
+        r"^learner.gamma=1.0001 is out of range: set it to a number within 0 and 1$",
+    ),
+    "lambda below 0": ({"gae_lambda": -0.1}, r"^learner.gae_lambda=-0.1 is out of range: "),
     "lambda of 1": ({"gae_lambda": 1.0}, r"^learner.gae_lambda=1.0 is learned"),
     "no number": ({"gamma": float("nan")}, r"^learner.gamma=nan is out of range"),
     "nothing": ({"meta_parameters": []}, r"leaves nothing to learn: use learner=a2c$"),
-    "unknown": ({"meta_parameters": ["alpha"]}, r"alpha is unknown or twice; known are gamma, "),
-    "twice": ({"meta_parameters": ["gamma"] * 2}, r"gamma is unknown or twice"),
+    "unknown": ({"meta_parameters": ["alpha"]}, r": alpha is unknown; known are gamma, "),
+    "twice": ({"meta_parameters": ["gamma"] * 2}, r"\] names gamma twice: name it once$"),
     "no entropy": (
         {"meta_parameters": ["entropy_coefficient"], "entropy_coefficient": 0.0},
         r"entropy_coefficient has no effect with learner.entropy_coefficient=0; .* leave it out$",
@@ -267,6 +284,10 @@ MISTAKES = {
     "no critic's loss": (
         {"meta_parameters": ["gamma", "value_coefficient"], "value_coefficient": 0.0},
         r"value_coefficient has no effect with learner.value_coefficient=0",
+    ),
+    "lambda beside a gamma of 0": (
+        {"meta_parameters": ["gae_lambda"], "gamma": 0.0},
+        r"gae_lambda has no effect with learner.gamma=0; change that, or leave it out$",
     ),
     "separate critic": (
         {"meta_parameters": ["value_coefficient"], "critic": {"separate": True}},
@@ -291,14 +312,45 @@ def test_what_is_not_learnt_may_be_anything() -> None:
         MetaGradientSettings, {"gamma": 1.0, "meta_parameters": ["gae_lambda"]}, "learner"
     )
     with pytest.raises(UserError, match=r"set trainer.precision=bf16-mixed$"):
-        settings.check_run(RunShape({}, 1, "16-mixed"))
+        settings.check_run(run_shape(precision="16-mixed"))
 
 
-def test_discounts_need_trials_of_several_steps() -> None:
+@pytest.mark.parametrize(
+    ("learned", "continues", "told"),
+    [
+        (ALL, False, "gamma and gae_lambda have no effect in .* 1 env step; .* leave them out$"),
+        (["gae_lambda"], False, "gae_lambda has no effect in trials of 1 env step; .* it out$"),
+        (["gamma", "gae_lambda"], True, ": gae_lambda has no effect in trials of 1 env step; "),
+        (["gamma"], True, None),
+        (ALL[2:], False, None),
+    ],
+)
+def test_discounts_need_trials_of_several_steps(
+    learned: list[str], continues: bool, told: str | None
+) -> None:
+    given = {"meta_parameters": learned}
+    settings = make_settings(MetaGradientSettings, given, "learner")
+    settings.check_run(run_shape(trial_steps=2))
+    refused = pytest.raises(UserError, match=told) if told else nullcontext()
+    with refused:
+        settings.check_run(run_shape(trial_steps=1, continues=continues))
+
+
+def test_trials_of_one_step_teach_nothing_about_discounts() -> None:
+    # A curriculum may begin with them.
     env = bandit_trials(6, num_episodes=1)
-    learner: Learner = make_meta_learner(env)
-    with pytest.raises(UserError, match="gae_lambda has no effect in trials of 1 env step; "):
-        minibatch_of(learner, env)
+    learner = make_meta_learner(env, meta_parameters=["gamma", "gae_lambda"])
+    learner.update(*learner.inner_derivatives(minibatch_of(learner, env)))
+    assert not learner.trace.any()
+
+
+def test_gamma_has_an_effect_in_a_cut_of_one_step() -> None:
+    env = bandit_trials(6, num_episodes=1, continues=True)
+    learner = make_meta_learner(env, meta_parameters=["gamma", "gae_lambda"])
+    learner.update(*learner.inner_derivatives(minibatch_of(learner, env)))
+    of_lambda, of_gamma = learner.trace
+    assert of_gamma.any()
+    assert not of_lambda.any()
 
 
 def test_two_ranks_run(tmp_path: Path) -> None:

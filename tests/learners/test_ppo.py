@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rl2_lightning import keys
 from rl2_lightning.errors import NonFiniteLossError, UserError
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.ppo import PPO
 from tests.builders import (
     collect,
@@ -21,6 +20,7 @@ from tests.builders import (
     make_learner,
     minibatch_of,
     point_trials,
+    run_shape,
 )
 from tests.short_fit import fit
 
@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 
 def test_a_gradient_scaler_takes_no_skipped_updates() -> None:
     learner, *_ = moved_learner(target_kl=0.1)
-    shape = RunShape({"collection.num_trials": 20}, 1, "16-mixed")
+    shape = run_shape(20, precision="16-mixed")
     with pytest.raises(UserError, match=r"^learner.target_kl=0.1 with trainer.precision=16-mixed"):
         learner.settings.check_run(shape)
     moved_learner()[0].settings.check_run(shape)

@@ -9,7 +9,6 @@ from rl2_lightning import keys
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.credit import off_policy_advantages, trial_advantages
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.r2d2_ppo import R2D2PPO
 from tests.builders import (
     bandit_trials,
@@ -19,6 +18,7 @@ from tests.builders import (
     make_agent,
     make_learner,
     point_trials,
+    run_shape,
 )
 from tests.invariants.test_runs import PPO, TINY, assert_same_run, of_learner, train
 from tests.learners.replayed import Told, replayed
@@ -158,7 +158,7 @@ def test_minibatches_divide_among_the_ranks() -> None:
         make_agent(env), env, "r2d2_ppo", replay={"batch_size": 9}, num_minibatches=1
     ).settings
     with pytest.raises(UserError, match=r"batch_size=9 .* 2 device\(s\): set .*batch_size=8$"):
-        settings.check_run(RunShape({"collection.num_trials": 4}, 2, "32-true"))
+        settings.check_run(run_shape(4, 2))
 
 
 def test_a_replay_ratio_of_less_than_one_minibatch_is_refused() -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.errors import NonFiniteLossError, UserError
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.ranks import over_all_ranks, world_size
 from rl2_lightning.learners.surrogate import Measure, SurrogateProblem
 from rl2_lightning.learners.trpo import TRPO
@@ -26,6 +25,7 @@ from tests.builders import (
     minibatch_of,
     point_trials,
     poisoned,
+    run_shape,
     starts_of,
 )
 from tests.command_line.program import run_program
@@ -246,6 +246,6 @@ def test_policy_and_critic_share_no_weights() -> None:
 def test_a_gradient_scaler_has_no_part_in_the_step() -> None:
     learner, _ = learner_and_windows(bandit_trials(4))
     for precision in ("32-true", "bf16-mixed"):
-        learner.settings.check_run(RunShape({"collection.num_trials": 4}, 1, precision))
+        learner.settings.check_run(run_shape(4, precision=precision))
     with pytest.raises(UserError, match=r"^trainer.precision=16-mixed with TRPO: .*; set trainer"):
-        learner.settings.check_run(RunShape({"collection.num_trials": 4}, 1, "16-mixed"))
+        learner.settings.check_run(run_shape(4, precision="16-mixed"))

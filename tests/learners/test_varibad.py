@@ -1,7 +1,9 @@
 """VariBAD: two losses that do not reach each other's weights, a buffer, and a decoder."""
 
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,8 @@ from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.settings import BeliefSettings
 from rl2_lightning.checkpoint import Checkpoint
 from rl2_lightning.data.windows import inputs_of
-from rl2_lightning.errors import UserError
+from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.learners.elbo import draw_prefixes, elbo
-from rl2_lightning.learners.learner import RunShape
 from rl2_lightning.learners.varibad import VariBAD
 from rl2_lightning.settings import make_settings
 from tests.builders import (
@@ -25,6 +26,7 @@ from tests.builders import (
     make_agent,
     make_learner,
     minibatch_of,
+    run_shape,
 )
 from tests.command_line.program import SMALL, call_program
 from tests.short_fit import fit
@@ -55,11 +57,46 @@ def of_policy(learner: VariBAD) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in learner.named_parameters() if name.startswith(parts)}
 
 
+def test_a_buffer_that_is_too_small_is_one_of_trials() -> None:
+    told = r"capacity=31 .* minibatch of .*batch_size=32 trials: set .*capacity=32 or more$"
+    with pytest.raises(UserError, match=told):
+        make_settings(VariBAD.Settings, {"replay": {"capacity": 31}})
+    settings = make_settings(VariBAD.Settings, {"replay": {"capacity": 40}})
+    told = r"capacity=40 is less than the trials of an .*num_trials=48: set .*capacity=48 or more$"
+    with pytest.raises(UserError, match=told):
+        settings.check_run(run_shape(48))
+
+
 def test_minibatches_of_past_trials_divide_into_ranks() -> None:
     settings = make_settings(VariBAD.Settings, {})
-    settings.check_run(RunShape({"collection.num_trials": 48}, 2, "32-true"))
+    settings.check_run(run_shape(48, 2))
     with pytest.raises(UserError, match=r"batch_size=32 does not divide into 3 device\(s\): set "):
-        settings.check_run(RunShape({"collection.num_trials": 48}, 3, "32-true"))
+        settings.check_run(run_shape(48, 3))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "is_refused"),
+    [
+        ({"reward_likelihood": "bernoulli"}, True),
+        ({"reward_likelihood": "normal"}, False),
+        (
+            {
+                "reward_likelihood": "bernoulli",
+                "reward_coefficient": 0.0,
+                "state_coefficient": 1.0,
+            },
+            False,
+        ),
+    ],
+)
+def test_whether_a_mean_is_positive_is_not_decoded(
+    decoder: dict[str, Any], is_refused: bool
+) -> None:
+    settings = make_settings(VariBAD.Settings, {"decoder": decoder})
+    settings.check_run(run_shape(48))
+    told = r"bernoulli with .*expected_rewards=true: .*; set collection.expected_rewards=false$"
+    with pytest.raises(UserError, match=told) if is_refused else nullcontext():
+        settings.check_run(run_shape(48, expected_rewards=True))
 
 
 def test_each_parameter_has_one_optimiser() -> None:
@@ -164,6 +201,21 @@ def test_each_rate_moves_its_own_weights(
         assert not torch.equal(parameter, weights.before[name]), name
 
 
+def test_an_absurd_rate_is_named(tmp_path: Path) -> None:
+    told = r"lower learner.learning_rate or learner.belief_learning_rate, and check"
+    with pytest.raises(NonFiniteLossError, match=told):
+        fit(tmp_path, None, *SMALL_RUN, "learner.belief_learning_rate=1e30")
+
+
+@pytest.mark.parametrize("name", ["reward_coefficient", "state_coefficient", "task_coefficient"])
+@pytest.mark.parametrize("value", [2e30, float("inf"), float("nan"), -1.0])
+def test_coefficients_of_decoders_are_numbers_of_float32(name: str, value: float) -> None:
+    make_settings(VariBAD.Settings, {"decoder": {name: 1e30}}, "learner")
+    told = rf"^learner.decoder.{name}=\S+ is out of range: set it to at (most 1e\+30|least 0)$"
+    with pytest.raises(UserError, match=told):
+        make_settings(VariBAD.Settings, {"decoder": {name: value}}, "learner")
+
+
 def test_the_policy_learns_from_the_features_it_acted_on() -> None:
     learner, env = learner_of("samples"), corridor_trials(6)
     trials = collect(env, learner, window=4)
@@ -179,6 +231,30 @@ def test_the_policy_learns_from_the_features_it_acted_on() -> None:
     steps = learner.lined_up_steps(as_minibatch(learner, env, prepared, window=4))
     log_probs = learner.agent.policy(steps[keys.FEATURES]).log_prob(steps[keys.ACTION])
     torch.testing.assert_close(log_probs, steps[keys.ACTION_LOG_PROB], rtol=1e-5, atol=1e-4)
+
+
+class Rates(Callback):
+    """Records the learning rates of policy and belief in each iteration."""
+
+    def __init__(self) -> None:
+        self.used: list[tuple[float, float]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == 0:
+            rates = [one.param_groups[0]["lr"] for one in trainer.optimizers]
+            self.used.append((rates[0], rates[1]))
+
+
+def test_rates_of_policy_and_belief_fall_over_the_run(tmp_path: Path) -> None:
+    rates = Rates()
+    starts = ("learner.learning_rate=0.002", "learner.belief_learning_rate=0.01")
+    ends = ("learner.final_learning_rate=0.001", "learner.final_belief_learning_rate=0.004")
+    learner = fit(tmp_path, rates, *SMALL_RUN, *starts, *ends)
+    spent = [iteration / 5 for iteration in range(5)]
+    expected = [(0.002 - 0.001 * share, 0.01 - 0.006 * share) for share in spent]
+    assert rates.used == [pytest.approx(pair) for pair in expected]
+    logged = learner.trainer.callback_metrics["train/belief_learning_rate"]
+    assert logged == pytest.approx(expected[-1][1])
 
 
 class Draws(Callback):
