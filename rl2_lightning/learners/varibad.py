@@ -80,8 +80,8 @@ class VariBADSettings(PPOSettings):
         if run.expected_rewards and self.decoder.decodes_positive_rewards:
             raise UserError(
                 "learner.decoder.reward_likelihood=bernoulli with collection.expected_rewards=true"
-                ": whether the mean of a reward is positive says nothing about the one that was "
-                "drawn; set collection.expected_rewards=false"
+                ": whether the mean of a reward is positive is not whether the drawn one is; set "
+                "collection.expected_rewards=false"
             )
 
 

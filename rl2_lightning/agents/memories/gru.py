@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_recurrent
-from rl2_lightning.agents.memories.gru_kernel import step_in_place, unroll_layer
+from rl2_lightning.agents.memories.gru_kernel import has_window_kernel, unroll_layer
 from rl2_lightning.agents.memories.memory import Memory, State
-from rl2_lightning.agents.memories.recurrent_kernel import has_step_kernel, has_window_kernel
+from rl2_lightning.agents.memories.recurrent_steps import gru_step, has_step_kernel
 from rl2_lightning.settings import Settings, between, make_settings
 
 
@@ -55,7 +55,7 @@ class GRU(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        step = step_in_place if has_step_kernel(encoding) else torch.gru_cell
+        step = gru_step if has_step_kernel(encoding) else torch.gru_cell
         reached = []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
             # CUDA's cells return 16 bits under autocast; the state keeps its dtype.

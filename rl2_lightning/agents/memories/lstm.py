@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_recurrent
 from rl2_lightning.agents.memories.gru import RecurrentSettings
-from rl2_lightning.agents.memories.lstm_kernel import step_in_place, unroll_layer
 from rl2_lightning.agents.memories.memory import Memory, State
-from rl2_lightning.agents.memories.recurrent_kernel import has_step_kernel, has_window_kernel
+from rl2_lightning.agents.memories.recurrent_steps import has_step_kernel, lstm_step
 from rl2_lightning.settings import make_settings
 
 
@@ -48,7 +47,7 @@ class LSTM(Memory):
         for layer, weights in enumerate(self.lstm.all_weights):
             before = state[2 * layer : 2 * layer + 2]
             if has_kernel:
-                after = step_in_place(encoding, *before, *weights)
+                after = lstm_step(encoding, *before, *weights)
             else:
                 after = torch.lstm_cell(encoding, before, *weights)
             # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
@@ -58,13 +57,7 @@ class LSTM(Memory):
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
-        if not has_window_kernel(encoding):
-            outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
-            features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
-            pairs = zip(outputs, cells, strict=True)
-            return features, tuple(tensor.to(state[0].dtype) for pair in pairs for tensor in pair)
-        steps, reached = encoding.transpose(0, 1), []
-        for layer, weights in enumerate(self.lstm.all_weights):
-            steps, cell = unroll_layer(steps, *state[2 * layer : 2 * layer + 2], *weights)
-            reached += [steps[-1], cell]
-        return steps.transpose(0, 1), tuple(reached)
+        outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
+        features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
+        pairs = zip(outputs, cells, strict=True)
+        return features, tuple(tensor.to(state[0].dtype) for pair in pairs for tensor in pair)
