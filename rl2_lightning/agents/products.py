@@ -126,7 +126,7 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
         total = left.t() @ right if is_smaller else (right.t() @ left).t().contiguous()
         return total.to(left.dtype)  # under autocast it has 16 bits
     if left.shape[1] < right.shape[1]:
-        # In the layout of the weights, which optimisers expect.
+        # In the layout of the weights: a gradient in another one would be copied into it later.
         return _onednn_sum(right, left).t().contiguous()
     return _onednn_sum(left, right)
 
