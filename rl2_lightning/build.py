@@ -196,6 +196,9 @@ def build_trainer(cfg: DictConfig, data: TrialDataModule, learner: Learner) -> p
     """
     keep_freed_memory()
     settings: dict[str, Any] = dict(cfg.trainer)
+    learner.uses_graphs = settings.pop("cuda_graphs")
+    allows_tf32 = settings.pop("tf32")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allows_tf32
     settings["max_epochs"] = min(
         settings["max_epochs"] or data.plan.num_iterations, data.plan.num_iterations
     )

@@ -72,7 +72,7 @@ class EvaluationConfig(Settings):
 
 @dataclass
 class TrainerConfig(Settings):
-    """The arguments passed to `lightning.Trainer`.
+    """The arguments passed to `lightning.Trainer`, and how a GPU computes.
 
     The program sets its other arguments itself, or they would stop a run within an iteration.
     """
@@ -89,6 +89,9 @@ class TrainerConfig(Settings):
     deterministic: bool | None = None
     benchmark: bool | None = None
     detect_anomaly: bool = False
+    # With defaults, since earlier checkpoints have no such fields.
+    cuda_graphs: bool = False
+    tf32: bool = False
 
 
 @dataclass

@@ -87,6 +87,7 @@ def check(cfg: DictConfig, *, num_cores: int, multirun: bool) -> None:
     _check_processes(cfg, num_cores, multirun)
     _check_held_out(cfg)
     _check_precision(cfg.trainer.precision)
+    _check_graphs(cfg.trainer, num_ranks(cfg))
 
 
 def require_known_tuning(texts: Sequence[str], config_dir: Path | None = None) -> None:
@@ -209,4 +210,19 @@ def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise UserError(
             f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}"
+        )
+
+
+def _check_graphs(trainer: DictConfig, ranks: int) -> None:
+    if not trainer.cuda_graphs:
+        return
+    if ranks > 1:
+        raise UserError(
+            f"trainer.cuda_graphs=true with {ranks} processes: only the operations of one GPU are "
+            "recorded; set trainer.cuda_graphs=false, or trainer.devices=1"
+        )
+    if trainer.precision != "32-true":
+        raise UserError(
+            f"trainer.cuda_graphs=true with trainer.precision={trainer.precision}: only float32 is "
+            "recorded; set trainer.precision=32-true, with trainer.tf32=true for faster products"
         )

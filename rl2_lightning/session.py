@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import lightning.pytorch as pl
+import torch
 from omegaconf import DictConfig
 from rich import get_console
 
@@ -126,6 +127,8 @@ def fit(
     if rank_of_process() == 0:  # which starts the others, or ends them with it
         device, max_steps = trainer.strategy.root_device, data.world.specimen.max_steps
         require_useful_precision(cfg.trainer.precision, learner.agent, device, max_steps)
+    if learner.uses_graphs:
+        require_recordable(learner, trainer.strategy.root_device)
     resumption = None
     if cfg.ckpt_path is not None and checkpoint is not None:
         _require_iterations_left(checkpoint, cfg, data.plan)
@@ -143,6 +146,24 @@ def fit(
     saved = any(isinstance(one, Preemption) and one.preempted for one in callbacks_of(trainer))
     if saved or trainer.received_sigterm:
         sys.exit(f"stopped {where_stopped(trainer)}; {remedy(cfg)}")
+
+
+def require_recordable(learner: Learner, device: torch.device) -> None:
+    """Check that a run's operations can be recorded as CUDA graphs.
+
+    Raises:
+        UserError: they are not on a GPU, or the learner computes some of its numbers in Python.
+    """
+    if device.type != "cuda":
+        raise UserError(
+            f"trainer.cuda_graphs=true on a {device.type.upper()}: only the operations of a GPU "
+            "can be recorded; set trainer.cuda_graphs=false"
+        )
+    if not learner.can_be_recorded:
+        raise UserError(
+            f"trainer.cuda_graphs=true with {type(learner).__name__}, which computes some of its "
+            "numbers in Python: set trainer.cuda_graphs=false, or learner=ppo"
+        )
 
 
 def _continue_tables(trainer: pl.Trainer, checkpoint: Checkpoint) -> None:

@@ -46,6 +46,8 @@ def configure(work: Work, folder: str, overrides: Sequence[str] = ()) -> DictCon
         f"trainer.check_val_every_n_epoch={ENDLESS}",
         f"output_dir={folder}",
     ]
+    if torch.cuda.is_available():  # as XLA does by default
+        settings += ["trainer.cuda_graphs=true", "trainer.tf32=true"]
     register_schemas()
     with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
         cfg = compose("train", [*settings, *overrides])

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from torchrl.collectors import BaseCollector
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
+from rl2_lightning.cuda_graphs import Recorded
 from rl2_lightning.data.actor import AgentActor, require_finite
 from rl2_lightning.families.play import Actor, play
+from rl2_lightning.families.record import require_whole_episodes
 from rl2_lightning.families.trial_env import TrialEnv
 
 
@@ -26,6 +29,7 @@ class TrialCollector(BaseCollector):
         state_steps: steps before which the state of the agent's memory is stored.
         num_extra_steps: steps played beyond the longest trial, for a value to bootstrap from.
         make_actor: makes what acts, from the generator of the actions; None for the agent itself.
+        uses_graphs: whether all steps of a batch are recorded as one CUDA graph.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class TrialCollector(BaseCollector):
         state_steps: Sequence[int] = (0,),
         num_extra_steps: int = 0,
         make_actor: Callable[[torch.Generator], Actor] | None = None,
+        uses_graphs: bool = False,
     ) -> None:
         super().__init__()
         self.env = env
@@ -48,6 +53,8 @@ class TrialCollector(BaseCollector):
         self._actor: Actor = AgentActor(agent, self._generator)
         if make_actor is not None:
             self._actor = make_actor(self._generator)
+        self._uses_graphs = uses_graphs
+        self._tasks: TensorDictBase | None = None  # which a recorded batch plays
 
     @property
     def frames_per_batch(self) -> int:
@@ -65,15 +72,38 @@ class TrialCollector(BaseCollector):
 
         Raises:
             NonFiniteLossError: a reward or a probability is not finite.
+            UserError: an episode ended early in a family with `ends_early = False`, or graphs are
+                used and the play cannot be recorded.
         """
-        trials = play(
+        trials = self._replayed() if self._uses_graphs else self._play()
+        require_whole_episodes(trials[keys.STEPS], self.env)
+        require_finite(trials[keys.STEPS], self.policy, self.env)
+        return trials
+
+    def _play(self) -> TensorDictBase:
+        """Play trials of `_tasks`, or of new ones."""
+        return play(
             self._actor,
             self.env,
+            self._tasks,
             state_steps=self._state_steps,
             num_extra_steps=self._num_extra_steps,
         )
-        require_finite(trials[keys.STEPS], self.policy, self.env)
-        return trials
+
+    def _replayed(self) -> TensorDictBase:
+        """Play trials by replaying a graph; the next batch overwrites them.
+
+        Tasks are drawn outside of the graph, since families may need to look at what they draw.
+        """
+        task_env = self.env.task_env
+        tasks = task_env.sample_training_tasks(task_env.num_tasks)
+        self._tasks = tasks if self._tasks is None else self._tasks.update_(tasks)
+        return self._recorded().copy()
+
+    @cached_property
+    def _recorded(self) -> Recorded[TensorDictBase]:
+        generators = [self.env.task_env.generator, self._generator]
+        return Recorded(self._play, generators, reads=[self.env])
 
     def iterator(self) -> Iterator[TensorDictBase]:
         """Yield batches of trials without end."""

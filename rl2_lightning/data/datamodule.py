@@ -34,12 +34,14 @@ class TrialLearner(Protocol):
         clock: the counters of the run.
         reads_tasks: whether windows need the parameters of their tasks.
         num_following: number of steps that windows need beyond their end.
+        uses_graphs: whether its operations are recorded as CUDA graphs.
     """
 
     agent: Agent
     clock: Clock
     reads_tasks: bool
     num_following: int
+    uses_graphs: bool
 
     def make_actor(self, generator: torch.Generator) -> Actor:
         """The actor that plays the trials of an iteration."""
@@ -208,6 +210,7 @@ class TrialDataModule(pl.LightningDataModule):
                 # If the trial is a cut of a longer life, bootstrap from the value of one more step.
                 num_extra_steps=int(self.world.continues),
                 make_actor=self._learner.make_actor,
+                uses_graphs=self._learner.uses_graphs,
             )
             self._stage = stage
         return self._collector

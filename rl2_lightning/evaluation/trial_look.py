@@ -20,6 +20,7 @@ from rl2_lightning.data.world import World
 from rl2_lightning.evaluation.adaptation_curve import Curve
 from rl2_lightning.evaluation.look_plots import actions_figure, memory_figure, reactions_figure
 from rl2_lightning.families.play import play
+from rl2_lightning.families.record import require_whole_episodes
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.inputs import Observation
 
@@ -78,6 +79,7 @@ def play_to_look(
         agent, torch.Generator().manual_seed(seed), greedy=greedy, keeps_features=True
     )
     steps = play(actor, env, tasks)[keys.STEPS]
+    require_whole_episodes(steps, env)
     require_finite(steps, agent, env)
     parameters = {
         str(name): one.reshape(len(tasks), -1).float() for name, one in tasks.flatten_keys().items()

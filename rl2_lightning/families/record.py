@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_
 
@@ -88,11 +88,7 @@ class Record:
 
         Args:
             states: the stored states of the actor's memory.
-
-        Raises:
-            UserError: an episode ended early in a family with `ends_early = False`.
         """
-        self._require_whole_episodes()
         batch_size = self._env.batch_size
         steps = TensorDict(batch_size=[*batch_size, self._num_steps], device=self._env.device)
         for name, buffer in self._buffers.items():
@@ -154,21 +150,6 @@ class Record:
         is_init[:, 0] = True
         steps.set(keys.IS_INIT, is_init)
 
-    def _require_whole_episodes(self) -> None:
-        """Check `ends_early`: if it is wrongly false, the stored last observations are wrong."""
-        task_env = self._env.task_env
-        ends = self._buffers.get(keys.EPISODE_DONE)
-        if task_env.ends_early or not isinstance(ends, Tensor):
-            return
-        last = min(self._num_steps, self._env.max_steps)
-        steps = torch.arange(1, last + 1, device=ends.device)
-        due = (steps % task_env.max_episode_steps == 0).view(-1, 1, 1)
-        if (ends[1 : last + 1] & ~due).any():
-            raise UserError(
-                f"{type(task_env).__name__} has ended an episode before its "
-                f"{task_env.max_episode_steps} steps: set ends_early = True in the class"
-            )
-
     def _by_trial(self, buffer: Observation, is_shifted: bool = False) -> Observation:
         """Transpose `[T, B, ...]` to `[B, T, ...]`, without a copy."""
         by_trial: Observation = tree_map(lambda e: e[int(is_shifted) :].transpose(0, 1), buffer)
@@ -199,3 +180,26 @@ class Record:
             last[place] = select_rows(ended, entry, last[place])
 
         tree_map_(put, result.last_observation, self._last)
+
+
+def require_whole_episodes(steps: TensorDictBase, env: TrialEnv) -> None:
+    """Check `ends_early`: if it is wrongly false, the stored last observations are wrong.
+
+    Args:
+        steps: `[B, T]`, with the ends of episodes.
+        env: the environment of the trials.
+
+    Raises:
+        UserError: an episode ended early in a family with `ends_early = False`.
+    """
+    task_env = env.task_env
+    if task_env.ends_early:
+        return
+    ends = steps.get(keys.EPISODE_DONE)[:, : env.max_steps]
+    numbers = torch.arange(1, ends.shape[1] + 1, device=ends.device)
+    is_due = (numbers % task_env.max_episode_steps == 0).unsqueeze(1)
+    if (ends & ~is_due).any():
+        raise UserError(
+            f"{type(task_env).__name__} has ended an episode before its "
+            f"{task_env.max_episode_steps} steps: set ends_early = True in the class"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from rl2_lightning.learners.critic import Critic
 from rl2_lightning.learners.learner import Learner, zero_loss
 from rl2_lightning.learners.pooling import SMALL, normalised, pooled
 from rl2_lightning.learners.ranks import world_size
+from rl2_lightning.learners.recorded_loss import RecordedLoss
 from rl2_lightning.learners.value_scale import ValueScale
 from rl2_lightning.learners.windows import (
     line_up_entries,
@@ -70,7 +72,7 @@ class ActorCriticLearner(Learner):
         self.reads_tasks = settings.critic.sees_task
         self.fresh: OnPolicySource
         self._steps_per_minibatch = 1.0
-        self.entropy_weight = settings.entropy_coefficient
+        self.entropy_weight: float | Tensor = settings.entropy_coefficient
         self.show_discounts(settings.gamma, settings.gae_lambda)
 
     def make_source(
@@ -116,9 +118,7 @@ class ActorCriticLearner(Learner):
 
     def window_loss(self, minibatch: TensorDictBase) -> Tensor:
         """The loss of a minibatch of windows `[N]`, weighted by its number of steps."""
-        steps = self.lined_up_steps(minibatch)
-        num_steps = len(steps)
-        loss, diagnostics = self.loss_of(steps) if num_steps else (zero_loss(self), {})
+        num_steps, loss, diagnostics = self._loss_of_windows(minibatch)
         if self.is_left_out(diagnostics, num_steps):
             return self.no_update()
         if num_steps == 0:
@@ -128,6 +128,26 @@ class ActorCriticLearner(Learner):
             self.require_finite("the loss", loss)
         self.note(diagnostics)
         return loss * self.share(num_steps)
+
+    def _loss_of_windows(
+        self, minibatch: TensorDictBase
+    ) -> tuple[int, Tensor, Mapping[str, Tensor]]:
+        """The number of steps that count in windows `[N]`, and what `loss_of` returns for them."""
+        num_slots = minibatch.get(keys.WINDOW).numel()
+        # Minibatches have equally many windows, so that in each of them all steps count.
+        if self.uses_graphs and num_slots == self._steps_per_minibatch:
+            return num_slots, *self._recorded_loss(minibatch)
+        steps = self.lined_up_steps(minibatch)
+        if len(steps) == 0:
+            return 0, zero_loss(self), {}
+        return len(steps), *self.loss_of(steps)
+
+    @cached_property
+    def _recorded_loss(self) -> RecordedLoss:
+        def loss_of(minibatch: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+            return self.loss_of(self.lined_up_steps(minibatch))
+
+        return RecordedLoss(loss_of, self.parameters())
 
     def no_update(self) -> Tensor:
         """A loss independent of all parameters: gradients stay None, and Adam changes nothing."""
@@ -157,8 +177,17 @@ class ActorCriticLearner(Learner):
     def on_train_epoch_start(self) -> None:
         """Set the learning rate and the weight of the entropy of the iteration."""
         self.set_learning_rate(self.learning_rate)
-        self.entropy_weight = self.entropy_coefficient
-        self.log_iteration({"train/entropy_coefficient": self.entropy_weight})
+        self._set_entropy_weight(self.entropy_coefficient)
+
+    def _set_entropy_weight(self, weight: float) -> None:
+        """Set the weight of the entropy of an iteration, and log it."""
+        self.log_iteration({"train/entropy_coefficient": weight})
+        if not self.uses_graphs:
+            self.entropy_weight = weight
+        elif isinstance(self.entropy_weight, Tensor):
+            self.entropy_weight.fill_(weight)  # a recorded loss reads it where it is
+        else:
+            self.entropy_weight = torch.full((), weight, device=self.device)
 
     @torch.no_grad()
     def prepare(self, trials: TensorDictBase, state_steps: Sequence[int]) -> TensorDictBase:

@@ -76,7 +76,10 @@ class Learner(pl.LightningModule):
         reads_places: whether its constructor also takes `places`, those of the family or None.
         num_following: number of steps that windows need beyond their end.
         rate_fields: the fields of the learning rates that weights depend on, for error messages.
+        can_be_recorded: whether its actor and its loss can be recorded as CUDA graphs: Python code
+            computes no number that changes from one iteration to the next.
         clock: counts iterations and env steps.
+        uses_graphs: whether they are.
     """
 
     Settings: ClassVar[type[LearnerSettings]] = LearnerSettings
@@ -84,6 +87,7 @@ class Learner(pl.LightningModule):
     reads_places: ClassVar[bool] = False
     num_following: int = 0
     rate_fields: ClassVar[Sequence[str]] = ("learner.learning_rate",)
+    can_be_recorded: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Learner(pl.LightningModule):
         self.agent = agent
         self.plan = plan
         self.clock = Clock()
+        self.uses_graphs = False
         self._diagnostics: dict[str, list[Tensor]] = defaultdict(list)
         self._metrics: dict[str, float] = {}
         self._uses_log = False

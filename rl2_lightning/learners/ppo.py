@@ -68,6 +68,7 @@ class PPO(ActorCriticLearner):
     """
 
     Settings: ClassVar[type[LearnerSettings]] = PPOSettings
+    can_be_recorded = True
 
     def __init__(
         self,

@@ -138,7 +138,7 @@ class TRPO(ActorCriticLearner):
         indices = torch.arange(len(windows), device=self.device).view(-1, self._windows_per_trial)
         some_windows = windows[indices[:: settings.fisher_stride].flatten()]
         problem = SurrogateProblem(
-            self.agent, windows.split(size), some_windows.split(size), self.entropy_weight
+            self.agent, windows.split(size), some_windows.split(size), float(self.entropy_weight)
         )
         gradient = problem.gradient()
         self.require_finite("the norm of the policy's gradient", gradient.norm(), REMEDY)

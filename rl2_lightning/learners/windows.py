@@ -10,6 +10,7 @@ from torch import Tensor
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.agents.memories.memory import features_only
+from rl2_lightning.cuda_graphs import is_recorded
 from rl2_lightning.data.windows import inputs_of, state_of
 from rl2_lightning.inputs import select_rows
 from rl2_lightning.learners.credit import valued_steps
@@ -82,6 +83,7 @@ def line_up_entries(window: TensorDictBase, entries: Mapping[Any, Tensor]) -> Te
         entries: the entries to line up, `[N, W, ...]` each, by key.
     """
     mask = window.get(keys.MASK).squeeze(-1)
-    counted = None if mask.all() else mask
+    # All are known to count where operations are recorded, which must not depend on numbers.
+    counted = None if is_recorded() or mask.all() else mask
     steps = {name: line_up(entry, counted) for name, entry in entries.items()}
     return TensorDict(steps, batch_size=[len(next(iter(steps.values())))])

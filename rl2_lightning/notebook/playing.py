@@ -9,12 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from tensordict import TensorDict, TensorDictBase
 
+from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
 from rl2_lightning.build import build_agent, build_held_out, build_world
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.windows import state_steps
 from rl2_lightning.evaluation.pictures import pictures_of
 from rl2_lightning.families import play as loop
+from rl2_lightning.families.record import require_whole_episodes
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.notebook.composing import Folder, compose_config, require_same_spaces
 
@@ -99,7 +101,9 @@ def play(
         keeps_features=True,
     )
     kept = state_steps(trials.max_steps, window or trials.max_steps, burn_in)
-    return loop.play(actor, trials, tasks, state_steps=kept)
+    played = loop.play(actor, trials, tasks, state_steps=kept)
+    require_whole_episodes(played[keys.STEPS], trials)
+    return played
 
 
 def pictures(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rl2_lightning.agents.memories.memory import wants_second_derivatives
+from rl2_lightning.cuda_graphs import is_recorded
 
 
 def extend(cache: Tensor, steps: Tensor, num_past: int) -> tuple[Tensor, Tensor]:
@@ -37,8 +38,11 @@ def longest_past(count: Tensor, length: int) -> int:
     """The number of valid steps in a cache of L steps, in the row with the most.
 
     Attending only to these saves half of the work if a window is a whole trial. It synchronises
-    with the device, so use it for windows, not for single steps.
+    with the device, so use it for windows, not for single steps. Where operations are recorded, it
+    is L: they do not depend on numbers.
     """
+    if is_recorded():
+        return length
     return min(int(count.max()), length) if len(count) else 0
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl2_lightning.agents.initialisation import initialise_linear
+from rl2_lightning.agents.memories.cache import longest_past
 from rl2_lightning.agents.memories.memory import Memory, State, shared_zeros
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.errors import UserError
@@ -113,7 +114,7 @@ class EpisodicPlanning(Memory):
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`; computes all steps of a chunk at once."""
         parts = []
-        most = int(state[-1].max())
+        most = longest_past(state[-1], self.settings.max_transitions)
         for chunk in encoding.split(CHUNK, dim=1):
             # Skip the entries of transitions that do not exist yet.
             features, state = self._plan(chunk, state, min(most, self.settings.max_transitions))

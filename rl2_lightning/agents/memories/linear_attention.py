@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rl2_lightning.agents.memories.memory import wants_state
+from rl2_lightning.cuda_graphs import is_recorded
 
 # Maximum number of steps whose reads are computed at once. The speed is the same from 64 to 128:
 # longer chunks compute larger products of [steps, steps], shorter ones store more matrices for the
@@ -81,7 +82,8 @@ def write_and_read_all(
 
 def may_look_at(tensor: Tensor) -> bool:
     """Whether a decision may depend on the numbers; on another device this would synchronise."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    is_constant = torch.compiler.is_compiling() or is_recorded()
+    return tensor.device.type == "cpu" and not is_constant
 
 
 def _is_known_to_be_empty(state: Tensor) -> bool:
