@@ -21,6 +21,7 @@ State = tuple[Tensor, ...]
 
 _second_derivatives: ContextVar[bool] = ContextVar("second_derivatives", default=False)
 _features_only: ContextVar[bool] = ContextVar("features_only", default=False)
+_recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
 
 @contextmanager
@@ -33,6 +34,25 @@ def second_derivatives() -> Iterator[None]:
             yield
     finally:
         _second_derivatives.reset(token)
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Context in which operations are recorded into a CUDA graph, or prepare for it.
+
+    GRU and LSTM then use few kernels, which are compiled at their first call. A first pass, with the
+    same shapes, must thus be within this context and before the capture. Autocast is not supported.
+    """
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def is_recorded() -> bool:
+    """Whether operations are recorded into a CUDA graph, or prepare for it."""
+    return not torch.compiler.is_compiling() and _recorded.get()
 
 
 @contextmanager
@@ -67,6 +87,23 @@ def shared_zeros(
 def wants_second_derivatives() -> bool:
     """Whether kernels that can be differentiated only once must not be used."""
     return _second_derivatives.get()
+
+
+def refuse_second_derivatives(kind: str) -> None:
+    """Check that the backward pass of a kernel is not itself differentiated.
+
+    PyTorch's `once_differentiable` lets some second derivatives be silently wrong.
+
+    Args:
+        kind: the memory, for the message.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"this {kind} is differentiated twice: unroll it in second_derivatives()"
+        )
 
 
 class Memory(nn.Module):
