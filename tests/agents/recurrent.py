@@ -47,3 +47,14 @@ def plain_window(own: GRU | LSTM, encoding: Tensor, state: State) -> tuple[Tenso
     outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
     features, (outputs, cells) = own.lstm(encoding, (outputs, cells))
     return features, tuple(one for pair in zip(outputs, cells, strict=True) for one in pair)
+
+
+def names_of(output: Tensor) -> set[str]:
+    """The names of all operations behind a tensor."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return {node.name() for node in seen}

@@ -17,8 +17,7 @@ from rl2_lightning.agents.memories.memory import (
     recorded,
     second_derivatives,
 )
-from tests.agents.recurrent import draw, make, plain_step, plain_window
-from tests.agents.test_gru_kernel import names_of
+from tests.agents.recurrent import draw, make, names_of, plain_step, plain_window
 
 KINDS = pytest.mark.parametrize("kind", ["gru", "lstm"])
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -52,7 +51,7 @@ def require_equal(own: GRU | LSTM, encoding: Tensor, state: State) -> None:
 
 
 def is_fused(features: Tensor) -> bool:
-    return bool({"_GRULayerBackward", "_LSTMLayerBackward"} & names_of(features))
+    return bool({"_FusedGRUBackward", "_FusedLSTMBackward"} & names_of(features))
 
 
 def window(own: GRU | LSTM, num: int = 3, length: int = 6) -> tuple[Tensor, State]:

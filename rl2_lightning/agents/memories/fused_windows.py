@@ -33,7 +33,7 @@ def has_fused_window() -> bool:
     return is_recorded() and torch.is_grad_enabled() and not wants_second_derivatives()
 
 
-class _GRULayer(torch.autograd.Function):
+class _FusedGRU(torch.autograd.Function):
     """One layer over W steps; the equations are in `gru_kernel.py`."""
 
     @staticmethod
@@ -94,7 +94,7 @@ class _GRULayer(torch.autograd.Function):
         )
 
 
-class _LSTMLayer(torch.autograd.Function):
+class _FusedLSTM(torch.autograd.Function):
     """One layer over W steps; the equations are in `recurrent_steps.py`."""
 
     @staticmethod
@@ -267,5 +267,5 @@ def _gradient_of_steps(of_input: Tensor, weight_input: Tensor, steps: Tensor) ->
 
 
 # Layers over a window; they cannot be differentiated twice.
-unroll_gru = cast(Callable[..., Tensor], _GRULayer.apply)
-unroll_lstm = cast(Callable[..., tuple[Tensor, Tensor]], _LSTMLayer.apply)
+unroll_gru = cast(Callable[..., Tensor], _FusedGRU.apply)
+unroll_lstm = cast(Callable[..., tuple[Tensor, Tensor]], _FusedLSTM.apply)

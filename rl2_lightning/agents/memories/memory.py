@@ -40,8 +40,8 @@ def second_derivatives() -> Iterator[None]:
 def recorded() -> Iterator[None]:
     """Context in which operations are recorded into a CUDA graph, or prepare for it.
 
-    GRU and LSTM then use few kernels, which are compiled at their first call. A first pass, with the
-    same shapes, must thus be within this context and before the capture. Autocast is not supported.
+    GRU and LSTM then use few kernels, which are compiled at their first call. So a pass with the
+    same shapes, within this context, must precede the capture. Autocast is not supported.
     """
     token = _recorded.set(True)
     try:
