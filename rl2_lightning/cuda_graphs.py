@@ -26,7 +26,10 @@ _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """Context in which operations are recorded as a CUDA graph, or warmed up for that."""
+    """Context in which operations are recorded as a CUDA graph, or warmed up for that.
+
+    GRU and LSTM then use few kernels, which are compiled at their first call.
+    """
     token = _recorded.set(True)
     try:
         yield
@@ -36,7 +39,7 @@ def recorded() -> Iterator[None]:
 
 def is_recorded() -> bool:
     """Whether operations are recorded, so that they must not depend on the values of tensors."""
-    return _recorded.get()
+    return not torch.compiler.is_compiling() and _recorded.get()
 
 
 class Recorded(Generic[Result]):

@@ -8,6 +8,7 @@ from rl2_lightning.agents import products
 from rl2_lightning.agents.memories import gru_kernel
 from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.memory import second_derivatives
+from tests.agents.recurrent import names_of
 from tests.builders import make_memory
 
 
@@ -23,17 +24,6 @@ def results(features: Tensor, last: Tensor, inputs: list[Tensor]) -> list[Tensor
     weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype).view_as(features)
     loss = (features * weights).sum() + last.square().sum()
     return [features, last, *torch.autograd.grad(loss, inputs)]
-
-
-def names_of(output: Tensor) -> set[str]:
-    """The names of all operations behind a tensor."""
-    waiting, found = [output.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is not None:
-            found.add(node.name())
-            waiting += [following for following, _ in node.next_functions]
-    return found
 
 
 def has_kernel(features: Tensor) -> bool:

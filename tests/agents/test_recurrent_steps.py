@@ -5,41 +5,10 @@ import torch
 from torch import Tensor
 
 from rl2_lightning.agents import products
-from rl2_lightning.agents.memories.gru import GRU
-from rl2_lightning.agents.memories.lstm import LSTM
 from rl2_lightning.agents.memories.memory import State
-from tests.builders import make_memory
+from tests.agents.recurrent import draw, make, plain_step
 
 KINDS = pytest.mark.parametrize("kind", ["gru", "lstm"])
-
-
-def make(kind: str, input_size: int = 5, hidden_size: int = 7) -> GRU | LSTM:
-    own = make_memory(kind, input_size, hidden_size=hidden_size, num_layers=2)
-    with torch.no_grad():
-        for parameter in own.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))  # biases, too
-    return own
-
-
-def draw(own: GRU | LSTM, num: int, input_size: int = 5) -> tuple[Tensor, State]:
-    dtype = next(own.parameters()).dtype
-    state = tuple(torch.randn_like(one, dtype=dtype) for one in own.initial_state(num))
-    return torch.randn(num, input_size, dtype=dtype), state
-
-
-def plain_step(own: GRU | LSTM, encoding: Tensor, state: State) -> tuple[Tensor, State]:
-    """A step by PyTorch's cells."""
-    reached: list[Tensor] = []
-    if isinstance(own, GRU):
-        for before, weights in zip(state, own.gru.all_weights, strict=True):
-            encoding = torch.gru_cell(encoding, before, *weights)
-            reached.append(encoding)
-    else:
-        for layer, weights in enumerate(own.lstm.all_weights):
-            pair = torch.lstm_cell(encoding, state[2 * layer : 2 * layer + 2], *weights)
-            encoding = pair[0]
-            reached += pair
-    return encoding, tuple(reached)
 
 
 @KINDS

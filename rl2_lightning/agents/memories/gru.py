@@ -1,5 +1,6 @@
 """A gated recurrent unit as memory (arXiv 1406.1078)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_recurrent
+from rl2_lightning.agents.memories import fused_steps, recurrent_steps
+from rl2_lightning.agents.memories.fused_windows import has_fused_window, unroll_gru
 from rl2_lightning.agents.memories.gru_kernel import has_window_kernel, unroll_layer
 from rl2_lightning.agents.memories.memory import Memory, State
-from rl2_lightning.agents.memories.recurrent_steps import gru_step, has_step_kernel
 from rl2_lightning.settings import Settings, between, make_settings
 
 
@@ -55,8 +57,7 @@ class GRU(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        step = gru_step if has_step_kernel(encoding) else torch.gru_cell
-        reached = []
+        step, reached = _step_kernel(encoding), []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
             # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
             encoding = step(encoding, before, *weights).to(before.dtype)
@@ -65,11 +66,24 @@ class GRU(Memory):
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
-        if not has_window_kernel(encoding):
+        if has_fused_window():
+            unroll = unroll_gru
+        elif has_window_kernel(encoding):
+            unroll = unroll_layer
+        else:
             features, last = self.gru(encoding, torch.stack(state))
             return features, last.to(state[0].dtype).unbind()
         steps, reached = encoding.transpose(0, 1), []
         for before, weights in zip(state, self.gru.all_weights, strict=True):
-            steps = unroll_layer(steps, before, *weights)
+            steps = unroll(steps, before, *weights)
             reached.append(steps[-1])
         return steps.transpose(0, 1), tuple(reached)
+
+
+def _step_kernel(encoding: Tensor) -> Callable[..., Tensor]:
+    """The step that is fast here."""
+    if fused_steps.has_fused_step():
+        return fused_steps.gru_step
+    if recurrent_steps.has_step_kernel(encoding):
+        return recurrent_steps.gru_step
+    return torch.gru_cell

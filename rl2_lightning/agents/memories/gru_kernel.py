@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.amp import custom_bwd, custom_fwd
 from torch.nn import functional
 
-from rl2_lightning.agents.memories.memory import wants_second_derivatives
+from rl2_lightning.agents.memories.memory import (
+    refuse_second_derivatives,
+    wants_second_derivatives,
+)
 from rl2_lightning.agents.memories.recurrent_steps import activate_gates, tanh_in_place
 from rl2_lightning.agents.products import add_product, linear, sum_of_outer_products
 
@@ -70,11 +73,7 @@ class _GRULayer(torch.autograd.Function):
     @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         """Backpropagation through time; the weights get products over all steps."""
-        if torch.is_grad_enabled():
-            # PyTorch's `once_differentiable` lets some second derivatives be silently wrong.
-            raise RuntimeError(
-                "this GRU is differentiated twice: unroll it in second_derivatives()"
-            )
+        refuse_second_derivatives("GRU")
         steps, weight_input, weight_state, states, new, *gates = ctx.saved_tensors
         num_steps, num, size = new.shape
         # Gradients before the nonlinearities; the state's part of n has passed the reset gate. What

@@ -1,14 +1,16 @@
 """Long short-term memory (Hochreiter and Schmidhuber 1997)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_recurrent
+from rl2_lightning.agents.memories import fused_steps, recurrent_steps
+from rl2_lightning.agents.memories.fused_windows import has_fused_window, unroll_lstm
 from rl2_lightning.agents.memories.gru import RecurrentSettings
 from rl2_lightning.agents.memories.memory import Memory, State
-from rl2_lightning.agents.memories.recurrent_steps import has_step_kernel, lstm_step
 from rl2_lightning.settings import make_settings
 
 
@@ -43,13 +45,10 @@ class LSTM(Memory):
 
     def step(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.step`."""
-        has_kernel, reached = has_step_kernel(encoding), []
+        step, reached = _step_kernel(encoding), []
         for layer, weights in enumerate(self.lstm.all_weights):
             before = state[2 * layer : 2 * layer + 2]
-            if has_kernel:
-                after = lstm_step(encoding, *before, *weights)
-            else:
-                after = torch.lstm_cell(encoding, before, *weights)
+            after = step(encoding, *before, *weights)
             # CUDA's cells return 16 bits under autocast; the state keeps its dtype.
             encoding, cell = (tensor.to(before[0].dtype) for tensor in after)
             reached += [encoding, cell]
@@ -57,7 +56,32 @@ class LSTM(Memory):
 
     def unroll_trial(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Memory.unroll_trial`."""
+        if has_fused_window():
+            return self._unroll_fused(encoding, state)
         outputs, cells = torch.stack(state[::2]), torch.stack(state[1::2])
         features, (outputs, cells) = self.lstm(encoding, (outputs, cells))
         pairs = zip(outputs, cells, strict=True)
         return features, tuple(tensor.to(state[0].dtype) for pair in pairs for tensor in pair)
+
+    def _unroll_fused(self, encoding: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `unroll_trial`."""
+        steps, reached = encoding.transpose(0, 1), []
+        for layer, weights in enumerate(self.lstm.all_weights):
+            steps, cell = unroll_lstm(steps, *state[2 * layer : 2 * layer + 2], *weights)
+            reached += [steps[-1], cell]
+        return steps.transpose(0, 1), tuple(reached)
+
+
+def _step_kernel(encoding: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The step that is fast here."""
+    if fused_steps.has_fused_step():
+        return fused_steps.lstm_step
+    if recurrent_steps.has_step_kernel(encoding):
+        return recurrent_steps.lstm_step
+    return _plain_step
+
+
+def _plain_step(
+    encoding: Tensor, output: Tensor, cell: Tensor, *weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    return torch.lstm_cell(encoding, (output, cell), *weights)

@@ -69,6 +69,23 @@ def wants_second_derivatives() -> bool:
     return _second_derivatives.get()
 
 
+def refuse_second_derivatives(kind: str) -> None:
+    """Check that the backward pass of a kernel is not itself differentiated.
+
+    PyTorch's `once_differentiable` lets some second derivatives be silently wrong.
+
+    Args:
+        kind: the memory, for the message.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"this {kind} is differentiated twice: unroll it in second_derivatives()"
+        )
+
+
 class Memory(nn.Module):
     """The recurrent part of an agent, with a state that lasts for a trial.
 

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from rl2_lightning.agents.initialisation import initialise_linear
 from rl2_lightning.agents.memories.gru import RecurrentSettings
-from rl2_lightning.agents.memories.memory import Memory, State, wants_second_derivatives
+from rl2_lightning.agents.memories.memory import (
+    Memory,
+    State,
+    refuse_second_derivatives,
+    wants_second_derivatives,
+)
 from rl2_lightning.agents.products import Linear
 from rl2_lightning.settings import between, make_settings
 
@@ -108,10 +113,7 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Backpropagation through time."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "this minimal GRU is differentiated twice: unroll it in second_derivatives()"
-            )
+        refuse_second_derivatives("minimal GRU")
         keep, new, states = ctx.saved_tensors
         grad_logits, grad_new = torch.empty_like(keep), torch.empty_like(new)
         grad, work = new.new_zeros(2, *new.shape[1:])
