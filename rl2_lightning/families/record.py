@@ -158,7 +158,8 @@ class Record:
         """Check `ends_early`: if it is wrongly false, the stored last observations are wrong."""
         task_env = self._env.task_env
         ends = self._buffers.get(keys.EPISODE_DONE)
-        if task_env.ends_early or not isinstance(ends, Tensor):
+        every_step_is_due = task_env.max_episode_steps == 1
+        if task_env.ends_early or every_step_is_due or not isinstance(ends, Tensor):
             return
         last = min(self._num_steps, self._env.max_steps)
         steps = torch.arange(1, last + 1, device=ends.device)
