@@ -10,6 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
 from rl2_lightning import cuda_graphs, session
+from rl2_lightning.agents.memories import fused_steps, fused_windows
 
 
 def emulated_capture(
@@ -51,6 +52,10 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
         recorded.append(function)
         return emulated_capture(function, generators)
 
+    # What is compiled cannot be traced, nor what refers to the same memory by another tensor.
+    for module in (fused_steps, fused_windows):
+        monkeypatch.setattr(module, "fused", lambda equations: equations)
+    monkeypatch.setattr(fused_windows, "_apart", lambda view: view)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda function: function())
     monkeypatch.setattr(cuda_graphs, "capture", capture)
     monkeypatch.setattr(session, "require_recordable", lambda learner, device: None)

@@ -69,11 +69,15 @@ def require_finite(steps: TensorDictBase, agent: Agent, env: TrialEnv) -> None:
     Raises:
         NonFiniteLossError: a reward or a probability that counts is not finite.
     """
-    idle = ~steps[keys.MASK]
+    idle = ~steps[keys.MASK].squeeze(-1)
+    reward, log_probability = steps[keys.REWARD].squeeze(-1), steps[keys.ACTION_LOG_PROB]
+    # Their sum first, since a GPU has to finish its work before it can be asked anything.
+    if (reward + log_probability).masked_fill(idle, 0.0).isfinite().all():
+        return
     family = type(env.task_env).__name__
-    if not steps[keys.REWARD].masked_fill(idle, 0.0).isfinite().all():
+    if not reward.masked_fill(idle, 0.0).isfinite().all():
         raise NonFiniteLossError(f"{family} returned a non-finite reward: fix the environment")
-    if steps[keys.ACTION_LOG_PROB].masked_fill(idle.squeeze(-1), 0.0).isfinite().all():
+    if log_probability.masked_fill(idle, 0.0).isfinite().all():
         return
     if all(parameter.isfinite().all() for parameter in agent.parameters()):
         raise NonFiniteLossError(

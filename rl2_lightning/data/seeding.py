@@ -33,4 +33,7 @@ def derive_seed(purpose: Purpose, seed: int, *counters: int) -> int:
 def permutation(length: int, seed: int, device: torch.device) -> Tensor:
     """A random permutation of `length` indices, `[length]`, int64."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(length, generator=generator).to(device)
+    # From pinned memory it is copied without waiting for the work of a GPU.
+    is_pinned = device.type == "cuda"
+    order = torch.randperm(length, generator=generator, pin_memory=is_pinned)
+    return order.to(device, non_blocking=is_pinned)

@@ -193,7 +193,7 @@ def require_whole_episodes(steps: TensorDictBase, env: TrialEnv) -> None:
         UserError: an episode ended early in a family with `ends_early = False`.
     """
     task_env = env.task_env
-    if task_env.ends_early:
+    if task_env.ends_early or task_env.max_episode_steps == 1:  # where each step is due to end one
         return
     ends = steps.get(keys.EPISODE_DONE)[:, : env.max_steps]
     numbers = torch.arange(1, ends.shape[1] + 1, device=ends.device)

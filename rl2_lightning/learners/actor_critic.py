@@ -17,6 +17,7 @@ from rl2_lightning.agents.encoders.encoder import Encoder
 from rl2_lightning.data.actor import AgentActor
 from rl2_lightning.data.plan import CollectionPlan
 from rl2_lightning.data.sources import OnPolicySource, TrialSource
+from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
@@ -232,9 +233,13 @@ class ActorCriticLearner(Learner):
         advantages, targets = trial_advantages(steps, values, gamma=gamma, gae_lambda=gae_lambda)
         mask = steps.get(keys.MASK)
         all_advantages, all_targets, all_values = pooled(mask, advantages, targets, values)
-        self.require_finite("a collected reward or value", all_targets.sum())
+        try:
+            self.value_scale.update(all_targets.unsqueeze(1))
+        except NonFiniteLossError:
+            # Only now, since a GPU has to finish its work before it can be asked anything.
+            self.require_finite("a collected reward or value", all_targets.sum())
+            raise
         residual = all_targets - all_values
-        self.value_scale.update(all_targets.unsqueeze(1))
         parts = world_size() * self.settings.num_minibatches
         self._steps_per_minibatch = len(all_targets) / parts
         explained = 1 - residual.var() / all_targets.var().clamp(min=SMALL)

@@ -72,7 +72,7 @@ def trial_advantages(
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
     # TorchRL would convert Python numbers to the default dtype.
     discount, decay = (
-        torch.as_tensor(number, dtype=values.dtype, device=values.device)
+        number.to(values) if isinstance(number, Tensor) else values.new_full((), number)
         for number in (gamma, gae_lambda)
     )
     advantages, targets = generalized_advantage_estimate(

@@ -228,7 +228,8 @@ class Learner(pl.LightningModule):
         noted = [self._diagnostics.get(name, []) for name in names]
         nothing = torch.zeros((), device=self.device)
         sums = torch.stack([sum((value.float() for value in one), nothing) for one in noted])
-        counts = torch.tensor([float(len(one)) for one in noted], device=self.device)
+        # Filled on the device: a copy would wait for the work of a GPU.
+        counts = torch.stack([nothing.new_full((), float(len(one))) for one in noted])
         together = over_all_ranks(torch.cat([sums, counts]))
         totals, numbers = together.view(-1, 2, len(names)).sum(dim=0)
         return dict(zip(names, (totals / numbers).tolist(), strict=True))

@@ -11,7 +11,7 @@ from torchrl.collectors import BaseCollector
 
 from rl2_lightning import keys
 from rl2_lightning.agents.agent import Agent
-from rl2_lightning.data.actor import AgentActor
+from rl2_lightning.data.actor import AgentActor, require_finite
 from rl2_lightning.data.collector import TrialCollector
 from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.families.trial_env import TrialEnv
@@ -149,6 +149,36 @@ def test_a_policy_that_is_not_finite_is_told() -> None:
         collector._actor._agent.policy.layers[-1].bias.fill_(torch.nan)
     with pytest.raises(NonFiniteLossError, match="the agent's weights are not finite: lower"):
         collector.rollout()
+
+
+@pytest.mark.parametrize(
+    ("reward", "log_probability", "words"),
+    [
+        (torch.nan, -1.0, "non-finite reward"),
+        (torch.inf, -torch.inf, "non-finite reward"),
+        (-torch.inf, torch.nan, "non-finite reward"),
+        (1.0, -torch.inf, "non-finite or too large observation"),
+        (-3e38, -3e38, None),  # only their sum overflows
+    ],
+)
+def test_rewards_and_probabilities_are_checked_together(
+    reward: float, log_probability: float, words: str | None
+) -> None:
+    env = corridor_trials(4)
+    collector = collector_of(env)
+    steps = collector.rollout()[keys.STEPS]
+    playing, idle = (
+        tuple(mask.squeeze(-1).nonzero()[0]) for mask in (steps[keys.MASK], ~steps[keys.MASK])
+    )
+    steps[keys.REWARD][idle] = steps[keys.ACTION_LOG_PROB][idle] = torch.nan
+    require_finite(steps, collector.policy, env)
+    steps[keys.REWARD][playing] = reward
+    steps[keys.ACTION_LOG_PROB][playing] = log_probability
+    if words is None:
+        require_finite(steps, collector.policy, env)
+        return
+    with pytest.raises(NonFiniteLossError, match=words):
+        require_finite(steps, collector.policy, env)
 
 
 class MeaninglessWhenIdle(Corridor):

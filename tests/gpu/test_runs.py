@@ -13,6 +13,8 @@ from rl2_lightning.inputs import Inputs
 from tests.builders import LEARNERS, MEMORIES, compose_config
 from tests.command_line.program import call_program
 from tests.command_line.test_configs import EXPERIMENTS, TAKING_LONG, small_for
+from tests.extras.experiments import WITH_EXTRA
+from tests.extras.packages import needs
 from tests.invariants.test_resume import RESUMED
 from tests.invariants.test_runs import (
     PPO,
@@ -95,7 +97,14 @@ def test_a_run_of_a_gpu_is_tested_on_a_cpu(tmp_path: Path, memory: str) -> None:
     assert [one["num_tasks"] for one in found] == [16, 16]
 
 
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in TAKING_LONG])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=needs(WITH_EXTRA[name]) if name in WITH_EXTRA else [])
+        for name in EXPERIMENTS
+        if name not in TAKING_LONG
+    ],
+)
 def test_experiment_runs(tmp_path: Path, experiment: str) -> None:
     given = (f"experiment={experiment}", "start_from=null")
     call_program(tmp_path, *small_for(*given), *given, *ON_GPU, f"hydra.run.dir={tmp_path}")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
+from rl2_lightning.data.seeding import permutation
 from rl2_lightning.inputs import Inputs
 from rl2_lightning.learners.varibad import VariBAD
 from tests.agents.test_action_queries import agent_in_states, agent_of, history, in_states
@@ -79,3 +80,9 @@ def test_gradients_of_a_loss(learner: str, separate: bool) -> None:
     expected = gradients(on_cpu, minibatch)
     found = gradients(on_gpu, minibatch.cuda())
     torch.testing.assert_close({k: v.cpu() for k, v in found.items()}, expected, **CLOSE)
+
+
+def test_the_order_of_minibatches() -> None:
+    orders = [permutation(1000, 3, torch.device(name)) for name in ("cpu", "cuda")]
+    assert orders[1].device.type == "cuda"
+    assert torch.equal(orders[0], orders[1].cpu())

@@ -1,7 +1,9 @@
 """The scale of the values: it follows the targets, and the length of trials."""
 
+import pytest
 import torch
 
+from rl2_lightning.errors import NonFiniteLossError
 from rl2_lightning.learners.value_scale import ValueScale
 
 MARKS = torch.tensor([-1.0, 0.0, 1.0])
@@ -44,3 +46,23 @@ def test_it_remembers_the_length_it_was_measured_on() -> None:
     other.follow(10)
     expected = 2 * scale.denormalize(MARKS)
     torch.testing.assert_close(other.denormalize(MARKS), expected, rtol=1e-4, atol=0)
+
+
+def test_it_sees_that_another_length_was_loaded() -> None:
+    scale = scale_of(1.0, 3.0)
+    scale.follow(5)
+    longer = scale_of(1.0, 3.0)
+    longer.follow(10)
+    scale.load_state_dict(longer.state_dict())
+    before = scale.denormalize(MARKS)
+    scale.follow(5)
+    torch.testing.assert_close(scale.denormalize(MARKS), before / 2, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("target", [1e20, float("inf"), float("nan")])
+def test_it_stays_as_it_was_where_targets_overflow(target: float) -> None:
+    scale = scale_of(1.0, 3.0)
+    before = scale.denormalize(MARKS)
+    with pytest.raises(NonFiniteLossError, match="whose square is beyond float32"):
+        scale.update(torch.tensor([[1.0], [target]]))
+    assert torch.equal(scale.denormalize(MARKS), before)
