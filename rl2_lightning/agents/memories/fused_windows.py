@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.dlpack import from_dlpack, to_dlpack
+from torch.utils.dlpack import from_dlpack, to_dlpack  # type: ignore[attr-defined]
 
 from rl2_lightning.agents.memories.fused_steps import (
     fused,
@@ -258,7 +258,7 @@ def _apart(view: Tensor) -> Tensor:
     For views of one tensor of which some are written, the compiler makes a version for each step,
     or computes copies.
     """
-    return cast(Tensor, from_dlpack(to_dlpack(view)))
+    return from_dlpack(to_dlpack(view))
 
 
 def _gradient_of_steps(of_input: Tensor, weight_input: Tensor, steps: Tensor) -> Tensor:
