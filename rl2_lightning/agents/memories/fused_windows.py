@@ -258,7 +258,7 @@ def _apart(view: Tensor) -> Tensor:
     For views of one tensor of which some are written, the compiler makes a version for each step,
     or computes copies.
     """
-    return from_dlpack(to_dlpack(view))
+    return from_dlpack(to_dlpack(view))  # as a capsule: a tensor would have its stream looked up
 
 
 def _gradient_of_steps(of_input: Tensor, weight_input: Tensor, steps: Tensor) -> Tensor:
