@@ -155,9 +155,10 @@ def take_turns(
     running: dict[str, Process] = {}
     try:
         for label, loop in loops.items():
-            running[label] = Process(loop, num_threads, clock)
+            running[label] = Process(loop, num_threads, clock)  # all import their libraries at once
+        for process in running.values():
             for _ in range(warm_up):
-                running[label].lap(counts=False)
+                process.lap(counts=False)
         for number in range(num_rounds):
             processes = list(running.values())
             for process in processes if number % 2 == 0 else reversed(processes):

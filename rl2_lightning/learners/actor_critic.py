@@ -158,7 +158,12 @@ class ActorCriticLearner(Learner):
         """Adam over the parameters of agent and critic."""
         parameters = [*self.agent.parameters(), *self.critic.parameters()]
         settings = self.settings
-        return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
+        return torch.optim.Adam(
+            parameters,
+            lr=settings.learning_rate,
+            eps=settings.adam_epsilon,
+            fused=self.uses_graphs or None,  # one operation; gradient scalers do not allow it
+        )
 
     @property
     def learning_rate(self) -> float:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -20,6 +20,7 @@ from rl2_lightning.errors import NonFiniteLossError, UserError
 from rl2_lightning.families.play import Actor
 from rl2_lightning.learners.iteration_log import STEP, write_metrics
 from rl2_lightning.learners.normalisation import measure_inputs, update_spreads
+from rl2_lightning.learners.pending_checks import Check, PendingChecks
 from rl2_lightning.learners.ranks import of_any_rank, over_all_ranks
 from rl2_lightning.settings import Settings
 
@@ -102,6 +103,7 @@ class Learner(pl.LightningModule):
         self.plan = plan
         self.clock = Clock()
         self.uses_graphs = False
+        self._pending = PendingChecks()
         self._diagnostics: dict[str, list[Tensor]] = defaultdict(list)
         self._metrics: dict[str, float] = {}
         self._uses_log = False
@@ -237,6 +239,9 @@ class Learner(pl.LightningModule):
     def require_finite(self, name: str, value: Tensor, remedy: str | None = None) -> None:
         """Stop the run before a non-finite value reaches the weights.
 
+        With CUDA graphs all values of an iteration are checked after its last update, before the
+        weights are used or stored.
+
         Args:
             name: what it is, for the error message.
             value: the value, `[]`.
@@ -245,12 +250,18 @@ class Learner(pl.LightningModule):
         Raises:
             NonFiniteLossError: the value is infinite or NaN.
         """
-        if not torch.isfinite(value):
-            remedy = remedy or f"lower {' or '.join(self.rate_fields)}"
-            raise NonFiniteLossError(
-                f"{name} is {value.item()} after {self.clock.env_steps} env steps: {remedy}, and "
-                "check that the environment returns finite numbers"
-            )
+        check = Check(name, value, remedy)
+        if self.uses_graphs:
+            self._pending.add(check)
+        elif not torch.isfinite(value):
+            self._stop(check)
+
+    def _stop(self, failed: Check) -> NoReturn:
+        remedy = failed.remedy or f"lower {' or '.join(self.rate_fields)}"
+        raise NonFiniteLossError(
+            f"{failed.name} is {failed.value.item()} after {self.clock.env_steps} env steps: "
+            f"{remedy}, and check that the environment returns finite numbers"
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure the gradient's norm before clipping."""
@@ -279,8 +290,12 @@ class Learner(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: TensorDictBase, batch_index: int) -> None:
         """Check the weights after an update, before they are used."""
+        if self.uses_graphs and not self.trainer.is_last_batch:
+            return
         weights = [parameter.detach() for parameter in self.parameters()]
         self.require_finite("the weights' norm", nn.utils.get_total_norm(weights))
+        if (failed := self._pending.first_failed()) is not None:
+            self._stop(failed)
 
     def validation_step(
         self, steps: TensorDictBase, batch_index: int, dataloader_idx: int = 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rl2_lightning.errors import NonFiniteLossError
 from tests.builders import MEMORIES, compose_config
 from tests.emulated_graphs import emulate
 from tests.invariants.test_runs import PPO, TINY, contents, train
@@ -57,3 +58,13 @@ def test_each_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: st
 def test_each_kind_of_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     num_stages = 2 if variant == "curriculum" else 1
     assert compare(tmp_path, monkeypatch, "memory=min_gru", *VARIANTS[variant]) == 2 * num_stages
+
+
+def test_numbers_that_are_not_finite_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulate(monkeypatch)
+    settings = (*TINY, *PPO, GRAPHS, "memory=min_gru", "learner.learning_rate=1e30")
+    with pytest.raises(NonFiniteLossError, match=r"(norm|loss) is .* after 320 env steps: lower"):
+        train(compose_config(tmp_path, *settings))
+    assert not (tmp_path / "last.ckpt").exists()

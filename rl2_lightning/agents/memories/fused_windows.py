@@ -75,18 +75,22 @@ class _FusedGRU(torch.autograd.Function):
         # products, r z n, lie side by side each.
         of_gates = torch.empty_like(gates)
         weight_rolled = weight_state.roll(size, 0)
-        grad = before.new_zeros(num, size)
+        kept, through_products = (before.new_zeros(num, size) for _ in range(2))
         for t in reversed(range(num_steps)):
-            grad = fused(_gru_backward)(
-                _row(grad_states, t), grad, _parts(gates, t), _row(before, t), _parts(of_gates, t)
+            kept = fused(_gru_backward)(
+                _row(grad_states, t),
+                (kept, through_products),
+                _parts(gates, t),
+                _row(before, t),
+                _parts(of_gates, t),
             )
             if t > 0 or ctx.needs_input_grad[1]:
-                grad.addmm_(of_gates[:, t, : 3 * size], weight_rolled)
+                through_products = of_gates[:, t, : 3 * size] @ weight_rolled
         rows = of_gates.flatten(0, 1)
         of_state, of_input, of_biases = rows[:, : 3 * size], rows[:, size:], rows.sum(0)
         return (
             _gradient_of_steps(of_input, weight_input, steps) if ctx.needs_input_grad[0] else None,
-            grad if ctx.needs_input_grad[1] else None,
+            kept + through_products if ctx.needs_input_grad[1] else None,
             of_input.t() @ steps.flatten(0, 1),
             (of_state.t() @ before.flatten(0, 1)).roll(-size, 0),
             of_biases[size:].clone(),
@@ -193,13 +197,14 @@ def _gru_forward(
 
 def _gru_backward(
     grad: Tensor,
-    from_later: Tensor,
+    from_later: Sequence[Tensor],
     gates: Sequence[Tensor],
     state: Tensor,
     of_gates: Sequence[Tensor],
 ) -> Tensor:
-    """See `gru_gradients`; the gradient has a part from the loss and one from later steps."""
-    return gru_gradients(grad + from_later, gates, state, of_gates)
+    """See `gru_gradients`; the gradient has a part from the loss and two from later steps."""
+    kept, through_products = from_later
+    return gru_gradients(grad + kept + through_products, gates, state, of_gates)
 
 
 def _lstm_forward(
