@@ -75,7 +75,8 @@ class Recorded(Generic[Result]):
             Its result. The tensors are the same in every call, which overwrites them.
 
         Raises:
-            UserError: it cannot be recorded, because it reads numbers of the GPU.
+            UserError: it cannot be recorded, because it reads numbers of the GPU, or because
+                nothing can be compiled here.
         """
         if self._replay is None:
             with recorded():
@@ -86,11 +87,13 @@ class Recorded(Generic[Result]):
 
     def _record(self) -> None:
         states = [generator.get_state() for generator in self._generators]
-        warm_up(self._function)
-        # The graph reads them in each replay, though nothing else refers to them any more.
-        self._kept = list(tensors_of(self._reads))
         try:
+            warm_up(self._function)
+            # The graph reads them in each replay, though nothing else may refer to them any more.
+            self._kept = list(tensors_of(self._reads))
             self._replay, self._result = capture(self._function, self._generators)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(

@@ -152,17 +152,17 @@ def require_recordable(learner: Learner, device: torch.device) -> None:
     """Check that a run's operations can be recorded as CUDA graphs.
 
     Raises:
-        UserError: they are not on a GPU, or the learner computes some of its numbers in Python.
+        UserError: the learner computes some of its numbers in Python, or there is no GPU.
     """
-    if device.type != "cuda":
-        raise UserError(
-            f"trainer.cuda_graphs=true on a {device.type.upper()}: only the operations of a GPU "
-            "can be recorded; set trainer.cuda_graphs=false"
-        )
     if not learner.can_be_recorded:
         raise UserError(
             f"trainer.cuda_graphs=true with {type(learner).__name__}, which computes some of its "
             "numbers in Python: set trainer.cuda_graphs=false, or learner=ppo"
+        )
+    if device.type != "cuda":
+        raise UserError(
+            f"trainer.cuda_graphs=true on a {device.type.upper()}: only the operations of a GPU "
+            "can be recorded; set trainer.cuda_graphs=false"
         )
 
 

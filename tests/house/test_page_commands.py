@@ -46,6 +46,7 @@ NOT_RUN = {
     "python -m benchmarks.scaling": "tests/house/test_scaling.py has smaller sizes",
     "python -m results.learners": "tests/results/test_learners.py has a smaller budget",
     "python -m results.memories": "tests/results/test_memories.py has a smaller budget",
+    "python train.py trainer.accelerator=gpu": "tests/gpu/test_recorded.py has smaller sizes",
     "python train.py trainer.precision=bf16-mixed": "CPUs may be slower: tests/test_precision.py",
     "python -m pytest": "these are the tests",
     "python3 -m venv": "tests run in one",

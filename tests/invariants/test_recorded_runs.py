@@ -1,6 +1,8 @@
 """Runs whose operations are recorded equal those that start each operation from Python."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,12 +51,18 @@ def compare(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> i
     return len(recorded)
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+def quick(names: Iterable[str], *chosen: str) -> list[Any]:
+    """The names as parameters, of which all but the chosen ones are slow."""
+    marks = {True: (), False: (pytest.mark.slow,)}
+    return [pytest.param(name, marks=marks[name in chosen]) for name in names]
+
+
+@pytest.mark.parametrize("memory", quick(MEMORIES, "gru", "lstm"))
 def test_each_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str) -> None:
     assert compare(tmp_path, monkeypatch, f"memory={memory}") == 2
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", quick(VARIANTS, "mdp", "windows"))
 def test_each_kind_of_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     num_stages = 2 if variant == "curriculum" else 1
     assert compare(tmp_path, monkeypatch, "memory=min_gru", *VARIANTS[variant]) == 2 * num_stages

@@ -1,0 +1,71 @@
+"""Functions that are recorded as graphs, emulated on a CPU."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from rl2_lightning.cuda_graphs import Recorded, is_recorded, tensors_of
+from rl2_lightning.errors import UserError
+from tests.command_line.program import mistake_told
+from tests.emulated_graphs import emulate
+
+
+def test_a_replay_reads_tensors_and_draws_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulate(monkeypatch)
+    generator = torch.Generator().manual_seed(3)
+    given = torch.zeros(4)
+    recorded = Recorded(lambda: given + torch.rand(4, generator=generator), [generator])
+    first = recorded().clone()
+    assert torch.equal(first, torch.rand(4, generator=torch.Generator().manual_seed(3)))
+    given.fill_(10)
+    assert ((recorded() - 10) - first).abs().max() > 1e-3
+    generator.manual_seed(3)
+    torch.testing.assert_close(recorded(), first + 10)
+    assert not is_recorded()
+
+
+def test_a_branch_on_numbers_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulate(monkeypatch)
+    given = torch.ones(3)
+    recorded = Recorded(lambda: given if given.all() else -given)
+    with pytest.raises(
+        UserError, match=r"cannot be recorded \(.+\); set trainer.cuda_graphs=false"
+    ):
+        recorded()
+
+
+def test_all_tensors_of_an_object() -> None:
+    tensors = [torch.full((2,), float(number)) for number in range(5)]
+    inner = SimpleNamespace(kept=tensors[0], pair=(tensors[1], {"name": tensors[2]}))
+    inner.outer = outer = SimpleNamespace(
+        inner=inner, tasks=TensorDict({"p": {"q": tensors[3]}}, [2])
+    )
+    found = {id(one) for one in tensors_of([outer, tensors[4]])}
+    assert len(found) == 5
+    values = sorted(one[0].item() for one in tensors_of([outer, tensors[4]]))
+    assert values == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ((), "trainer.cuda_graphs=true on a CPU: only the operations of a GPU can be recorded; set "
+         "trainer.cuda_graphs=false"),
+        (("learner=a2c",), "trainer.cuda_graphs=true with A2C, which computes some of its numbers "
+         "in Python: set trainer.cuda_graphs=false, or learner=ppo"),
+        (("learner=r2d2_ppo",), "trainer.cuda_graphs=true with R2D2PPO, which computes some of its "
+         "numbers in Python: set trainer.cuda_graphs=false, or learner=ppo"),
+        (("trainer.devices=2", "trainer.strategy=ddp"), "trainer.cuda_graphs=true with 2 processes: "
+         "only the operations of one GPU are recorded; set trainer.cuda_graphs=false, or "
+         "trainer.devices=1"),
+        (("trainer.precision=bf16-mixed",), "trainer.cuda_graphs=true with "
+         "trainer.precision=bf16-mixed: only float32 is recorded; set trainer.precision=32-true, "
+         "with trainer.tf32=true for faster products"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_recorded_is_told(tmp_path: Path, given: tuple[str, ...], line: str) -> None:
+    told = mistake_told(tmp_path, "trainer.accelerator=cpu", "trainer.cuda_graphs=true", *given)
+    assert line in told
