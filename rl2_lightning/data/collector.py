@@ -140,6 +140,7 @@ class TrialCollector(BaseCollector):
     def shutdown(
         self, timeout: float | None = None, close_env: bool = True, raise_on_error: bool = True
     ) -> None:
-        """Close the environment."""
+        """Close the environment, and free the memory of a graph."""
+        vars(self).pop("_recorded", None)
         if close_env and not self.env.is_closed:
             self.env.close(raise_if_closed=raise_on_error)
