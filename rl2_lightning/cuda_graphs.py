@@ -86,22 +86,31 @@ class Recorded(Generic[Result]):
         return self._result
 
     def _record(self) -> None:
+        from torch._dynamo.exc import BackendCompilerFailed
+
         states = [generator.get_state() for generator in self._generators]
         try:
             warm_up(self._function)
-            # The graph reads them in each replay, though nothing else may refer to them any more.
-            self._kept = list(tensors_of(self._reads))
+        except BackendCompilerFailed as error:
+            raise _refusal(error) from error
+        # The graph reads them in each replay, though nothing else may refer to them any more.
+        self._kept = list(tensors_of(self._reads))
+        try:
             self._replay, self._result = capture(self._function, self._generators)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"trainer.cuda_graphs=true: the iterations of this run cannot be recorded "
-                f"({reason}); set trainer.cuda_graphs=false"
-            ) from error
+            raise _refusal(error) from error
         for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(state)
+
+
+def _refusal(error: Exception) -> UserError:
+    reason = str(error).strip().partition("\n")[0]
+    return UserError(
+        f"trainer.cuda_graphs=true: the iterations of this run cannot be recorded ({reason}); set "
+        "trainer.cuda_graphs=false"
+    )
 
 
 def warm_up(function: Callable[[], Any]) -> None:
@@ -133,7 +142,7 @@ def capture(
 
 
 def tensors_of(thing: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
-    """All tensors that an object refers to, itself or through other objects."""
+    """The tensors that an object refers to: in its attributes and containers, and in theirs."""
     seen = set() if seen is None else seen
     for leaf in tree_leaves(thing):
         if isinstance(leaf, Tensor):

@@ -154,7 +154,7 @@ def require_recordable(learner: Learner, device: torch.device) -> None:
     Raises:
         UserError: the learner computes some of its numbers in Python, or there is no GPU.
     """
-    if not learner.can_be_recorded:
+    if not vars(type(learner)).get("can_be_recorded", False):
         raise UserError(
             f"trainer.cuda_graphs=true with {type(learner).__name__}, which computes some of its "
             "numbers in Python: set trainer.cuda_graphs=false, or learner=ppo"

@@ -1,14 +1,19 @@
 """Functions that are recorded as graphs, emulated on a CPU."""
 
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 
+from rl2_lightning import cuda_graphs, session
 from rl2_lightning.cuda_graphs import Recorded, is_recorded, tensors_of
 from rl2_lightning.errors import UserError
+from rl2_lightning.learners.recorded_loss import RecordedLoss
+from tests.builders import LEARNERS, agent_settings, corridor_trials, make_agent, make_learner
 from tests.command_line.program import mistake_told
 from tests.emulated_graphs import emulate
 
@@ -47,6 +52,57 @@ def test_all_tensors_of_an_object() -> None:
     assert len(found) == 5
     values = sorted(one[0].item() for one in tensors_of([outer, tensors[4]]))
     assert values == [0, 1, 2, 3, 4]
+
+
+def test_tensors_that_are_replaced_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = SimpleNamespace(tensor=torch.zeros(3))
+    read = []
+
+    def function() -> None:
+        read.append(weakref.ref(holder.tensor))
+        holder.tensor = holder.tensor + 1
+
+    monkeypatch.setattr(cuda_graphs, "warm_up", lambda function: function())
+    monkeypatch.setattr(cuda_graphs, "capture", lambda function, _: (lambda: None, function()))
+    recorded = Recorded(function, reads=[holder])
+    recorded()
+    of_warm_up, of_graph = read
+    assert of_warm_up() is None
+    assert of_graph() is not None
+
+
+def test_a_loss_is_recorded_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = emulate(monkeypatch)
+    layer, unused = torch.nn.Linear(3, 1), torch.nn.Linear(2, 2)
+    weight = torch.tensor(2.0)
+
+    def loss_of(minibatch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        mean = layer(minibatch["x"]).square().mean()
+        return weight * mean, {"mean": mean}
+
+    loss = RecordedLoss(loss_of, [*layer.parameters(), *unused.parameters()])
+    noted = []
+    for num, factor in ((4, 1.0), (4, 3.0), (6, 1.0)):
+        weight.fill_(factor)
+        minibatch = TensorDict({"x": torch.randn(num, 3)}, [num])
+        expected = torch.autograd.grad(loss_of(minibatch)[0], layer.parameters())
+        value, diagnostics = loss(minibatch)
+        noted.append((diagnostics["mean"], loss_of(minibatch)[1]["mean"]))
+        layer.zero_grad()
+        (0.5 * value).backward()
+        torch.testing.assert_close([p.grad for p in layer.parameters()], [g / 2 for g in expected])
+    assert unused.weight.grad is None
+    assert len(recorded) == 2
+    for found, right in noted:
+        torch.testing.assert_close(found, right)
+
+
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "ppo"])
+def test_other_learners_are_refused(learner: str) -> None:
+    env = corridor_trials(4)
+    refused = make_learner(make_agent(env, **agent_settings(learner)), env, learner)
+    with pytest.raises(UserError, match="which computes some of its numbers in Python"):
+        session.require_recordable(refused, torch.device("cuda"))
 
 
 IN_PYTHON = (

@@ -109,19 +109,21 @@ class MultiCategoricalPolicy(Policy):
 
     distribution_class = MultiCategorical
     parameter_names = ("logits",)
-    is_value: Tensor
+    places: Tensor
 
     def __init__(self, actions: MultiDiscrete, layers: nn.Module) -> None:
         super().__init__()
         self.layers = layers
-        is_value = torch.arange(max(actions.nvec)) < torch.tensor(actions.nvec).unsqueeze(1)
-        self.register_buffer("is_value", is_value, persistent=False)
+        self._shape = len(actions.nvec), max(actions.nvec)
+        places = [row * self._shape[1] + k for row, n in enumerate(actions.nvec) for k in range(n)]
+        self.register_buffer("places", torch.tensor(places), persistent=False)
 
     def parameters_of(self, features: Tensor) -> tuple[Tensor, ...]:
         """See `Policy.parameters_of`; logits `[..., A, N]`."""
         logits = self.layers(features).float()
-        padded = logits.new_full((*logits.shape[:-1], *self.is_value.shape), NO_VALUE)
-        return (padded.masked_scatter(self.is_value.expand_as(padded), logits),)
+        rows, columns = self._shape
+        padded = logits.new_full((*logits.shape[:-1], rows * columns), NO_VALUE)
+        return (padded.index_copy(-1, self.places, logits).unflatten(-1, self._shape),)
 
     def act(
         self, features: Tensor, *, greedy: bool, generator: torch.Generator | None

@@ -1,6 +1,8 @@
 """A normal distribution squashed between the bounds of continuous actions."""
 
 import math
+from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -77,7 +79,7 @@ class SquashedNormal(TransformedDistribution):
         It is the entropy of x plus the mean of the logarithm of the squashing's slope, which has no
         closed form and is integrated by Gauss-Hermite quadrature.
         """
-        nodes, weights = _quadrature(self.loc)
+        nodes, weights = _quadrature(self.loc.dtype, self.loc.device)
         x = self.loc.unsqueeze(-1) + self.scale.unsqueeze(-1) * nodes
         # The logarithm of 1 - tanh(x)², in a form that is exact where tanh is close to 1.
         log_slope = 2 * (math.log(2) - x - nn.functional.softplus(-2 * x))
@@ -85,7 +87,14 @@ class SquashedNormal(TransformedDistribution):
         return (of_normal + log_slope @ weights + self.half_width.log()).sum(-1)
 
 
-def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for the mean over a standard normal distribution, `[NUM_NODES]` each."""
+@cache
+def _quadrature(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and weights for the mean over a standard normal distribution, `[NUM_NODES]` each.
+
+    They are copied to a GPU once, since a CUDA graph cannot contain such a copy.
+    """
     nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
-    return torch.tensor(nodes).to(like), torch.tensor(weights / weights.sum()).to(like)
+    # An evaluation may be the first to ask; its tensors could not be differentiated through.
+    with torch.inference_mode(mode=False):
+        found = (torch.tensor(numbers) for numbers in (nodes, weights / weights.sum()))
+        return cast(tuple[Tensor, Tensor], tuple(one.to(device, dtype) for one in found))

@@ -68,7 +68,7 @@ class TrialCollector(BaseCollector):
         """Do nothing: each batch begins with new trials."""
 
     def rollout(self) -> TensorDictBase:
-        """One batch of trials, `[B]`, as `play` returns them.
+        """One batch of trials, `[B]`, as `play` returns them; with graphs the next overwrites it.
 
         Raises:
             NonFiniteLossError: a reward or a probability is not finite.
@@ -97,7 +97,7 @@ class TrialCollector(BaseCollector):
         """
         task_env = self.env.task_env
         tasks = task_env.sample_training_tasks(task_env.num_tasks)
-        self._tasks = tasks if self._tasks is None else self._tasks.update_(tasks)
+        self._tasks = tasks.clone() if self._tasks is None else self._tasks.update_(tasks)
         return self._recorded().copy()
 
     @cached_property

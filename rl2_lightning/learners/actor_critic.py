@@ -23,6 +23,7 @@ from rl2_lightning.learners.actor_critic_settings import ActorCriticSettings
 from rl2_lightning.learners.credit import clear_idle_steps, trial_advantages, valued_steps
 from rl2_lightning.learners.critic import Critic
 from rl2_lightning.learners.learner import Learner, zero_loss
+from rl2_lightning.learners.pending_checks import Check
 from rl2_lightning.learners.pooling import SMALL, normalised, pooled
 from rl2_lightning.learners.ranks import world_size
 from rl2_lightning.learners.recorded_loss import RecordedLoss
@@ -162,7 +163,7 @@ class ActorCriticLearner(Learner):
             parameters,
             lr=settings.learning_rate,
             eps=settings.adam_epsilon,
-            fused=self.uses_graphs or None,  # one operation; gradient scalers do not allow it
+            fused=self.uses_graphs or None,  # one operation
         )
 
     @property
@@ -179,6 +180,12 @@ class ActorCriticLearner(Learner):
     def on_train_start(self) -> None:
         """Show the discounts of this run, if the agent comes from another one."""
         self.show_discounts(*self.discounts)
+        for optimizer in self.trainer.optimizers:
+            _choose_fused(optimizer, is_fused=self.uses_graphs)
+
+    def on_train_end(self) -> None:
+        """Free a graph: it is of the weights where they are during this training."""
+        vars(self).pop("_recorded_loss", None)
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate and the weight of the entropy of the iteration."""
@@ -242,7 +249,8 @@ class ActorCriticLearner(Learner):
             self.value_scale.update(all_targets.unsqueeze(1))
         except NonFiniteLossError:
             # Only now, since a GPU has to finish its work before it can be asked anything.
-            self.require_finite("a collected reward or value", all_targets.sum())
+            if not (total := all_targets.sum()).isfinite():
+                self.stop_at(Check("a collected reward or value", total, None))
             raise
         residual = all_targets - all_values
         parts = world_size() * self.settings.num_minibatches
@@ -313,3 +321,15 @@ class ActorCriticLearner(Learner):
         equally.
         """
         return num_steps / self._steps_per_minibatch
+
+
+def _choose_fused(optimizer: torch.optim.Optimizer, *, is_fused: bool) -> None:
+    """Let Adam be one operation or several, whatever it was in the checkpoint of a resumed run."""
+    for group in optimizer.param_groups:
+        if "fused" not in group:
+            continue
+        group["fused"] = is_fused or None
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            if "step" in state:
+                state["step"] = state["step"].to(parameter.device if is_fused else "cpu")

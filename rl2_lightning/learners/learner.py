@@ -78,7 +78,8 @@ class Learner(pl.LightningModule):
         num_following: number of steps that windows need beyond their end.
         rate_fields: the fields of the learning rates that weights depend on, for error messages.
         can_be_recorded: whether its actor and its loss can be recorded as CUDA graphs: Python code
-            computes no number that changes from one iteration to the next.
+            computes no number that changes from one iteration to the next. Each class says so of
+            itself; it is not inherited.
         clock: counts iterations and env steps.
         uses_graphs: whether they are.
     """
@@ -254,14 +255,19 @@ class Learner(pl.LightningModule):
         if self.uses_graphs:
             self._pending.add(check)
         elif not torch.isfinite(value):
-            self._stop(check)
+            self.stop_at(check)
 
-    def _stop(self, failed: Check) -> NoReturn:
+    def stop_at(self, failed: Check) -> NoReturn:
+        """Stop the run at a value that is not finite; see `require_finite`."""
         remedy = failed.remedy or f"lower {' or '.join(self.rate_fields)}"
         raise NonFiniteLossError(
             f"{failed.name} is {failed.value.item()} after {self.clock.env_steps} env steps: "
             f"{remedy}, and check that the environment returns finite numbers"
         )
+
+    def on_fit_start(self) -> None:
+        """Forget the checks of another training that has ended early."""
+        self._pending = PendingChecks()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure the gradient's norm before clipping."""
@@ -295,7 +301,7 @@ class Learner(pl.LightningModule):
         weights = [parameter.detach() for parameter in self.parameters()]
         self.require_finite("the weights' norm", nn.utils.get_total_norm(weights))
         if (failed := self._pending.first_failed()) is not None:
-            self._stop(failed)
+            self.stop_at(failed)
 
     def validation_step(
         self, steps: TensorDictBase, batch_index: int, dataloader_idx: int = 0

@@ -87,7 +87,6 @@ class R2D2PPO(PPO):
     """
 
     Settings = R2D2PPOSettings
-    can_be_recorded = False  # replayed windows are weighted in Python
 
     def __init__(
         self,

@@ -45,7 +45,9 @@ def window_features(
     burn_in = minibatch.get(keys.BURN_IN, None)
     if burn_in is not None:
         with torch.no_grad():
-            _, warmed = network.unroll(inputs_of(burn_in), state, playing=burn_in.get(keys.MASK))
+            _, warmed = network.unroll(
+                inputs_of(burn_in), state, playing=_unless_recorded(burn_in.get(keys.MASK))
+            )
         # The first window of a trial has no burn-in: its stored state is that of the trial's start.
         was_warmed = minibatch.get(keys.HAS_BURN_IN)
         pairs = zip(warmed, state, strict=True)
@@ -53,8 +55,13 @@ def window_features(
     steps = with_following_steps(minibatch) if with_following else minibatch.get(keys.WINDOW)
     playing = valued_steps(steps) if with_following else steps.get(keys.MASK)
     with features_only():
-        features, _ = network.unroll(inputs_of(steps), state, playing=playing)
+        features, _ = network.unroll(inputs_of(steps), state, playing=_unless_recorded(playing))
     return features
+
+
+def _unless_recorded(playing: Tensor) -> Tensor | None:
+    """Where steps count; None for everywhere, as it is known where operations are recorded."""
+    return None if is_recorded() else playing
 
 
 def with_following_steps(minibatch: TensorDictBase) -> TensorDictBase:
@@ -83,7 +90,7 @@ def line_up_entries(window: TensorDictBase, entries: Mapping[Any, Tensor]) -> Te
         entries: the entries to line up, `[N, W, ...]` each, by key.
     """
     mask = window.get(keys.MASK).squeeze(-1)
-    # All are known to count where operations are recorded, which must not depend on numbers.
+    # All are known to count where operations are recorded.
     counted = None if is_recorded() or mask.all() else mask
     steps = {name: line_up(entry, counted) for name, entry in entries.items()}
     return TensorDict(steps, batch_size=[len(next(iter(steps.values())))])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from rl2_lightning.build import build_data, build_learner, build_trainer
 from rl2_lightning.errors import NonFiniteLossError
 from tests.builders import MEMORIES, compose_config
 from tests.emulated_graphs import emulate
@@ -15,22 +16,34 @@ from tests.invariants.test_runs import PPO, TINY, contents, train
 GRAPHS = "trainer.cuda_graphs=true"
 # With a small epsilon, Adam makes the rounding of a gradient near zero as large as a step.
 STEADY = "learner.adam_epsilon=0.01"
+SHORT = ("env.horizon=5", "trial.episodes_per_trial=2")
 VARIANTS = {
     "default": (),
     "sees_task": ("learner.critic.sees_task=true", "learner.critic.separate=true"),
+    "entropy": ("learner.entropy_coefficient=1.0",),
+    "clips": ("learner.value_clip=0.2", "learner.target_kl=0.05"),
     "mdp": ("env=tabular_mdp", "env.horizon=2", "trial.episodes_per_trial=5"),
     "windows": ("collection.window=5", "collection.burn_in=2"),
+    "padded": ("collection.window=4",),
     "curriculum": (
         "+collection.curriculum={short: {env_steps: 640, num_trials: 64, trial_length: 5}}",
         "collection.total_env_steps=1600",
     ),
-    "normalised": (
-        "env=pendulum",
-        "env.horizon=10",
-        "agent.normalised=[observation,reward]",
-        "trial.episodes_per_trial=1",
+    "continuous": ("env=pendulum", *SHORT, "agent.normalised=[observation,reward]"),
+    "ending early": (
+        *("env=cart_pole", "env.horizon=40", "trial.episodes_per_trial=1"),
+        "collection.total_env_steps=3840",
     ),
+    "continuing": (
+        *("env=pendulum", "env.horizon=20", "trial.episodes_per_trial=null"),
+        *("trial.steps_per_trial=10", "trial.continues=true"),
+    ),
+    "embedding": ("agent.discount_embedding=4",),
+    "action queries": ("agent.policy_head=action_queries", "agent.policy_hidden_sizes=[16]"),
+    "hypernetwork": ("agent.policy_head=hypernetwork",),
+    "belief": ("agent.belief.form=samples",),
 }
+RECORDED = {"curriculum": 4, "padded": 1, "ending early": 1}  # graphs of a run; of others 2
 
 
 def assert_close_runs(left: Path, right: Path) -> None:
@@ -62,10 +75,10 @@ def test_each_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: st
     assert compare(tmp_path, monkeypatch, f"memory={memory}") == 2
 
 
-@pytest.mark.parametrize("variant", quick(VARIANTS, "mdp", "windows"))
+@pytest.mark.parametrize("variant", quick(VARIANTS, "entropy", "mdp", "windows", "continuous"))
 def test_each_kind_of_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
-    num_stages = 2 if variant == "curriculum" else 1
-    assert compare(tmp_path, monkeypatch, "memory=min_gru", *VARIANTS[variant]) == 2 * num_stages
+    num = compare(tmp_path, monkeypatch, "memory=min_gru", *VARIANTS[variant])
+    assert num == RECORDED.get(variant, 2)
 
 
 def test_numbers_that_are_not_finite_end_the_run(
@@ -76,3 +89,39 @@ def test_numbers_that_are_not_finite_end_the_run(
     with pytest.raises(NonFiniteLossError, match=r"(norm|loss) is .* after 320 env steps: lower"):
         train(compose_config(tmp_path, *settings))
     assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("first", [(), (GRAPHS,)])
+def test_a_resumed_run_chooses_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: tuple[str, ...]
+) -> None:
+    emulate(monkeypatch)
+    then = () if first else (GRAPHS,)
+    settings = (*TINY, *PPO, "memory=min_gru", STEADY)
+    half = train(compose_config(tmp_path / "half", *settings, *first, "trainer.max_epochs=3"))
+    resumed = train(compose_config(tmp_path / "resumed", *settings, *then, f"ckpt_path={half}"))
+    whole = train(compose_config(tmp_path / "whole", *settings))
+    assert_close_runs(whole, resumed)
+    for checkpoint, graphs in ((half, first), (resumed, then)):
+        (group,) = contents(checkpoint)["optimizer_states"][0]["param_groups"]
+        assert bool(group["fused"]) == bool(graphs)
+
+
+def test_a_learner_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = emulate(monkeypatch)
+    cfg = compose_config(tmp_path, *TINY, *PPO, GRAPHS, "memory=min_gru", "trainer.max_epochs=1")
+    data = build_data(cfg)
+    learner = build_learner(cfg, data)
+    for _ in range(2):
+        build_trainer(cfg, data, learner).fit(learner, data)
+    assert len(recorded) == 4, "weights are elsewhere after the first"
+
+
+def test_a_critic_of_nan_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulate(monkeypatch)
+    cfg = compose_config(tmp_path, *TINY, *PPO, GRAPHS, "memory=min_gru")
+    data = build_data(cfg)
+    learner = build_learner(cfg, data)
+    learner.critic.of_features.bias.data.fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError, match="a collected reward or value is nan"):
+        build_trainer(cfg, data, learner).fit(learner, data)

@@ -221,16 +221,15 @@ def _lstm_forward(
         from_input: as in `lstm_equations`, like the following three.
         from_state: `[N, 4 H]`.
         bias_state: `[4 H]`.
-        output: h, `[N, H]`.
         cell: `[N, H]`.
         gates: get the four gates.
-        kept: get the cell before the step and the output after it. Of the output before the step
-            nothing is computed, so that to store it would be a kernel of its own.
+        kept: get the cell before the step and the output after it.
 
     Returns:
         The output and the cell after the step, `[N, H]` each, without gaps in memory.
     """
     *found, output, reached = lstm_equations(from_input, from_state, bias_state, cell)
+    # Of the output before the step nothing is computed: to store it would be a kernel of its own.
     store((*gates, *kept), *found, cell, output)
     return output, reached
 
