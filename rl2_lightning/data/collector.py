@@ -141,6 +141,6 @@ class TrialCollector(BaseCollector):
         self, timeout: float | None = None, close_env: bool = True, raise_on_error: bool = True
     ) -> None:
         """Close the environment, and free the memory of a graph."""
-        vars(self).pop("_recorded", None)
+        self.__dict__.pop("_recorded", None)
         if close_env and not self.env.is_closed:
             self.env.close(raise_if_closed=raise_on_error)
