@@ -1,6 +1,7 @@
 """Functions that are recorded as graphs, emulated on a CPU."""
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,36 +11,48 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from rl2_lightning import cuda_graphs, session
-from rl2_lightning.cuda_graphs import Recorded, is_recorded, tensors_of
+from rl2_lightning.cuda_graphs import Recorded, is_recorded, recorded, tensors_of
 from rl2_lightning.errors import UserError
+from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.recorded_loss import RecordedLoss
-from tests.builders import LEARNERS, agent_settings, corridor_trials, make_agent, make_learner
+from tests.builders import (
+    LEARNERS,
+    agent_settings,
+    corridor_trials,
+    make_agent,
+    make_learner,
+    minibatch_of,
+    point_trials,
+)
 from tests.command_line.program import mistake_told
 from tests.emulated_graphs import emulate
+from tests.locks import lock_trials
+from tests.views import view_trials
+from tests.waiting import WAITING, Watch
 
 
 def test_a_replay_reads_tensors_and_draws_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     emulate(monkeypatch)
     generator = torch.Generator().manual_seed(3)
     given = torch.zeros(4)
-    recorded = Recorded(lambda: given + torch.rand(4, generator=generator), [generator])
-    first = recorded().clone()
+    replayed = Recorded(lambda: given + torch.rand(4, generator=generator), [generator])
+    first = replayed().clone()
     assert torch.equal(first, torch.rand(4, generator=torch.Generator().manual_seed(3)))
     given.fill_(10)
-    assert ((recorded() - 10) - first).abs().max() > 1e-3
+    assert ((replayed() - 10) - first).abs().max() > 1e-3
     generator.manual_seed(3)
-    torch.testing.assert_close(recorded(), first + 10)
+    torch.testing.assert_close(replayed(), first + 10)
     assert not is_recorded()
 
 
 def test_a_branch_on_numbers_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     emulate(monkeypatch)
     given = torch.ones(3)
-    recorded = Recorded(lambda: given if given.all() else -given)
+    replayed = Recorded(lambda: given if given.all() else -given)
     with pytest.raises(
         UserError, match=r"cannot be recorded \(.+\); set trainer.cuda_graphs=false"
     ):
-        recorded()
+        replayed()
 
 
 def test_all_tensors_of_an_object() -> None:
@@ -64,15 +77,15 @@ def test_tensors_that_are_replaced_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda function: function())
     monkeypatch.setattr(cuda_graphs, "capture", lambda function, _: (lambda: None, function()))
-    recorded = Recorded(function, reads=[holder])
-    recorded()
+    replayed = Recorded(function, reads=[holder])
+    replayed()
     of_warm_up, of_graph = read
     assert of_warm_up() is None
     assert of_graph() is not None
 
 
 def test_a_loss_is_recorded_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = emulate(monkeypatch)
+    graphs = emulate(monkeypatch)
     layer, unused = torch.nn.Linear(3, 1), torch.nn.Linear(2, 2)
     weight = torch.tensor(2.0)
 
@@ -92,9 +105,24 @@ def test_a_loss_is_recorded_for_each_size(monkeypatch: pytest.MonkeyPatch) -> No
         (0.5 * value).backward()
         torch.testing.assert_close([p.grad for p in layer.parameters()], [g / 2 for g in expected])
     assert unused.weight.grad is None
-    assert len(recorded) == 2
+    assert len(graphs) == 2
     for found, right in noted:
         torch.testing.assert_close(found, right)
+
+
+@pytest.mark.parametrize("trials", [corridor_trials, point_trials, view_trials, lock_trials])
+def test_a_recorded_loss_waits_for_nothing(trials: Callable[[int], TrialEnv]) -> None:
+    env = trials(8)
+    learner = make_learner(make_agent(env, hidden_sizes=(8,)), env, "ppo")
+    minibatch = minibatch_of(learner, env)
+    parameters = list(learner.parameters())
+    with recorded(), torch.compiler.set_stance("force_eager"):
+        for _ in range(2):  # what is computed once is computed while warming up
+            with Watch() as watch:
+                loss, _ = learner.loss_of(learner.lined_up_steps(minibatch))
+                torch.autograd.grad(loss, parameters, allow_unused=True)
+    assert {"mm", "exp"} & watch.seen
+    assert not watch.seen & WAITING
 
 
 @pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "ppo"])

@@ -1,24 +1,21 @@
 """Windows and steps of GRU and LSTM within `recorded()` equal PyTorch's."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rl2_lightning.agents.memories.gru import GRU
 from rl2_lightning.agents.memories.lstm import LSTM
 from rl2_lightning.agents.memories.memory import State, second_derivatives
 from rl2_lightning.cuda_graphs import is_recorded, recorded
 from tests.agents.recurrent import draw, make, names_of, plain_step, plain_window
+from tests.waiting import WAITING, Watch
 
 KINDS = pytest.mark.parametrize("kind", ["gru", "lstm"])
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-# They would make the CPU wait for the GPU, or move data between them.
-WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_to_copy", "item"}
 
 
 @pytest.fixture
@@ -105,17 +102,6 @@ def test_a_step_is_pytorchs_step(kind: str) -> None:
 @pytest.mark.usefixtures("uncompiled")
 @KINDS
 def test_nothing_waits_for_the_device(kind: str) -> None:
-    class Watch(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: set[str] = set()
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            self.seen.add(func.overloadpacket.__name__)
-            return func(*args, **(kwargs or {}))
-
     own = make(kind).double()
     encoding, state = window(own)
     with Watch() as watch, recorded():
