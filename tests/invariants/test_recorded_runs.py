@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner, build_trainer
+from rl2_lightning.data.collector import TrialCollector
 from rl2_lightning.errors import NonFiniteLossError
-from tests.builders import MEMORIES, compose_config
+from tests.builders import (
+    MEMORIES,
+    bandit_trials,
+    compose_config,
+    gradients,
+    make_agent,
+    make_learner,
+    minibatch_of,
+)
 from tests.emulated_graphs import emulate
 from tests.invariants.test_runs import PPO, TINY, contents, train
 
@@ -70,7 +80,28 @@ def quick(names: Iterable[str], *chosen: str) -> list[Any]:
     return [pytest.param(name, marks=marks[name in chosen]) for name in names]
 
 
-@pytest.mark.parametrize("memory", quick(MEMORIES, "gru", "lstm"))
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_an_iteration_with_each_memory(monkeypatch: pytest.MonkeyPatch, memory: str) -> None:
+    recorded = emulate(monkeypatch)
+    env = bandit_trials(8)
+    learner = make_learner(make_agent(env, memory), env, "ppo")
+    rewards = {}
+    for uses_graphs in (False, True):
+        collector = TrialCollector(env, learner.agent, uses_graphs=uses_graphs)
+        for seed in (1, 2):
+            collector.seed(seed, 10 + seed)
+            rewards[uses_graphs, seed] = collector.rollout()[keys.STEPS, keys.REWARD].clone()
+    for seed in (1, 2):
+        assert torch.equal(rewards[False, seed], rewards[True, seed])
+    minibatch = minibatch_of(learner, env)
+    plain = gradients(learner, minibatch)
+    learner.uses_graphs = True
+    for _ in range(2):
+        torch.testing.assert_close(gradients(learner, minibatch), plain, atol=1e-5, rtol=1e-4)
+    assert len(recorded) == 2
+
+
+@pytest.mark.parametrize("memory", quick(MEMORIES, "gru"))
 def test_each_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str) -> None:
     assert compare(tmp_path, monkeypatch, f"memory={memory}") == 2
 
