@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
-from rl2_lightning import cuda_graphs, session
+from rl2_lightning import cuda_graphs
 from rl2_lightning.agents.memories import fused_steps, fused_windows
 
 
@@ -60,5 +60,4 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
     monkeypatch.setattr(fused_windows, "_apart", lambda view: view)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda function: function())
     monkeypatch.setattr(cuda_graphs, "capture", capture)
-    monkeypatch.setattr(session, "require_recordable", lambda learner, device: None)
     return recorded

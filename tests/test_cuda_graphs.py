@@ -10,8 +10,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from rl2_lightning import cuda_graphs, session
+from rl2_lightning import cuda_graphs, keys, session
 from rl2_lightning.cuda_graphs import Recorded, is_recorded, recorded, tensors_of
+from rl2_lightning.data.collector import TrialCollector
 from rl2_lightning.errors import UserError
 from rl2_lightning.families.trial_env import TrialEnv
 from rl2_lightning.learners.recorded_loss import RecordedLoss
@@ -53,6 +54,27 @@ def test_a_branch_on_numbers_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch)
         UserError, match=r"cannot be recorded \(.+\); set trainer.cuda_graphs=false"
     ):
         replayed()
+
+
+def test_a_mistake_in_what_is_recorded_is_told_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulate(monkeypatch)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Recorded(lambda: torch.ones(2, 3) @ torch.ones(2, 3))()
+
+
+def test_tasks_that_a_family_keeps_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulate(monkeypatch)
+    env = corridor_trials(4)
+    kept = [env.task_env.sample_tasks(4) for _ in range(3)]
+    copies = [tasks.clone() for tasks in kept]
+    drawn = iter(kept)
+    monkeypatch.setattr(env.task_env, "sample_training_tasks", lambda num: next(drawn))
+    collector = TrialCollector(env, make_agent(env, "min_gru"), uses_graphs=True)
+    for tasks in copies:
+        collector.seed(1, 2)
+        assert (collector.rollout()[keys.TASK] == tasks).all()
+    for tasks, copy in zip(kept, copies, strict=True):
+        assert (tasks == copy).all()
 
 
 def test_all_tensors_of_an_object() -> None:

@@ -159,12 +159,7 @@ class ActorCriticLearner(Learner):
         """Adam over the parameters of agent and critic."""
         parameters = [*self.agent.parameters(), *self.critic.parameters()]
         settings = self.settings
-        return torch.optim.Adam(
-            parameters,
-            lr=settings.learning_rate,
-            eps=settings.adam_epsilon,
-            fused=self.uses_graphs or None,  # one operation
-        )
+        return torch.optim.Adam(parameters, lr=settings.learning_rate, eps=settings.adam_epsilon)
 
     @property
     def learning_rate(self) -> float:
@@ -180,11 +175,16 @@ class ActorCriticLearner(Learner):
     def on_train_start(self) -> None:
         """Show the discounts of this run, if the agent comes from another one."""
         self.show_discounts(*self.discounts)
+        self._free_graph()
         for optimizer in self.trainer.optimizers:
             _choose_fused(optimizer, is_fused=self.uses_graphs)
 
     def on_train_end(self) -> None:
-        """Free a graph: it is of the weights where they are during this training."""
+        """Free the memory of a graph."""
+        self._free_graph()
+
+    def _free_graph(self) -> None:
+        # It reads the weights where they were in its training, which may have ended in an error.
         vars(self).pop("_recorded_loss", None)
 
     def on_train_epoch_start(self) -> None:

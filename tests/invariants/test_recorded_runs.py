@@ -1,11 +1,13 @@
 """Runs whose operations are recorded equal those that start each operation from Python."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from rl2_lightning import keys
 from rl2_lightning.build import build_data, build_learner, build_trainer
@@ -138,14 +140,27 @@ def test_a_resumed_run_chooses_anew(
         assert bool(group["fused"]) == bool(graphs)
 
 
-def test_a_learner_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Failing(Callback):
+    """Ends a training with an error, in which no hook for its end is called."""
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        raise KeyError("an error of somebody else")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_learner_is_trained_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
     recorded = emulate(monkeypatch)
     cfg = compose_config(tmp_path, *TINY, *PPO, GRAPHS, "memory=min_gru", "trainer.max_epochs=1")
     data = build_data(cfg)
     learner = build_learner(cfg, data)
-    for _ in range(2):
-        build_trainer(cfg, data, learner).fit(learner, data)
-    assert len(recorded) == 4, "weights are elsewhere after the first"
+    first = build_trainer(cfg, data, learner)
+    first.callbacks.extend([Failing()] * failing)
+    with pytest.raises(KeyError) if failing else nullcontext():
+        first.fit(learner, data)
+    build_trainer(cfg, data, learner).fit(learner, data)
+    assert sum("loss" in str(function) for function in recorded) == 2, "weights are elsewhere"
 
 
 def test_a_critic_of_nan_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
